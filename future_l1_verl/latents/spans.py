@@ -57,9 +57,7 @@ class Layout:
         return torch.stack([first, first + length], dim=1)
 
 
-def response_layout(
-    response_ids: Tensor, tokens: LatentTokens, max_latents: int, min_latents: int = 1
-) -> Layout:
+def response_layout(response_ids: Tensor, tokens: LatentTokens, max_latents: int, min_latents: int = 1) -> Layout:
     """Roles of the indices of a response.
 
     ``response_ids``: integer ``[..., L]``, without the prompt; rows of a batch may be padded on the right with any id that
