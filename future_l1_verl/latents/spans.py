@@ -60,8 +60,8 @@ class Layout:
 def response_layout(response_ids: Tensor, tokens: LatentTokens, max_latents: int, min_latents: int = 1) -> Layout:
     """Roles of the indices of a response.
 
-    ``response_ids``: integer ``[..., L]``, without the prompt; rows of a batch may be padded on the right with any id that
-    is not a control token. ``max_latents`` is the budget of a span, ``min_latents`` the number of slots opened without a
+    ``response_ids``: integer ``[..., L]``, without the prompt; rows of a batch may be padded on the right with any id
+    that is not a control token. ``max_latents`` is the budget of a span, ``min_latents`` the number of slots opened without a
     decision (1 in the paper; equal to ``max_latents`` for a fixed budget).
 
     Defined for every string of ids: a ``<|latent|>`` that no start token leads to, or that lies past the budget, and an

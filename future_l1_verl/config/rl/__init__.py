@@ -1,0 +1,1 @@
+"""Stage config of verl with ours on top."""

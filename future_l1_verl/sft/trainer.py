@@ -1,0 +1,58 @@
+"""verl's SFT trainer with the latent loss."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+from verl.trainer.sft_trainer import SFTTrainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
+from verl.utils.metric import Metric
+from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
+
+from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.sft.engine import MODEL_TYPE
+from future_l1_verl.sft.objective import latent_sft_loss
+
+
+class LatentTrainingWorker(TrainingWorker):
+    def _postprocess_output(self, output: Any, **kwargs: Any) -> Any:
+        """Upstream (engine_workers.py:143) leaves a loss's own metrics as lists of `Metric`, which trackers cannot log."""
+        result = super()._postprocess_output(output, **kwargs)
+        metrics = tu.get(result, "metrics")
+        for name, values in metrics.items():
+            if isinstance(values, list):
+                metrics[name] = float(Metric.aggregate_dp(values))
+        return result
+
+
+class LatentSFTTrainer(SFTTrainer):
+    def _build_config(self) -> None:
+        super()._build_config()
+        with open_dict(self.config):
+            self.config.data.max_latents = LatentSettings.from_config(self.model_config.hf_config).max_latents
+
+    def _build_engine(self) -> None:
+        """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""
+        self.loss_fn = partial(latent_sft_loss, weight=self.config.latent.weight)
+        self.training_client = LatentTrainingWorker(
+            config=TrainingWorkerConfig(
+                model_type=MODEL_TYPE,
+                model_config=self.model_config,
+                engine_config=self.engine_config,
+                optimizer_config=self.optimizer_config,
+                checkpoint_config=self.checkpoint_config,
+                profiler_config=self.profiler_config,
+            )
+        )
+        self.training_client.set_loss_fn(loss_fn=self.loss_fn)
+        self.engine = self.training_client.engine
+
+
+def train(config: DictConfig) -> None:
+    """One rank of stage 1, under torchrun."""
+    initialize_global_process_group()
+    LatentSFTTrainer(config=config).fit()
+    destroy_global_process_group()
