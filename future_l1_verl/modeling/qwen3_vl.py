@@ -112,7 +112,7 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
             use_cache=False,
         ).last_hidden_state
         logits = self.lm_head(hidden)
-        self._forbid_latents_outside_spans(logits, self.local_part(input_ids))
+        self._forbid_unsayable(logits, self.local_part(input_ids))
         return LatentOutput(logits=logits, latent_term=self._objective_per_slot(hidden, slots, latents))
 
     def _see(self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...]) -> _Seen:
@@ -143,15 +143,16 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
             anchor=anchor,
         )
 
-    def _forbid_latents_outside_spans(self, logits: Tensor, ids: Tensor) -> None:
-        """The decoder never samples ``<|latent|>`` outside a span (design.md), so it has no probability there.
+    def _forbid_unsayable(self, logits: Tensor, ids: Tensor) -> None:
+        """What the decoder never samples has no probability here: ``<|latent|>`` outside a span (design.md) and placeholders
+        of images and videos (verl bans them, vllm_rollout/utils.py:108).
 
         A large finite number, not -inf: the entropy would be 0 * inf.
         """
-        tokens = self.latent.tokens
+        tokens, never = self.latent.tokens, torch.finfo(logits.dtype).min / 1024
         outside = (ids != tokens.start) & (ids != tokens.latent)
-        column = logits[..., tokens.latent]
-        logits[..., tokens.latent] = column.masked_fill(outside, torch.finfo(logits.dtype).min / 1024)
+        logits[..., tokens.latent] = logits[..., tokens.latent].masked_fill(outside, never)
+        logits[..., [self.config.image_token_id, self.config.video_token_id]] = never
 
     def _objective_per_slot(self, hidden: Tensor, slots: Tensor, latents: Tensor) -> Tensor:
         feeding = feeding_positions(slots)

@@ -15,13 +15,14 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from future_l1_verl.latents import likelihood
-from future_l1_verl.latents.spans import feeding_positions
+from future_l1_verl.latents.checksum import checksum
+from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL, Objective
 from future_l1_verl.sft.objective import squared_error
 from future_l1_verl.versions import require
 
 MODEL_TYPE = "latent_language_model"
-SETTINGS = ("latent_objective", "latent_kappa", "latent_sigma", "freeze_vision")
+SETTINGS = ("latent_objective", "latent_kappa", "latent_sigma", "min_latents", "freeze_vision")
 """Keys of the model's ``override_config`` that are settings of `LatentEngine`, not of the architecture."""
 
 
@@ -32,7 +33,7 @@ class LatentEngine(FSDPEngineWithLMHead):
     A batch brings the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
     ``multi_modal_inputs`` (stage 1). Outputs, ragged like ``input_ids`` and shifted like verl's (entry p scores token p + 1):
 
-    ``log_probs``: log p(token) for text and stops; log(1 - p(end)) where a slot follows, whatever its token.
+    ``log_probs``: log p(token) in stage 1; the role table's log-prob entry for a rollout.
     ``latent_term``: the objective of the slot that follows: squared error in stage 1, log-density in stage 2.
     """
 
@@ -47,6 +48,7 @@ class LatentEngine(FSDPEngineWithLMHead):
         module = super()._build_module()
         self.model_config.model_type = MODEL_TYPE
         LatentQwen3VL.adopt(module, _objective(settings), self._local_part)
+        self.min_latents = settings["min_latents"]
         if settings["freeze_vision"]:
             module.model.visual.requires_grad_(False)
         return module
@@ -69,6 +71,8 @@ class LatentEngine(FSDPEngineWithLMHead):
 
     def forward_backward_batch(self, data: TensorDict, loss_function: object, forward_only: bool = False) -> object:
         """Upstream counts the supervised tokens of the global batch; the latent loss also needs the number of latents."""
+        if "latents" in data:
+            _require_unchanged(data)
         latents = (data["input_ids"].values() == self._latent_id).sum().to(get_device_id())
         torch.distributed.all_reduce(latents, group=self.get_data_parallel_group())
         tu.assign_non_tensor(data, batch_num_latents=max(int(latents), 1))
@@ -86,20 +90,27 @@ class LatentEngine(FSDPEngineWithLMHead):
     def prepare_model_outputs(
         self, output: object, output_args: dict, micro_batch: TensorDict, logits_processor_func: object
     ) -> dict[str, Tensor]:
-        """Upstream returns log p(label); entries that a slot follows become log(1 - p(end))."""
+        """Upstream returns log p(label) for every entry; those of a rollout follow the role table instead."""
         outputs = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         ids = micro_batch["input_ids"]
-        before_slot = feeding_positions(ids.values() == self._latent_id)
-        log_probs = outputs["log_probs"].values()
-        outputs["log_probs"] = _ragged_like(ids, torch.where(before_slot, log_complement(log_probs, before_slot), log_probs))
         term = output.latent_term
         if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
             term = self._gather_and_unpad_packed(term.squeeze(0), output_args["pad_size"])
         else:
-            lengths = ids.offsets().diff()
-            term = term[torch.arange(term.shape[1], device=term.device) < lengths[:, None]]
+            term = torch.cat([row[:length] for row, length in zip(term, ids.offsets().diff(), strict=True)])
         outputs["latent_term"] = _ragged_like(ids, term)
+        if "latents" in micro_batch:
+            roles = self._roles_of_next_token(ids)
+            outputs["log_probs"] = _ragged_like(ids, log_prob_entries(roles, outputs["log_probs"].values(), term))
         return outputs
+
+    def _roles_of_next_token(self, ids: Tensor) -> Tensor:
+        """int8 ``[sum of T_i]``: entry p has the role of token p + 1 of its row; the last of a row is text, and unused."""
+        module = self.module
+        padded = ids.to_padded_tensor(padding=-1)
+        roles = response_layout(padded, module.latent.tokens, module.latent.max_latents, self.min_latents).roles
+        following = torch.cat([roles[:, 1:], torch.full_like(roles[:, :1], Role.TEXT)], dim=1)
+        return following[padded != -1]
 
     @property
     def _latent_id(self) -> int:
@@ -110,17 +121,24 @@ class LatentEngine(FSDPEngineWithLMHead):
         return self.module.latent.tokens.end
 
 
-def log_complement(log_probs: Tensor, where: Tensor) -> Tensor:
-    """``log(1 - exp(log_probs))``, finite and with finite gradients; entries outside ``where`` are meaningless.
+def log_prob_entries(roles: Tensor, log_probs: Tensor, log_density: Tensor) -> Tensor:
+    """The role table of design.md, all ``[N]``: ``log_probs`` is log p(token) at text and stops, log p(end) at slots."""
+    free = roles == Role.LATENT
+    slot = free | (roles == Role.LATENT_FORCED)
+    entries = torch.where(slot | (roles == Role.STOP_FORCED), 0.0, log_probs)
+    return entries + torch.where(free, log_complement(torch.where(free, log_probs, -1.0)), 0.0) + log_density
+
+
+def log_complement(log_probs: Tensor) -> Tensor:
+    """``log(1 - exp(log_probs))`` in fp32, finite and with finite gradients for every ``log_probs <= 0``.
 
     Of the two usual forms each is exact on its side of log 2 (Maechler, "Accurately computing log(1 - exp(-|a|))").
     """
-    tiny = torch.finfo(torch.float32).tiny
-    x = torch.where(where, log_probs.float(), -1.0).clamp(max=-tiny)
+    x = log_probs.float().clamp(max=-torch.finfo(torch.float32).tiny)
     small = x > -0.6931
     near_one = torch.log(-torch.expm1(torch.where(small, x, -0.5)))
     near_zero = torch.log1p(-torch.exp(torch.where(small, -1.0, x)))
-    return torch.where(small, near_one, near_zero).to(log_probs.dtype)
+    return torch.where(small, near_one, near_zero)
 
 
 def _objective(settings: dict) -> Objective:
@@ -141,14 +159,23 @@ def _ragged_like(ids: Tensor, values: Tensor) -> Tensor:
     return torch.nested.nested_tensor_from_jagged(values, ids.offsets())
 
 
-def _rows_of_latents(micro_batch: TensorDict, latent_id: int) -> Tensor:
-    """``[K, H]``: the latents of all rows, checked row by row against their slots.
+def _require_unchanged(data: TensorDict) -> None:
+    """Raises ValueError naming the row if latents are not, byte for byte, those that left the agent loop."""
+    for index, (latents, expected) in enumerate(zip(data["latents"].unbind(), data["latents_checksum"].unbind(), strict=True)):
+        if checksum(latents) != int(expected):
+            raise ValueError(f"row {index} of the batch: its latents are not the ones the rollout used (checksum differs)")
 
-    verl fills a batch up with copies of a row whose tokens are cut off (trainer_base.py, uid ``pad...``): such a row has
-    latents but no slots, and contributes none.
+
+def _rows_of_latents(micro_batch: TensorDict, latent_id: int) -> Tensor:
+    """``[K, H]``: the latents of all rows, one per slot.
+
+    verl fills a batch up with copies of a row whose tokens are all end-of-text (uid ``pad...``): such a row has latents but
+    no slots, and contributes none. Raises ValueError naming the row if the numbers differ otherwise.
     """
     rows = []
-    for index, (ids, latents) in enumerate(zip(micro_batch["input_ids"].unbind(), micro_batch["latents"].unbind(), strict=True)):
+    for index, (ids, latents) in enumerate(
+        zip(micro_batch["input_ids"].unbind(), micro_batch["latents"].unbind(), strict=True)
+    ):
         slots = int((ids == latent_id).sum())
         if slots not in (0, len(latents)):
             raise ValueError(f"row {index} of the micro-batch has {slots} slots but {len(latents)} latents")

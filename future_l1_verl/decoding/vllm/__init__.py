@@ -1,0 +1,113 @@
+"""Latent spans in stock vLLM.
+
+    llm = LLM(model=checkpoint, **engine_arguments(checkpoint))
+    require_live(llm)
+    params = SamplingParams(logprobs=0, extra_args=request_options(max_latents=4), ...)
+    for output in llm.generate(prompts, params):
+        latents = completion_latents(output.outputs[0])
+
+The worker and scheduler classes are named by string and imported by vLLM's processes; importing this module does not
+import vLLM. What each part does: ``settings``, ``sampling`` (tokens and log-probs), ``store`` and ``decoder`` (latents
+going in), ``runner``, ``worker``, ``scheduler`` (the overrides), ``outputs`` (latents coming out), ``compatibility``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from future_l1_verl import versions
+from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, KEY, REQUEST_OPTIONS, SpanOptions
+from future_l1_verl.latents.tokens import LatentSettings
+
+if TYPE_CHECKING:
+    from vllm import LLM
+    from vllm.outputs import CompletionOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+WORKER = f"{__name__}.worker.LatentWorker"
+# The first picks among the others by the engine's final async_scheduling.
+SCHEDULERS = tuple(f"{__name__}.scheduler.{name}" for name in ("latent_scheduler", "LatentScheduler", "LatentAsyncScheduler"))
+
+
+def engine_arguments(
+    checkpoint: str,
+    *,
+    max_latents: int | None = None,
+    min_latents: int = 1,
+    sigma: float = 0.0,
+    async_scheduling: bool | None = None,
+) -> dict[str, Any]:
+    """The engine arguments that select latent spans, to be added to the others of ``LLM`` or ``AsyncEngineArgs``.
+
+    ``max_latents`` is the checkpoint's budget unless given; ``async_scheduling`` is vLLM's choice unless given. The values
+    are plain strings, numbers and dicts, so that they survive a command line.
+
+    Raises UnsupportedVersion for an untested vLLM, FileNotFoundError or ValueError if the checkpoint has no latent tokens,
+    and ValueError for impossible options.
+    """
+    versions.require("vllm")
+    budget = LatentSettings.from_checkpoint(checkpoint).max_latents if max_latents is None else max_latents
+    options = SpanOptions(budget, min_latents, sigma)
+    arguments: dict[str, Any] = {
+        "worker_cls": WORKER,
+        "scheduler_cls": SCHEDULERS[0],
+        "additional_config": {KEY: {name: getattr(options, name) for name in ENGINE_OPTIONS}},
+    }
+    if async_scheduling is not None:
+        arguments["async_scheduling"] = async_scheduling
+    return arguments
+
+
+def request_options(
+    *,
+    seed: int | None = None,
+    sigma: float | None = None,
+    max_latents: int | None = None,
+    min_latents: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """``SamplingParams.extra_args`` of a request that differs from the engine's options; None leaves one as it is.
+
+    ``seed`` selects the noise of sigma > 0. With n > 1 give ``SamplingParams.seed`` instead: vLLM makes that one differ
+    between completions. Impossible values are refused by the engine, for that request alone.
+    """
+    given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed), strict=True))
+    return {KEY: {name: value for name, value in given.items() if value is not None}}
+
+
+def completion_latents(output: CompletionOutput, hidden_size: int = 0) -> Tensor:
+    """See ``outputs.completion_latents``."""
+    from future_l1_verl.decoding.vllm import outputs
+
+    return outputs.completion_latents(output, hidden_size)
+
+
+def require_live(engine: LLM) -> list[dict[str, Any]]:
+    """Asks every worker whether spans are in force. Returns their ``latent_status``.
+
+    Raises RuntimeError if they are not, as when ``engine_arguments`` got lost on the way to the engine.
+    """
+    try:
+        statuses = engine.collective_rpc("latent_status")
+    except Exception as error:
+        raise RuntimeError(_NOT_LIVE) from error
+    return _all_live(statuses)
+
+
+async def require_live_async(engine: AsyncLLM) -> list[dict[str, Any]]:
+    """``require_live`` for an AsyncLLM."""
+    try:
+        statuses = await engine.collective_rpc("latent_status")
+    except Exception as error:
+        raise RuntimeError(_NOT_LIVE) from error
+    return _all_live(statuses)
+
+
+_NOT_LIVE = "this engine does not decode latent spans; were engine_arguments() passed to it?"
+
+
+def _all_live(statuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not all(status["live"] for status in statuses):
+        raise RuntimeError(_NOT_LIVE)
+    return statuses

@@ -1,0 +1,197 @@
+"""Spans of one model runner: which embedding rows are overwritten, what was sampled, what is kept and published.
+
+The runner calls, once per step and in this order: ``begin``, ``inject``, ``sampled``, then ``finish`` (or, with async
+scheduling, ``finish_async``). Nothing here depends on values on the device before its tokens have been copied to the
+host for vLLM's own bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
+
+from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput, to_array
+from future_l1_verl.decoding.vllm.sampling import Decided, SpanRows
+from future_l1_verl.decoding.vllm.settings import EngineSettings
+from future_l1_verl.decoding.vllm.store import OUTSIDE, Batch, LatentStore, Plan, RequestLatents, Step, make_plan
+from future_l1_verl.latents.noise import add_noise
+
+
+class _RowOptions(NamedTuple):
+    """Options of the rows of a batch, each ``[n]`` on the device; ``noisy`` if any sigma is above 0."""
+
+    request_ids: list[str]
+    min_latents: Tensor
+    max_latents: Tensor
+    sigma: Tensor
+    seed: Tensor
+    noisy: bool
+
+
+class SpanDecoder:
+    """State of the spans of all live requests of a worker."""
+
+    def __init__(self, settings: EngineSettings, device: torch.device) -> None:
+        self.settings = settings
+        self.tokens = settings.tokens
+        self.device = device
+        self.store = LatentStore()
+        self.reinjected = 0  # latents injected from the store rather than carried over from the step before
+        self.rows: SpanRows | None = None  # what the sampler is to know of this step; None if no row is in a span
+        self._step: Step | None = None
+        self._plan: Plan | None = None
+        self._options: _RowOptions | None = None
+        self._unabsorbed: deque[LatentAsyncOutput] = deque()
+
+    def begin(self, scheduler_output: SchedulerOutput) -> None:
+        """Life cycle of the store, before vLLM updates its batch."""
+        # With async scheduling one step is in flight when the next is prepared. The one before that has ended, and only
+        # its tokens can be scheduled to be prefilled again.
+        while len(self._unabsorbed) > 1:
+            self._absorb(self._unabsorbed.popleft())
+        for request in scheduler_output.finished_req_ids:
+            self.store.requests.pop(request, None)
+        for request in scheduler_output.scheduled_new_reqs:
+            self.store.requests[request.req_id] = RequestLatents(self.settings.of_request(request.sampling_params))
+            self._options = None
+            if self._step is not None and request.req_id in self._step.row:
+                self._step = None  # the id of a request that has just finished
+
+    def inject(self, batch: Batch, inputs_embeds: Tensor) -> None:
+        """Overwrites in place the rows of ``inputs_embeds`` ``[tokens, H]`` that are slots.
+
+        Raises RuntimeError if the latent of a slot is missing.
+        """
+        before, self._step = self._step, None
+        plan = self._plan = make_plan(batch, before, self.store, self.tokens)
+        if before is None or not before.spans or len(plan.carried) == 0:
+            before = None
+        self._inject_kept(plan, inputs_embeds)
+        if before is not None:
+            self._inject_carried(plan, before, batch.offsets, inputs_embeds)
+        self.rows = self._span_rows(plan, before)
+
+    def _inject_kept(self, plan: Plan, inputs_embeds: Tensor) -> None:
+        if not plan.kept:
+            return
+        flat_rows, latents = zip(*plan.kept, strict=True)
+        self.reinjected += len(latents)
+        values = async_tensor_h2d(torch.stack(latents), self.device, inputs_embeds.dtype)
+        inputs_embeds.index_copy_(0, self._to_device(list(flat_rows), torch.int64), values)
+
+    def _inject_carried(self, plan: Plan, before: Step, offsets: np.ndarray, inputs_embeds: Tensor) -> None:
+        if plan.carried_from is None:
+            rows = inputs_embeds[: len(plan.carried)]
+            rows.copy_(torch.where(before.slot[:, None], before.latents.to(rows.dtype), rows))
+            return
+        source = self._to_device(plan.carried_from, torch.int64)
+        target = self._to_device(offsets[plan.carried], torch.int64)
+        rows = inputs_embeds.index_select(0, target)
+        latents = before.latents.index_select(0, source).to(rows.dtype)
+        slot = before.slot.index_select(0, source)
+        inputs_embeds.index_copy_(0, target, torch.where(slot[:, None], latents, rows))
+
+    def _span_rows(self, plan: Plan, before: Step | None) -> SpanRows | None:
+        if before is None and (plan.state == OUTSIDE).all():
+            return None
+        if before is not None and plan.carried_from is None:
+            state = before.state
+        else:
+            state = self._to_device(plan.state, torch.int32)
+            if before is not None:
+                source = self._to_device(plan.carried_from, torch.int64)
+                target = self._to_device(plan.carried, torch.int64)
+                state = state.index_copy(0, target, before.state.index_select(0, source))
+        options = self._row_options(plan.request_ids)
+        return SpanRows(state, options.min_latents, options.max_latents)
+
+    def sampled(self, decided: Decided, hidden: Tensor) -> None:
+        """Records what the rows got; ``hidden`` ``[n, H]`` are the hidden states they were sampled from."""
+        plan, latents = self._plan, hidden
+        options = self._row_options(plan.request_ids)
+        if options.noisy and self.rows is not None:
+            positions = self._to_device(plan.positions, torch.int64)
+            latents = add_noise(hidden, options.sigma, options.seed, positions)
+        self._step = Step(plan.request_ids, plan.positions, plan.discarded, decided.state, decided.slot, latents)
+
+    def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
+        """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
+        step = self._step
+        got = [ids[0] if ids else None for ids in output.sampled_token_ids]
+        step.spans = self.tokens.latent in got or self.tokens.start in got
+        rows = [i for i, token in enumerate(got) if token == self.tokens.latent]
+        if not rows:
+            return output
+        latents = step.latents[self._to_device(rows, torch.int64)].cpu()
+        for k, i in enumerate(rows):
+            self.store.put(step.request_ids[i], int(step.positions[i]), latents[k].clone())
+        return LatentRunnerOutput.of(output, {step.request_ids[i]: to_array(latents[k]) for k, i in enumerate(rows)})
+
+    def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
+        """As ``finish``, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
+        wrapped = LatentAsyncOutput(output, self._step, stream)
+        self._unabsorbed.append(wrapped)
+        return wrapped
+
+    def _absorb(self, output: LatentAsyncOutput) -> None:
+        for request, position, latent in output.latents():
+            self.store.put(request, position, latent)
+
+    def _row_options(self, request_ids: list[str]) -> _RowOptions:
+        if self._options is None or self._options.request_ids != request_ids:
+            rows = [self.store.requests[request].options for request in request_ids]
+            self._options = _RowOptions(
+                request_ids,
+                self._to_device([row.min_latents for row in rows], torch.int32),
+                self._to_device([row.max_latents for row in rows], torch.int32),
+                self._to_device([row.sigma for row in rows], torch.float32),
+                self._to_device([row.seed or 0 for row in rows], torch.int64),
+                any(row.sigma > 0 for row in rows),
+            )
+        return self._options
+
+    def _to_device(self, values: list | np.ndarray, dtype: torch.dtype) -> Tensor:
+        return async_tensor_h2d(values, self.device, dtype)
+
+
+class LatentAsyncOutput(AsyncModelRunnerOutput):
+    """Upstream's output of a step in flight, with its latents.
+
+    ``get_output`` runs in a thread of its own, and on the rank that reports to the scheduler only; so it reads, and the
+    stores, one on every rank, are filled by ``SpanDecoder.begin``.
+    """
+
+    def __init__(self, output: AsyncModelRunnerOutput, step: Step, stream: torch.cuda.Stream | None) -> None:
+        self._output = output
+        self._step = step  # also keeps the tensors on the device alive until they are copied
+        self._copied = None
+        if stream is None:
+            self._latents, self._slot = step.latents, step.slot
+            return
+        self._copied = torch.cuda.Event()
+        producer = torch.cuda.current_stream()
+        with torch.cuda.stream(stream):
+            stream.wait_stream(producer)
+            self._latents = step.latents.to("cpu", non_blocking=True)
+            self._slot = step.slot.to("cpu", non_blocking=True)
+            self._copied.record()
+
+    def latents(self) -> list[tuple[str, int, Tensor]]:
+        """Request, position and latent ``[H]`` of each slot of the step; waits until they are on the host."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        step = self._step
+        rows = [i for i in self._slot.nonzero().flatten().tolist() if not step.discarded[i]]
+        return [(step.request_ids[i], int(step.positions[i]), self._latents[i].clone()) for i in rows]
+
+    def get_output(self) -> ModelRunnerOutput:
+        output = self._output.get_output()
+        latents = {request: to_array(latent) for request, _, latent in self.latents()}
+        return LatentRunnerOutput.of(output, latents) if latents else output

@@ -1,0 +1,91 @@
+"""Latent spans on vLLM's V1 model runner: four overrides, each around a call of the method it overrides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from vllm.sequence import IntermediateTensors
+from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
+from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput, SamplerOutput
+from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.sampling import LatentSampler
+from future_l1_verl.decoding.vllm.settings import EngineSettings
+from future_l1_verl.decoding.vllm.store import Batch
+
+
+class LatentRunnerMixin:
+    """Upstream: vllm/v1/worker/gpu_model_runner.py, which the runners of other devices inherit from."""
+
+    spans: SpanDecoder
+    _hidden: Tensor | None = None
+
+    def execute_model(self, scheduler_output: SchedulerOutput, intermediate_tensors: IntermediateTensors | None = None) -> Any:
+        """Upstream updates its batch and runs the model; requests come and go here, latents with them."""
+        self.spans.begin(scheduler_output)
+        return super().execute_model(scheduler_output, intermediate_tensors)
+
+    def _preprocess(
+        self,
+        scheduler_output: SchedulerOutput,
+        num_input_tokens: int,
+        intermediate_tensors: IntermediateTensors | None = None,
+    ) -> tuple[Any, ...]:
+        """Upstream embeds token ids into the persistent ``inputs_embeds``; a slot's row has to hold its latent instead.
+
+        CUDA graphs read that buffer, so its rows are written in place.
+        """
+        prepared = super()._preprocess(scheduler_output, num_input_tokens, intermediate_tensors)
+        n = self.input_batch.num_reqs
+        batch = Batch(
+            request_ids=self.input_batch.req_ids,
+            computed=self.input_batch.num_computed_tokens_cpu[:n],
+            offsets=self.query_start_loc.np[: n + 1],
+            discarded=self.discard_request_mask.np[:n],
+            token_ids=self.input_batch.token_ids_cpu,
+        )
+        inputs_embeds = prepared[1]
+        self.spans.inject(batch, inputs_embeds)
+        return prepared
+
+    def _sample(self, logits: Tensor | None, spec_decode_metadata: SpecDecodeMetadata | None) -> SamplerOutput:
+        """Upstream samples with ``self.sampler``, which has to know of the spans, and whose result is recorded."""
+        sampler = self.sampler
+        sampler.active, sampler.rows, sampler.decided = True, self.spans.rows, None
+        output = super()._sample(logits, spec_decode_metadata)
+        sampler.active = False
+        self.spans.sampled(sampler.decided, self._hidden)
+        return output
+
+    def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput | AsyncModelRunnerOutput:
+        """Upstream samples and builds the output of a step, and forgets the hidden states it sampled from."""
+        if self.execute_model_state is None:
+            return super().sample_tokens(grammar_output)
+        if grammar_output is not None:
+            raise RuntimeError("structured output got past the scheduler's check; latent spans do not work with it")
+        self._hidden = self.execute_model_state.sample_hidden_states
+        output = super().sample_tokens(grammar_output)
+        self._hidden = None
+        if isinstance(output, AsyncModelRunnerOutput):
+            stream = self._get_or_create_async_output_copy_stream() if self.device.type == "cuda" else None
+            return self.spans.finish_async(output, stream)
+        return self.spans.finish(output)
+
+
+def install(runner: GPUModelRunner, settings: EngineSettings) -> None:
+    """Gives a constructed runner the overrides above and a sampler that knows spans.
+
+    Its class is replaced on the instance: workers construct the runner of their device by name, deep inside
+    ``init_device``, and leave no seam to name another.
+
+    Raises ValueError if the model is not fed embeddings.
+    """
+    if not runner.supports_mm_inputs:
+        raise ValueError("latent spans need inputs_embeds, which vLLM does not use if every multimodal limit is 0")
+    stock = type(runner)
+    runner.__class__ = type(f"Latent{stock.__name__}", (LatentRunnerMixin, stock), {})
+    runner.spans = SpanDecoder(settings, runner.device)
+    runner.sampler = LatentSampler(runner.sampler, settings.tokens)

@@ -1,0 +1,135 @@
+"""Scheduler side of latent spans: requests are checked, cached blocks kept apart, latents put on their output."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.v1.core import kv_cache_utils
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutputs, EngineCoreRequest
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+
+from future_l1_verl.decoding.vllm.compatibility import check_config, check_vllm
+from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput
+from future_l1_verl.decoding.vllm.settings import EngineSettings
+
+# vLLM's own, so that a second engine in this process replaces what the first one installed instead of wrapping it.
+_REQUEST_OF = Request.from_engine_core_request.__func__
+_EXTRA_KEYS = kv_cache_utils.generate_block_hash_extra_keys
+
+
+def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
+    """Raises ValueError, naming the request, if it asks for what latent spans cannot give."""
+    params, prompt, tokens = request.sampling_params, request.prompt_token_ids, settings.tokens
+    reasons = []
+    if params is None or prompt is None:
+        reasons.append("latent spans are for generation from token ids")
+    else:
+        if params.structured_outputs is not None:
+            reasons.append("structured output: a grammar does not know of tokens that are replaced")
+        if params.num_logprobs == -1 or params.logprob_token_ids:
+            reasons.append("log-probs of chosen tokens or of all: only the sampled and the best ones have a role")
+        if tokens.latent in prompt:
+            reasons.append("the prompt holds <|latent|>, for which there is no latent")
+        if prompt[-1:] == [tokens.start]:
+            reasons.append("the prompt ends with <|latent_start|>: spans open in the response")
+    if request.resumable:
+        reasons.append("streamed input: a continued prompt would hold latents")
+    if reasons:
+        raise ValueError(f"request {request.request_id}: {'; '.join(reasons)}")
+    try:
+        settings.of_request(params)
+    except ValueError as error:
+        raise ValueError(f"request {request.request_id}: {error}") from error
+
+
+def _check_requests(settings: EngineSettings) -> None:
+    """Upstream (vllm/v1/request.py) makes a Request of what came over the wire; a ValueError here fails that request only.
+
+    Raised any later, in the scheduler or worker, it would end the engine.
+    """
+
+    @wraps(_REQUEST_OF)
+    def from_engine_core_request(cls: type[Request], request: EngineCoreRequest, block_hasher: Any) -> Request:
+        check_request(request, settings)
+        return _REQUEST_OF(cls, request, block_hasher)
+
+    Request.from_engine_core_request = classmethod(from_engine_core_request)
+
+
+def _keep_blocks_private(latent: int) -> None:
+    """Upstream (vllm/v1/core/kv_cache_utils.py) hashes a block by its token ids, images and adapters.
+
+    Slots have one token id and different latents, so a block that holds one must not be found by another request. The
+    hash of a block includes that of the block before: what follows a slot is private too, the prompt stays shared. The
+    arrival time tells apart requests that use one id after the other.
+    """
+
+    @wraps(_EXTRA_KEYS)
+    def generate_block_hash_extra_keys(
+        request: Request, start_token_idx: int, end_token_idx: int, start_mm_idx: int
+    ) -> tuple[tuple[Any, ...] | None, int]:
+        keys, next_mm_idx = _EXTRA_KEYS(request, start_token_idx, end_token_idx, start_mm_idx)
+        if latent in request.all_token_ids[start_token_idx:end_token_idx]:
+            keys = (*(keys or ()), "latents", request.request_id, request.arrival_time)
+        return keys, next_mm_idx
+
+    kv_cache_utils.generate_block_hash_extra_keys = generate_block_hash_extra_keys
+
+
+class _LatentScheduling:
+    """Mixin for vLLM's two schedulers (vllm/v1/core/sched)."""
+
+    asynchronous: bool
+
+    def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
+        check_vllm()
+        check_config(vllm_config)
+        if bool(vllm_config.scheduler_config.async_scheduling) != self.asynchronous:
+            raise ValueError(
+                f"{type(self).__name__} is for async_scheduling={self.asynchronous}; "
+                "name future_l1_verl.decoding.vllm.scheduler.latent_scheduler, which picks the right one"
+            )
+        super().__init__(vllm_config, *args, **kwargs)
+        settings = EngineSettings.from_vllm(vllm_config)
+        self.latent_token = settings.tokens.latent
+        _check_requests(settings)
+        _keep_blocks_private(self.latent_token)
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        """Upstream builds the outputs of a step; it knows no field for latents.
+
+        A latent is put on the output only if its token was accepted: async scheduling may drop one of a request that has
+        stopped.
+        """
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if isinstance(model_runner_output, LatentRunnerOutput):
+            for client in outputs.values():
+                for output in client.outputs:
+                    if self.latent_token in output.new_token_ids:
+                        output.routed_experts = model_runner_output.latents[output.request_id]
+        return outputs
+
+
+class LatentScheduler(_LatentScheduling, Scheduler):
+    asynchronous = False
+
+
+class LatentAsyncScheduler(_LatentScheduling, AsyncScheduler):
+    asynchronous = True
+
+
+def latent_scheduler(vllm_config: VllmConfig, **kwargs: Any) -> Scheduler:
+    """The scheduler that goes with the engine's final ``async_scheduling``, which vLLM may have changed since it was asked.
+
+    To be named as ``scheduler_cls``; vLLM calls it like a class.
+    """
+    chosen = LatentAsyncScheduler if vllm_config.scheduler_config.async_scheduling else LatentScheduler
+    return chosen(vllm_config=vllm_config, **kwargs)

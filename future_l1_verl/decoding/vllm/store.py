@@ -1,0 +1,145 @@
+"""Latents of the live requests, and what a step has to write where.
+
+Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch, "flat row" one into the tokens of a step.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from future_l1_verl.decoding.vllm.settings import SpanOptions
+from future_l1_verl.latents.tokens import LatentTokens
+
+OUTSIDE = -1  # span state of a row that is in no span
+
+
+@dataclass
+class RequestLatents:
+    """Options of a request and its latents so far: absolute position to ``[H]`` on the host."""
+
+    options: SpanOptions
+    at: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class LatentStore:
+    """What is kept to inject latents again when tokens are prefilled a second time (preemption)."""
+
+    requests: dict[str, RequestLatents] = field(default_factory=dict)
+    digest: int = 0  # crc32 of all latents ever put, in order: equal on every tensor-parallel rank
+
+    def put(self, request_id: str, position: int, latent: Tensor) -> None:
+        """Keeps ``latent`` ``[H]`` unless the request has finished meanwhile."""
+        if request_id not in self.requests:
+            return
+        self.requests[request_id].at[position] = latent
+        self.digest = zlib.crc32(latent.view(torch.uint8).numpy(), self.digest)
+
+    def get(self, request_id: str, position: int) -> Tensor:
+        """Raises RuntimeError, naming request and position, if there is none."""
+        try:
+            return self.requests[request_id].at[position]
+        except KeyError:
+            raise RuntimeError(f"request {request_id}: no latent is kept for the slot at position {position}") from None
+
+    @property
+    def entries(self) -> int:
+        return sum(len(request.at) for request in self.requests.values())
+
+
+class Batch(NamedTuple):
+    """The part of vLLM's batch that decides about spans, for n requests; everything on the host."""
+
+    request_ids: list[str]
+    computed: np.ndarray  # int [n]: tokens whose keys and values are there already
+    offsets: np.ndarray  # int [n + 1]: flat row of each request's first token
+    discarded: np.ndarray  # bool [n]: more of the prompt is to come, what is sampled now is thrown away
+    token_ids: np.ndarray  # int [>= n, max_model_len]
+
+
+@dataclass
+class Step:
+    """What a step sampled. The tensors stay on the device; nothing of this waits for them."""
+
+    request_ids: list[str]
+    positions: np.ndarray  # int64 [n]: absolute position of the sampled token
+    discarded: np.ndarray  # bool [n]
+    state: Tensor  # int32 [n]: span state after the sampled token
+    slot: Tensor  # bool [n]: the sampled token is <|latent|>
+    latents: Tensor  # [n, H]: for a row that is a slot, the latent to feed next
+    spans: bool = True  # False: known that no row is in a span now
+
+    def __post_init__(self) -> None:
+        self.row = {request: i for i, request in enumerate(self.request_ids) if not self.discarded[i]}
+
+
+@dataclass
+class Plan:
+    """What is to be done for a step.
+
+    Row ``carried[k]`` continues row ``carried_from[k]`` of the step before; ``carried_from`` is None if every row
+    continues the row of the same index. ``kept`` are the latents to inject from the store, by flat row. ``state`` is the
+    span state of the rows that are not carried.
+    """
+
+    request_ids: list[str]
+    positions: np.ndarray
+    discarded: np.ndarray
+    state: np.ndarray
+    carried: np.ndarray
+    carried_from: np.ndarray | None
+    kept: list[tuple[int, Tensor]]
+
+
+def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: LatentTokens) -> Plan:
+    """Splits the rows of a step by where their latents come from.
+
+    A row that decodes the token sampled in the step before is carried on the device. Every other row (part of a prompt,
+    resumed after preemption, left out of the step before) has its tokens on the host, and its latents in the store.
+
+    Raises RuntimeError if the store lacks the latent of a slot.
+    """
+    n = len(batch.request_ids)
+    lengths = np.diff(batch.offsets)
+    positions = (batch.computed + lengths).astype(np.int64)
+    state = np.full(n, OUTSIDE, dtype=np.int32)
+    request_ids, discarded = list(batch.request_ids), batch.discarded.copy()
+    if (
+        before is not None
+        and before.request_ids == request_ids
+        and not before.discarded.any()
+        and (lengths == 1).all()
+        and np.array_equal(before.positions, batch.computed)
+    ):
+        return Plan(request_ids, positions, discarded, state, np.arange(n), None, [])
+
+    carried: list[int] = []
+    carried_from: list[int] = []
+    kept: list[tuple[int, Tensor]] = []
+    for i, request in enumerate(request_ids):
+        row = before.row.get(request) if before is not None else None
+        if row is not None and lengths[i] == 1 and before.positions[row] == batch.computed[i]:
+            carried.append(i)
+            carried_from.append(row)
+            continue
+        first, end = int(batch.computed[i]), int(positions[i])
+        scheduled = batch.token_ids[i, first:end]
+        for k in np.nonzero(scheduled == tokens.latent)[0].tolist():
+            kept.append((int(batch.offsets[i]) + k, store.get(request, first + k)))
+        if not discarded[i]:
+            state[i] = span_state(batch.token_ids[i], end - 1, tokens)
+    return Plan(request_ids, positions, discarded, state, np.array(carried, int), np.array(carried_from, int), kept)
+
+
+def span_state(token_ids: np.ndarray, last: int, tokens: LatentTokens) -> int:
+    """Latents so far in the span that index ``last`` lies in, or OUTSIDE."""
+    first = last
+    while first >= 0 and token_ids[first] == tokens.latent:
+        first -= 1
+    return last - first if first >= 0 and token_ids[first] == tokens.start else OUTSIDE

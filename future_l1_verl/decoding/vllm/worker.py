@@ -1,0 +1,53 @@
+"""The worker class: vLLM's own for the platform, with latent spans installed in its model runner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.platforms import current_platform
+
+from future_l1_verl.decoding.vllm import SCHEDULERS
+from future_l1_verl.decoding.vllm.compatibility import check_config, check_vllm
+from future_l1_verl.decoding.vllm.runner import LatentRunnerMixin, install
+from future_l1_verl.decoding.vllm.sampling import LatentSampler
+from future_l1_verl.decoding.vllm.settings import EngineSettings
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+
+class LatentWorker(PlatformWorker):
+    """To be named as ``worker_cls``; a ``worker_extension_cls`` such as verl's may be named as well."""
+
+    def init_device(self) -> None:
+        """Upstream (vllm/v1/worker/{cpu,gpu}_worker.py) constructs the model runner, which has to learn about spans.
+
+        Raises UnsupportedVersion, RuntimeError or ValueError, with the reason, if spans cannot work.
+        """
+        check_vllm()
+        check_config(self.vllm_config)
+        scheduler = self.vllm_config.scheduler_config.scheduler_cls
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"scheduler_cls must be one of {', '.join(SCHEDULERS)}, not {scheduler}: it returns latents")
+        super().init_device()
+        install(self.model_runner, EngineSettings.from_vllm(self.vllm_config))
+
+    def latent_status(self) -> dict[str, Any]:
+        """For ``collective_rpc("latent_status")``: whether the hooks are in force, and what they hold.
+
+        ``live``; ``requests`` known and ``entries`` (latents) kept; latents ``reinjected`` so far; ``digest``, a crc32 of
+        all latents so far, which is the same on every rank of a tensor-parallel group.
+        """
+        runner = self.model_runner
+        if not (isinstance(runner, LatentRunnerMixin) and isinstance(runner.sampler, LatentSampler)):
+            return {"live": False}
+        store = runner.spans.store
+        return {
+            "live": True,
+            "requests": len(store.requests),
+            "entries": store.entries,
+            "reinjected": runner.spans.reinjected,
+            "digest": store.digest,
+        }

@@ -1,0 +1,25 @@
+"""vLLM's CPU build under verl: weights that can be loaded again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
+
+def _keep_weights(method: Any, layer: torch.nn.Module) -> None:
+    layer.cpu_linear = torch.nn.functional.linear
+
+
+class CpuWorkerExtension(vLLMColocateWorkerExtension):
+    def __new__(cls, **kwargs: Any) -> CpuWorkerExtension:
+        """vllm/model_executor/layers/linear.py:198 (utils.py:325) repacks weights and drops their ``weight_loader``.
+
+        verl's weight synchronisation then fails in the worker, and the trainer waits for it.
+        """
+        UnquantizedLinearMethod.process_weights_after_loading = _keep_weights
+        UnquantizedEmbeddingMethod.process_weights_after_loading = _keep_weights
+        return super().__new__(cls, **kwargs)

@@ -1,0 +1,27 @@
+"""``python -m future_l1_verl.rl actor_rollout_ref.model.path=DIR data.train_files=FILE data.val_files=FILE [...]``: stage 2."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from future_l1_verl.rl.checks import check
+from future_l1_verl.versions import require
+
+
+@hydra.main(config_path="pkg://future_l1_verl.config.rl", config_name="main", version_base=None)
+def main(config: DictConfig) -> None:
+    require("verl", "vllm", "transfer_queue", "transformers")
+    check(config)
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from future_l1_verl.rl.trainer import task_runner
+
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    run_ppo(config, task_runner_class=task_runner)
+
+
+if __name__ == "__main__":
+    main()

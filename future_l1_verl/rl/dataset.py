@@ -1,0 +1,43 @@
+"""Questions of stage 2 as verl expects them, with the frames that stage 1 and evaluation show as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from data_prep.rows import RL_COLUMNS, messages, read_rows
+
+
+class LatentRLDataset(RLHFDataset):
+    """verl's dataset interface (``data.custom_cls``), for rows of ``data_prep.rows``.
+
+    Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
+    here frames follow TwiFF's pool, and videos are never decoded before their turn comes.
+    """
+
+    def __init__(
+        self, data_files: str | list[str], tokenizer: Any, config: DictConfig, processor: Any = None, max_samples: int = -1
+    ) -> None:
+        files = list(data_files) if isinstance(data_files, list | ListConfig) else [data_files]
+        rows = [row for file in files for row in read_rows(file, RL_COLUMNS)]
+        self.rows = rows[:max_samples] if max_samples > 0 else rows
+        self.system_prompt = config.system_prompt
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        return {
+            "raw_prompt": messages(row, row["problem"], self.system_prompt),
+            "data_source": row["data_source"],
+            "reward_model": {"style": "rule", "ground_truth": row["answer"]},
+            "options": list(row.get("options") or []),
+            "extra_info": {"index": index},
+            "index": index,
+            # verl needs one tensor in a batch (rl_dataset.py, __getitem__).
+            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
+        }

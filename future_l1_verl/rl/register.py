@@ -1,0 +1,22 @@
+"""What verl must know of us, in every process: named as ``actor_rollout_ref.model.external_lib``, verl imports it there."""
+
+from __future__ import annotations
+
+from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+import future_l1_verl.rl.advantage
+import future_l1_verl.rl.position_ids
+import future_l1_verl.sft.engine  # noqa: F401  registers the model type
+from future_l1_verl.versions import require
+
+require("verl", "vllm", "transfer_queue", "transformers")
+
+
+def _replica() -> type:
+    from future_l1_verl.rl.rollout import LatentReplica
+
+    return LatentReplica
+
+
+# Under verl's own name: its code asks for rollout.name == "vllm" in many places (workers/rollout/replica.py:318).
+RolloutReplicaRegistry.register("vllm", _replica)

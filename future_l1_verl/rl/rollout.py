@@ -1,0 +1,63 @@
+"""verl's vLLM server with latent spans."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
+
+from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live_async
+
+
+class LatentHttpServer(vLLMHttpServer):
+    """Starts the engine with the latent worker and scheduler and hands its latents on as ``extra_fields["latents"]``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.latents: dict[str, Tensor] = {}
+
+    def _get_worker_extension_cls(self) -> str:
+        """Upstream's extension loads synchronised weights, which the CPU build needs help with."""
+        if torch.cuda.is_available():
+            return super()._get_worker_extension_cls()
+        return "future_l1_verl.platform.vllm_cpu.CpuWorkerExtension"
+
+    def _preprocess_engine_kwargs(self, engine_kwargs: dict[str, Any]) -> None:
+        super()._preprocess_engine_kwargs(engine_kwargs)
+        engine_kwargs.update(engine_arguments(self.model_config.local_path, **engine_kwargs.pop("latent")))
+
+    async def run_server(self, args: Any) -> None:
+        await super().run_server(args)
+        await require_live_async(self.engine)
+        self.engine.generate = self._keeping_latents(self.engine.generate)
+
+    def _keeping_latents(self, generate: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        """Upstream's `generate` (vllm_async_server.py:527) copies known fields of the engine's output and drops the rest."""
+
+        async def generate_and_keep(*args: Any, request_id: str, **kwargs: Any) -> AsyncIterator[Any]:
+            async for output in generate(*args, request_id=request_id, **kwargs):
+                if output.finished and output.outputs:
+                    self.latents[request_id] = completion_latents(output.outputs[0], self.hidden_size)
+                yield output
+
+        return generate_and_keep
+
+    @property
+    def hidden_size(self) -> int:
+        return self.model_config.hf_config.get_text_config().hidden_size
+
+    async def generate(self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs: Any) -> TokenOutput:
+        output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
+        output.extra_fields["latents"] = self.latents.pop(request_id, torch.zeros(0, self.hidden_size))
+        return output
+
+
+class LatentReplica(vLLMReplica):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.server_class = ray.remote(LatentHttpServer)
