@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from data_prep.rows import RL_COLUMNS, check_clips, read_rows
+from data_prep.reading import RL_COLUMNS, check_clips, read_rows
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.answer import judge_by_rule
 from future_l1_verl.rewards.total import Weights

@@ -8,11 +8,11 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from data_prep.rows import RL_COLUMNS, messages, read_rows
+from data_prep.reading import RL_COLUMNS, messages, read_rows
 
 
 class LatentRLDataset(RLHFDataset):
-    """verl's dataset interface (``data.custom_cls``), for rows of ``data_prep.rows``.
+    """verl's dataset interface (``data.custom_cls``), for rows of ``data_prep.reading``.
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
     here frames follow TwiFF's pool, and videos are never decoded before their turn comes.

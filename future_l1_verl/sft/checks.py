@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from data_prep.rows import SFT_COLUMNS, check_clips, read_rows
+from data_prep.reading import SFT_COLUMNS, check_clips, read_rows
 from future_l1_verl.latents.tokens import LatentSettings
 
 

@@ -12,7 +12,7 @@ from qwen_vl_utils import process_vision_info
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_prep.rows import SFT_COLUMNS, RowError, frames, messages, read_rows, turn
+from data_prep.reading import SFT_COLUMNS, RowError, frames, messages, read_rows, turn
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.grid import latent_grid
 

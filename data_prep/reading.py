@@ -1,0 +1,118 @@
+"""Rows of training and evaluation files: read, checked and turned into chat messages.
+
+One reader for stage 1, stage 2 and evaluation, so that all three show the model the same frames of a clip.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm import tqdm
+
+from data_prep.twiff import frame_numbers
+from data_prep.video import VideoError, count_frames, read_frames
+
+Row = dict[str, Any]
+
+SFT_COLUMNS = ("conversations", "video", "image", "reasoning_image", "answer")
+RL_COLUMNS = ("problem", "answer", "video", "image", "data_source")
+
+
+class RowError(ValueError):
+    """A row cannot be used; the message names the file, the row and the field."""
+
+
+def read_rows(path: str | Path, columns: Sequence[str]) -> list[Row]:
+    """Rows of a parquet, JSON or JSON-lines file. ``video`` becomes an absolute path (it is relative to the file).
+
+    Raises RowError if the file is missing, is of another kind, is empty or lacks one of ``columns``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RowError(f"{path}: no such file")
+    match path.suffix:
+        case ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        case ".json":
+            rows = json.loads(path.read_text())
+        case ".jsonl":
+            rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        case other:
+            raise RowError(f"{path}: {other or 'no'} suffix; a .parquet, .json or .jsonl file is needed")
+    if not rows:
+        raise RowError(f"{path}: holds no rows")
+    for number, row in enumerate(rows):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise RowError(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
+        row["video"] = str(path.parent / row["video"])
+        row["source"] = f"{path}: row {number}"
+    return rows
+
+
+def check_clips(rows: Sequence[Row], workers: int = 4) -> None:
+    """Opens and decodes every clip once. Raises RowError naming each row whose clip is missing or broken."""
+    first_row = {row["video"]: row["source"] for row in reversed(rows)}
+
+    def problem(video: str) -> str | None:
+        try:
+            count_frames(video)
+        except VideoError as error:
+            return f"{first_row[video]}: video {error}"
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        answers = tqdm(pool.map(problem, first_row), total=len(first_row), desc="checking clips", unit="clip", leave=False)
+        problems = [answer for answer in answers if answer]
+    if problems:
+        raise RowError("\n".join(problems[:20]) + (f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""))
+
+
+def frames(row: Row, field: str) -> list[Image.Image]:
+    """The frames that ``row[field]`` (1-based pool indices) names. Raises RowError naming the row."""
+    try:
+        video = row["video"]
+        return read_frames(video, frame_numbers(row[field], count_frames(video)))
+    except ValueError as error:
+        raise RowError(f"{row['source']}: {field}: {error}") from error
+
+
+def user_message(row: Row, text: str) -> dict[str, Any]:
+    """A chat message in which each ``<image>`` of ``text`` is an observed frame. Raises RowError if their numbers differ."""
+    images = iter(frames(row, "image"))
+    parts = [part for part in re.split("(<image>)", text) if part]
+    if parts.count("<image>") != len(row["image"]):
+        raise RowError(f"{row['source']}: {parts.count('<image>')} <image> in the question but {len(row['image'])} in image")
+    return {
+        "role": "user",
+        "content": [
+            {"type": "image", "image": next(images)} if part == "<image>" else {"type": "text", "text": part}
+            for part in parts
+        ],
+    }
+
+
+def messages(row: Row, text: str, system_prompt: str | None) -> list[dict[str, Any]]:
+    """The prompt of a row as chat messages."""
+    system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
+    return [*system, user_message(row, text)]
+
+
+def turn(row: Row, speaker: str) -> str:
+    """The only turn of ``human`` or ``gpt`` of a TwiFF conversation. Raises RowError if there is none or more than one.
+
+    ``conversations`` may be a list of ``{from, value}`` or a dict of the two lists (verl-notes.md).
+    """
+    talk = row["conversations"]
+    turns = list(zip(talk["from"], talk["value"], strict=True)) if isinstance(talk, dict) else [(t["from"], t["value"]) for t in talk]
+    values = [value for who, value in turns if who == speaker]
+    if len(values) != 1:
+        raise RowError(f"{row['source']}: conversations: {len(values)} turns from {speaker!r}, one is needed")
+    return values[0]
