@@ -7,6 +7,7 @@ result can see but has yet to learn the task.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,20 +15,24 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from rich.progress import Progress, track
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from data_prep.synthetic.words import CAPTION_REQUEST
 from data_prep.twiff import POOL, frame_pool
 from data_prep.video import count_frames, read_frames
 
 CAPTIONS = "captions_train.parquet"
-BATCH = 64
+BATCH = 32
 LEARNING_RATE = 2e-3
 WARM_UP = 20
 IGNORED = -100
+REPORT = 20  # steps between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,25 @@ def pretrain(checkpoint: Path, data: Path, steps: int, seed: int = 0, batch: int
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     rng = np.random.default_rng(seed)
-    losses = []
-    with Progress() as progress:
-        task = progress.add_task("pretraining", total=steps)
-        for _ in range(steps):
-            chosen = rng.choice(len(examples), size=batch, replace=len(examples) < batch)
-            inputs, labels = _collate([examples[index] for index in chosen], processor)
-            hidden = model.model(**inputs).last_hidden_state[:, :-1]
-            targets = labels[:, 1:]
-            # Only the captions' positions go through the head.
-            loss = cross_entropy(model.lm_head(hidden[targets != IGNORED]), targets[targets != IGNORED])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-            progress.update(task, advance=1, description=f"pretraining, loss {losses[-1]:.3f}")
-    model.save_pretrained(checkpoint)
+    losses: list[float] = []
+    started = time.monotonic()
+    for step in range(1, steps + 1):
+        chosen = rng.choice(len(examples), size=batch, replace=len(examples) < batch)
+        inputs, labels = _collate([examples[index] for index in chosen], processor)
+        hidden = model.model(**inputs).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        # Only the captions' positions go through the head.
+        loss = cross_entropy(model.lm_head(hidden[targets != IGNORED]), targets[targets != IGNORED])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if step % REPORT == 0 or step == steps:
+            mean = sum(losses[-REPORT:]) / len(losses[-REPORT:])
+            print(f"pretraining: step {step}/{steps}, loss {mean:.3f}, {time.monotonic() - started:.0f} s", flush=True)
+    _replace_weights(Path(checkpoint) / SAFE_WEIGHTS_NAME, model)
     return losses
 
 
@@ -109,3 +115,11 @@ def _collate(examples: list[_Example], processor: Qwen3VLProcessor) -> tuple[dic
     for row, (length, caption) in enumerate(zip(lengths, captions, strict=True)):
         labels[row, length - len(caption) : length] = torch.tensor(caption)
     return inputs, labels
+
+
+def _replace_weights(path: Path, model: Qwen3VLForConditionalGeneration) -> None:
+    """Writes the weights that the file holds, under their names, and leaves the rest of the checkpoint as it is."""
+    with safe_open(path, "pt") as weights:
+        names, metadata = list(weights.keys()), weights.metadata()
+    state = model.state_dict()
+    save_file({name: state[name].contiguous() for name in names}, path, metadata)

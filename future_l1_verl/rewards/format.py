@@ -12,7 +12,7 @@ from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentTokens
 
 _SPAN = "\ue000"  # stands for a closed span; a private-use character, removed from the text before
-_BODY = r"[^<]*[^<\s][^<]*"
+_BODY = rf"[^<{_SPAN}]*[^<{_SPAN}\s][^<{_SPAN}]*"
 _SHAPE = re.compile(
     rf"\s*(?:<reason>{_BODY}</reason>\s*)?(?:{_SPAN}\s*<reason>{_BODY}</reason>\s*)+<answer>{_BODY}</answer>\s*"
 )

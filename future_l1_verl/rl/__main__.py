@@ -17,7 +17,7 @@ def main(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    from future_l1_verl.rl.trainer import task_runner
+    from future_l1_verl.rl.task_runner import task_runner
 
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     run_ppo(config, task_runner_class=task_runner)

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 import torch
+import transfer_queue as tq
 from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
@@ -48,7 +49,7 @@ class _Group:
     size: int
     outputs: list[AgentLoopOutput] = field(default_factory=list)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
-    failed: bool = False
+    error: BaseException | None = None
 
 
 # AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py:55); this is the class it was made of.
@@ -66,19 +67,23 @@ class LatentAgentLoopWorker(_Worker):
         rollout = self.config.actor_rollout_ref.rollout
         size = rollout.val_kwargs.n if trajectory["validate"] else rollout.n
         self.groups[prompt["uid"]] = _Group(int(size))
-        try:
-            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
-        finally:
-            del self.groups[prompt["uid"]]
+        await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        del self.groups[prompt["uid"]]
 
-    async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """A rollout that fails releases its siblings, which would wait for it for ever."""
+    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
+        """A rollout that fails releases its siblings, which would wait for it for ever, and tells the trainer why.
+
+        Upstream tells that it failed (agent_loop_tq.py:128), not why.
+        """
         group = self.groups[kwargs["uid"]]
         try:
-            return await super()._run_agent_loop(*args, **kwargs)
-        except BaseException:
-            group.failed = True
-            group.complete.set()
+            return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
+        except BaseException as error:
+            if group.error is None:
+                group.error = error
+                partition = "val" if trajectory["validate"] else "train"
+                await tq.async_kv_put(key=kwargs["uid"], partition_id=partition, tag={"error": repr(error)})
+                group.complete.set()
             raise
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **kwargs: Any) -> None:
@@ -88,8 +93,8 @@ class LatentAgentLoopWorker(_Worker):
             self._reward(group.outputs, kwargs)
             group.complete.set()
         await group.complete.wait()
-        if group.failed:
-            raise RuntimeError(f"another rollout of prompt {kwargs['uid']} failed")
+        if group.error is not None:
+            raise RuntimeError(f"another rollout of prompt {kwargs['uid']} failed") from group.error
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
     def _reward(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
@@ -129,7 +134,7 @@ class LatentAgentLoopWorker(_Worker):
         )
 
     def _chosen(self, layout: Layout) -> Tensor:
-        """Entries with a likelihood of their own (design.md, role table): forced ends never, forced slots if latents have one."""
+        """Entries with a likelihood (design.md, role table): a forced end has none, a forced slot has its density or none."""
         likelihood = self.config.latent.likelihood != "none"
         return (layout.roles != Role.STOP_FORCED) & (likelihood | (layout.roles != Role.LATENT_FORCED))
 

@@ -7,7 +7,6 @@ crashes, and the log-prob passes silently use wrong positions.
 
 from __future__ import annotations
 
-import torch
 import verl.workers.engine.base
 import verl.workers.engine_workers
 from tensordict import TensorDict

@@ -47,6 +47,10 @@ class LatentHttpServer(vLLMHttpServer):
 
         return generate_and_keep
 
+    async def check_health(self) -> None:
+        """Raises vLLM's EngineDeadError if the engine process or one of its workers is gone."""
+        await self.engine.check_health()
+
     @property
     def hidden_size(self) -> int:
         return self.model_config.hf_config.get_text_config().hidden_size

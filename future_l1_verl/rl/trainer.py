@@ -5,22 +5,37 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import ray
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf
-from verl.trainer.main_ppo import TaskRunnerV1
-from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.platform.launch import require_platform
 from future_l1_verl.rl.loss import la_dapo_loss
 from future_l1_verl.rl.metrics import parity, rollout_metrics
+from future_l1_verl.rl.replay_buffer import StrictReplayBuffer
+from future_l1_verl.rl.watchdog import Watchdog
 
 
 class LatentTrainer(PPOTrainerSync):
+    def _build_replay_buffer(self) -> StrictReplayBuffer:
+        """Upstream passes group filtering on to its own classes only, not to one named in ``custom_sampler``."""
+        trainer_base.ReplayBuffer = StrictReplayBuffer
+        return super()._build_replay_buffer()
+
+    def on_init_end(self) -> None:
+        super().on_init_end()
+        servers = [server for replica in self.llm_server_manager.get_replicas() for server in replica.servers]
+        self.watchdog = Watchdog(servers)
+        self.watchdog.start()
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        with self.watchdog.raising_here():
+            super().fit(agent_loop_manager)
+
     def _setup(self) -> None:
         super()._setup()
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
@@ -52,19 +67,4 @@ class LatentTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, *args, **kwargs)
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         fields = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        metrics.update(rollout_metrics([row["reward_extra_info"] for row in fields["extra_fields"].tolist()]))
-
-
-# TaskRunnerV1 is a Ray actor class already (main_ppo.py:93); this is the class it was made of.
-_TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
-
-
-class LatentTaskRunner(_TaskRunner):
-    def run(self, config: DictConfig) -> None:
-        """Upstream looks the trainer up by mode. The name stays "sync": verl's code compares with it in many places."""
-        require_platform(config.trainer.device)
-        TRAINER_REGISTRY["sync"] = LatentTrainer
-        super().run(config)
-
-
-task_runner = ray.remote(num_cpus=1)(LatentTaskRunner)
+        metrics.update(rollout_metrics([row["reward_extra_info"] for row in fields["extra_fields"]]))

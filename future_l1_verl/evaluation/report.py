@@ -1,0 +1,159 @@
+"""The report folder of a run: accuracy after each stage, curves of both trainings, sample answers beside their frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data_prep.reading import frames
+
+matplotlib.use("Agg")
+
+Curve = list[tuple[int, float]]
+
+# File name, title, and the curves in it.
+SFT_FIGURES = {
+    "sft_losses": ("Stage 1: losses", ("train/cross_entropy", "train/latent_error", "val/loss")),
+}
+RL_FIGURES = {
+    "rl_rewards": (
+        "Stage 2: reward parts (mean of a step)",
+        ("critic/score/mean", "rewards/acc/mean", "rewards/format/mean", "rewards/contrastive/mean", "rewards/diversity/mean"),
+    ),
+    "rl_loss": ("Stage 2: policy loss and KL", ("actor/pg_loss", "actor/kl_loss", "actor/grad_norm")),
+    "rl_parity": (
+        "Stage 2: rollout against actor, text log-probs [nats]",
+        ("parity/text_gap_max", "parity/text_gap_mean"),
+    ),
+    "rl_latents": (
+        "Stage 2: latents in use (mean per answer)",
+        ("latents/spans_per_answer", "latents/latents_per_answer", "latents/with_span", "latents/budget_end_share"),
+    ),
+}
+LOGARITHMIC = {"rl_parity"}
+
+
+def read_curves(directory: Path) -> dict[str, Curve]:
+    """All scalars of a tensorboard folder, by step; a step logged again after a resume counts once, as logged last."""
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: sorted({event.step: event.value for event in events.Scalars(tag)}.items()) for tag in events.Tags()["scalars"]}
+
+
+def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> Path:
+    """Writes ``run/report`` from ``run/tensorboard/{sft,rl}`` and evaluation folders named by stage, in order.
+
+    Returns the path of ``report.md``. Raises FileNotFoundError if an evaluation or a tensorboard folder is missing.
+    """
+    out = run / "report"
+    out.mkdir(parents=True, exist_ok=True)
+    summaries = {stage: json.loads((folder / "summary.json").read_text())["splits"] for stage, folder in evaluations.items()}
+    lines = ["# Report", "", *_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
+    _plot_accuracy(summaries, out / "accuracy.png")
+    for stage, figures in (("sft", SFT_FIGURES), ("rl", RL_FIGURES)):
+        curves = read_curves(run / "tensorboard" / stage)
+        for name, (title, tags) in figures.items():
+            _plot_curves({tag: curves[tag] for tag in tags if tag in curves}, title, out / f"{name}.png", name in LOGARITHMIC)
+            lines += [f"![{title}]({name}.png)", ""]
+    last = list(evaluations.values())[-1]
+    records = [json.loads(line) for line in (last / "answers.jsonl").read_text().splitlines()]
+    lines += ["## Sample answers", ""]
+    for number, record in enumerate(_one_per_split(records, samples), start=1):
+        _plot_frames(record, out / f"sample_{number}.png")
+        lines += _sample(number, record)
+    report = out / "report.md"
+    report.write_text("\n".join(lines) + "\n")
+    return report
+
+
+def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| stage | split | n | accuracy | 95 % interval | majority | parsed | spans | latents |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for stage, splits in summaries.items():
+        for split, row in splits.items():
+            low, high = row["interval"]
+            lines.append(
+                f"| {stage} | {split} | {row['n']} | {row['accuracy']:.3f} | {low:.3f} to {high:.3f} | {row['majority']:.3f} "
+                f"| {row['parsed']:.3f} | {row['spans']:.2f} | {row['latents']:.2f} |"
+            )
+    return lines
+
+
+def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4))
+    width = 0.8 / len(summaries)
+    for position, (stage, splits) in enumerate(summaries.items()):
+        heights = [row["accuracy"] for row in splits.values()]
+        errors = [
+            [row["accuracy"] - row["interval"][0] for row in splits.values()],
+            [row["interval"][1] - row["accuracy"] for row in splits.values()],
+        ]
+        axes.bar([i + position * width for i in range(len(splits))], heights, width, yerr=errors, capsize=3, label=stage)
+    splits = next(iter(summaries.values()))
+    axes.set_xticks([i + width * (len(summaries) - 1) / 2 for i in range(len(splits))], list(splits))
+    axes.hlines(
+        [row["majority"] for row in splits.values()],
+        [i - width / 2 for i in range(len(splits))],
+        [i + width * (len(summaries) - 0.5) for i in range(len(splits))],
+        colors="black",
+        linestyles="dotted",
+        label="majority answer",
+    )
+    axes.set(ylim=(0, 1), ylabel="accuracy (95 % interval)", title="Held-out accuracy by split")
+    axes.legend()
+    _save(figure, path)
+
+
+def _plot_curves(curves: dict[str, Curve], title: str, path: Path, logarithmic: bool) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4))
+    for tag, points in curves.items():
+        axes.plot(*zip(*points, strict=True), label=tag, marker="." if len(points) < 50 else None)
+    axes.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def _one_per_split(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The first answer of each split, then the next ones, up to ``count``."""
+    firsts = list({record["split"]: record for record in reversed(records)}.values())
+    return [*firsts, *(record for record in records if record not in firsts)][:count]
+
+
+def _plot_frames(record: dict[str, Any], path: Path) -> None:
+    images = frames(record | {"source": record["video"]}, "image")
+    figure, axes = plt.subplots(1, len(images), figsize=(2 * len(images), 2.2))
+    for number, (axis, image) in enumerate(zip(axes, images, strict=True), start=1):
+        axis.imshow(image)
+        axis.set_title(f"observed {number}", fontsize=8)
+        axis.axis("off")
+    _save(figure, path)
+
+
+def _sample(number: int, record: dict[str, Any]) -> list[str]:
+    options = ", ".join(record["options"])
+    return [
+        f"### {number}. {record['split']}: {record['outcome']}",
+        "",
+        f"![frames](sample_{number}.png)",
+        "",
+        f"{record['problem'].replace('<image>', '').splitlines()[0]} Options: {options}. Right: **{record['truth']}**.",
+        "",
+        "```",
+        record["text"],
+        "```",
+        "",
+    ]
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,49 @@
+"""Ends a run whose rollout engine has died while nobody was asking it anything.
+
+A dead engine answers no weight update, and the trainer waits for that answer without a limit.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+
+class EngineDied(RuntimeError):
+    """A rollout engine no longer lives; the message carries what it said last."""
+
+
+class Watchdog(threading.Thread):
+    """Asks each rollout server's ``check_health`` every ``interval`` seconds; no answer in ``patience`` seconds is death."""
+
+    def __init__(self, servers: Sequence[Any], interval: float = 10.0, patience: float = 60.0) -> None:
+        super().__init__(daemon=True, name="rollout watchdog")
+        self.servers, self.interval, self.patience = servers, interval, patience
+        self.finished = threading.Event()
+        self.death: Exception | None = None
+
+    def run(self) -> None:
+        while not self.finished.wait(self.interval):
+            try:
+                ray.get([server.check_health.remote() for server in self.servers], timeout=self.patience)
+            except Exception as error:
+                self.death = error
+                _thread.interrupt_main()
+                return
+
+    @contextmanager
+    def raising_here(self) -> Iterator[None]:
+        """The block, on the main thread, ends with `EngineDied` when an engine dies. Stops watching after it."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.death is None:
+                raise
+            raise EngineDied(f"a rollout engine died: {self.death}") from self.death
+        finally:
+            self.finished.set()
