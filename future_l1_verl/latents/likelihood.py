@@ -15,7 +15,7 @@ Density = Callable[[Tensor, Tensor], Tensor]
 
 
 def vmf(kappa: float) -> Density:
-    """von Mises-Fisher with both sides unit-normalised, up to its constant: ``kappa * <h / |h|, z / |z|>`` (paper section 4)."""
+    """von Mises-Fisher, both sides unit-normalised, up to its constant: ``kappa * <h / |h|, z / |z|>`` (paper section 4)."""
     _require_positive("kappa", kappa)
 
     def log_density(h: Tensor, z: Tensor) -> Tensor:

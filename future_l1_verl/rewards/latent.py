@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 def outcome_contrastive(trajectories: Sequence[Tensor | None], correct: Sequence[bool], temperature: float) -> Tensor:
     """R_ctr of each rollout of one prompt, fp32 ``[N]``, each in [0, 1].
 
-    ``trajectories``: per rollout its latents ``[T_i, H]`` in order of time, or None (or no row) if it has none; ``correct``: its
-    outcome. With s_ij the mean of (1 + cos)/2 over the latents that i and j both have, P_i the other correct rollouts and
+    ``trajectories``: per rollout its latents ``[T_i, H]`` in order of time, or None (or no row) if it has none; ``correct``:
+    its outcome. With s_ij the mean of (1 + cos)/2 over the latents that i and j both have, P_i the other correct rollouts and
     N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))`` where s_i is the largest
     s_ij in P_i. Without P_i it is 0, without N_i it is 1. A rollout is in none of its own sets.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
+from future_l1_verl.config.record import save_resolved
 from future_l1_verl.rl.checks import check
 from future_l1_verl.versions import require
 
@@ -13,6 +14,7 @@ from future_l1_verl.versions import require
 def main(config: DictConfig) -> None:
     require("verl", "vllm", "transfer_queue", "transformers")
     check(config)
+    save_resolved(config)
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config

@@ -13,6 +13,7 @@ import torch
 import torch.distributed.run
 from omegaconf import DictConfig
 
+from future_l1_verl.config.record import save_resolved
 from future_l1_verl.platform.launch import require_platform
 from future_l1_verl.sft.checks import check
 from future_l1_verl.versions import require
@@ -28,6 +29,7 @@ def main(config: DictConfig) -> None:
         train(config)
         return
     check(config)
+    save_resolved(config)
     workers = f"--nproc_per_node={config.trainer.n_gpus_per_node}"
     torch.distributed.run.main(["--standalone", workers, "-m", "future_l1_verl.sft", *sys.argv[1:]])
 

@@ -9,7 +9,7 @@ from future_l1_verl.latents.tokens import LatentSettings
 
 
 def check(config: DictConfig) -> None:
-    """Raises ValueError (RowError for data) or FileNotFoundError, naming what is wrong; MissingMandatoryValue for a key left ???."""
+    """Raises ValueError (RowError for data), FileNotFoundError or MissingMandatoryValue, naming what is wrong."""
     for key in ("model.path", "data.train_files"):
         OmegaConf.select(config, key, throw_on_missing=True)
     if not 0 <= config.latent.weight < float("inf"):

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# The whole loop on a laptop: environment, data, a tiny Qwen3-VL, SFT, LA-DAPO, evaluation before and after, a report.
+#   bash recipes/quickstart.sh [--clips synthetic|real] [--run DIR] [--fresh] [--seed N]
+#                              [--pretrain-steps N] [--sft-steps N] [--rl-steps N]
+# Running it again continues where it stopped; --fresh starts over.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# what to run
+clips=synthetic run= fresh= seed=1
+# how long
+pretrain_steps=300 sft_steps=300 rl_steps=30
+
+fail() { printf 'quickstart.sh: %s\n' "$1" >&2; exit 1; }
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --clips) clips=$2 && shift ;;
+    --run) run=$2 && shift ;;
+    --fresh) fresh=yes ;;
+    --seed) seed=$2 && shift ;;
+    --pretrain-steps) pretrain_steps=$2 && shift ;;
+    --sft-steps) sft_steps=$2 && shift ;;
+    --rl-steps) rl_steps=$2 && shift ;;
+    *) fail "unknown argument $1; see the first lines of recipes/quickstart.sh" ;;
+    esac
+    shift
+done
+case "$clips" in synthetic | real) ;; *) fail "--clips is synthetic or real, not $clips" ;; esac
+run=${run:-runs/quickstart-$clips-seed$seed}
+[ -z "$fresh" ] || rm -rf "$run"
+mkdir -p "$run/logs"
+run=$(cd "$run" && pwd)
+
+bash recipes/env.sh cpu
+python=$PWD/.venv/bin/python
+
+# settings of the libraries underneath
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
+export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=WARNING RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled
+
+# stage NAME FILTER COMMAND...: runs once; the log goes to a file, what FILTER lets through to the screen
+stage() {
+    local name=$1 filter=$2 log=$run/logs/$1.log started=$SECONDS
+    shift 2
+    if [ -f "$run/logs/$name.done" ]; then
+        echo "== $name: done before"
+        return
+    fi
+    echo "== $name"
+    if ! "$@" 2>&1 | tee -a "$log" | "$filter"; then
+        tail -n 40 "$log" >&2
+        fail "$name failed; its log is $log"
+    fi
+    touch "$run/logs/$name.done"
+    echo "== $name: $((SECONDS - started)) s"
+}
+everything() { cat; }
+steps() { "$python" -m future_l1_verl.evaluation.progress; }
+
+if [ "$clips" = synthetic ]; then
+    stage data everything "$python" -m data_prep.synthetic --out "$run/data" --seed "$seed"
+else
+    stage data everything "$python" -m data_prep.real_clips --out "$run/data"
+fi
+stage tiny everything "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
+
+evaluate() { # NAME CHECKPOINT
+    stage "evaluate-$1" everything "$python" -m future_l1_verl.evaluation run --model "$2" --data "$run/data/rl_test.parquet" \
+        --out "$run/evaluation/$1" --max-tokens 96 --max-model-len 1024 --dtype float32
+}
+evaluate untrained "$run/tiny"
+
+sft=$run/sft/global_step_$sft_steps/huggingface
+stage sft steps env TENSORBOARD_DIR="$run/tensorboard/sft" "$python" -m future_l1_verl.sft platform=cpu \
+    model.path="$run/tiny" \
+    data.train_files="$run/data/sft_train.parquet" data.val_files="$run/data/sft_test.parquet" data.val_max_samples=128 \
+    data.train_batch_size=64 data.micro_batch_size_per_gpu=64 data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
+    data.system_prompt=null \
+    optim.lr=1e-3 \
+    trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$sft_steps" trainer.save_freq=100 trainer.test_freq=50 \
+    trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$run/sft"
+evaluate sft "$sft"
+
+stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$python" -m future_l1_verl.rl platform=cpu \
+    actor_rollout_ref.model.path="$sft" \
+    data.train_files="$run/data/rl_train.parquet" data.val_files="$run/data/rl_test.parquet" \
+    data.train_batch_size=16 data.max_prompt_length=512 data.max_response_length=96 data.system_prompt=null data.seed="$seed" \
+    actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=64 \
+    actor_rollout_ref.actor.optim.lr=1e-4 \
+    actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=128 actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=128 \
+    actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
+    trainer.val_before_train=false trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
+    trainer.save_freq=10 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$run/rl"
+evaluate rl "$run/rl/global_step_$rl_steps/actor/huggingface"
+
+stage report everything "$python" -m future_l1_verl.evaluation report --run "$run" \
+    --stage "untrained=$run/evaluation/untrained" --stage "SFT=$run/evaluation/sft" --stage "LA-DAPO=$run/evaluation/rl"
+echo "report: $run/report/report.md"
