@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from data_prep.reading import RL_COLUMNS, check_clips, read_rows
+from data_prep.reading import RL_COLUMNS, Row, RowError, check_clips, read_rows
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rewards.answer import judge_by_rule
+from future_l1_verl.rewards.answer import chosen_option
 from future_l1_verl.rewards.total import Weights
 
 
@@ -32,6 +34,12 @@ def check(config: DictConfig) -> None:
     for value in (config.data.train_files, config.data.val_files):
         for file in list(value) if isinstance(value, ListConfig) else [value]:
             rows = read_rows(file, RL_COLUMNS)
-            for row in rows:
-                judge_by_rule("<answer>-</answer>", row["answer"], row.get("options") or ())
+            _check_answers(rows)
             check_clips(rows)
+
+
+def _check_answers(rows: Sequence[Row]) -> None:
+    for row in rows:
+        options = row.get("options") or ()
+        if options and chosen_option(row["answer"], options) is None:
+            raise RowError(f"{row['source']}: answer: {row['answer']!r} is not among the options {list(options)}")

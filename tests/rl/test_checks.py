@@ -1,0 +1,111 @@
+"""Bad input of both stages ends with a message before any worker starts."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, MissingMandatoryValue
+
+from data_prep.reading import RowError
+from data_prep.synthetic.writing import Settings, write_set
+from future_l1_verl.modeling import tiny
+from future_l1_verl.rl import checks as rl_checks
+from future_l1_verl.sft import checks as sft_checks
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_set(folder / "data", Settings(clips=8, test_clips=4, seed=0), lambda items, label: items)
+    tiny.build(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    shutil.copytree(pristine, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def config(stage: str, folder: Path, *overrides: str) -> DictConfig:
+    model = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
+    files = [f"data.train_files={folder}/data/{stage}_train.parquet", f"data.val_files={folder}/data/{stage}_test.parquet"]
+    with initialize_config_module(f"future_l1_verl.config.{stage}", version_base=None):
+        return compose("main", overrides=["platform=cpu", f"{model}={folder}/model", *files, *overrides])
+
+
+CHECK = {"sft": sft_checks.check, "rl": rl_checks.check}
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_good_input_passes(stage: str, folder: Path) -> None:
+    CHECK[stage](config(stage, folder))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_a_checkpoint_without_the_tokens(stage: str, folder: Path) -> None:
+    path = folder / "model/config.json"
+    path.write_text(path.read_text().replace("latent_token_id", "something_else"))
+    with pytest.raises(ValueError, match=r"config\.json lacks latent_token_id; add them with"):
+        CHECK[stage](config(stage, folder))
+
+
+@pytest.mark.parametrize(("stage", "column"), [("sft", "reasoning_image"), ("rl", "problem")])
+def test_a_parquet_without_a_needed_column(stage: str, column: str, folder: Path) -> None:
+    path = folder / f"data/{stage}_train.parquet"
+    pd.read_parquet(path).drop(columns=column).to_parquet(path)
+    with pytest.raises(RowError, match=rf"{stage}_train\.parquet: row 0 lacks {column}"):
+        CHECK[stage](config(stage, folder))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+@pytest.mark.parametrize("damage", ["missing", "broken"])
+def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: str, folder: Path) -> None:
+    row = pd.read_parquet(folder / f"data/{stage}_train.parquet").iloc[3]
+    clip = folder / "data" / row["video"]
+    if damage == "missing":
+        clip.unlink()
+    else:
+        clip.write_bytes(clip.read_bytes()[:200])
+    with pytest.raises(RowError, match=rf"{stage}_train\.parquet: row \d+: video .*{clip.name}"):
+        CHECK[stage](config(stage, folder))
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "message"),
+    [
+        ("sft", "latent.weight=-0.1", "latent.weight"),
+        ("rl", "rewards.contrastive=-1", "rewards.contrastive"),
+        ("rl", "rewards.temperature=0", "rewards.temperature must be positive"),
+        ("rl", "latent.min_latents=5", "latent.min_latents must lie in 1..4"),
+        ("rl", "latent.sigma=-1", "latent.sigma"),
+        ("rl", "latent.sigma=0.5", "need each other"),
+    ],
+)
+def test_numbers_out_of_range(stage: str, override: str, message: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        CHECK[stage](config(stage, folder, override))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_a_key_that_does_not_exist(stage: str, folder: Path) -> None:
+    with pytest.raises(ConfigCompositionException, match=r"latent\.wieght"):
+        config(stage, folder, "latent.wieght=0.1")
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_a_key_left_open(stage: str, folder: Path) -> None:
+    with pytest.raises(MissingMandatoryValue, match=r"data\.train_files"):
+        CHECK[stage](config(stage, folder, "data.train_files=???"))
+
+
+def test_an_answer_that_is_no_option(folder: Path) -> None:
+    path = folder / "data/rl_train.parquet"
+    rows = pd.read_parquet(path)
+    rows.loc[2, "answer"] = "the ceiling"
+    rows.to_parquet(path)
+    with pytest.raises(RowError, match=r"rl_train\.parquet: row 2: answer: .*'the ceiling'"):
+        CHECK["rl"](config("rl", folder))
