@@ -1,0 +1,47 @@
+"""The watchdog with a real Ray actor as the server."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from future_l1_verl.rl.watchdog import EngineDied, Watchdog
+
+
+@ray.remote
+class Server:
+    def __init__(self) -> None:
+        self.dead = False
+
+    def die(self) -> None:
+        self.dead = True
+
+    def check_health(self) -> None:
+        if self.dead:
+            raise RuntimeError("the engine core is gone")
+
+
+@pytest.fixture
+def server() -> Iterator[ray.actor.ActorHandle]:
+    ray.init(num_cpus=1, include_dashboard=False)
+    yield Server.remote()
+    ray.shutdown()
+
+
+def test_a_death_ends_the_block_that_waits_for_something_else(server: ray.actor.ActorHandle) -> None:
+    watchdog = Watchdog([server], interval=0.2)
+    watchdog.start()
+    with pytest.raises(EngineDied, match="the engine core is gone"), watchdog.raising_here():
+        server.die.remote()
+        time.sleep(60)
+
+
+def test_a_block_that_ends_first_is_left_alone(server: ray.actor.ActorHandle) -> None:
+    watchdog = Watchdog([server], interval=0.2)
+    watchdog.start()
+    with watchdog.raising_here():
+        time.sleep(1)
+    server.die.remote()
+    watchdog.join(5)
+    assert watchdog.death is None
