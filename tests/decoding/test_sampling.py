@@ -1,0 +1,136 @@
+"""Replaced tokens and log-probs by role, on a vocabulary of six."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from vllm.v1.outputs import SamplerOutput
+from vllm.v1.sample.logits_processor import LogitsProcessors
+from vllm.v1.sample.metadata import SamplingMetadata
+from vllm.v1.sample.sampler import Sampler
+
+from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, decide, log_not
+from future_l1_verl.decoding.vllm.store import OUTSIDE
+from future_l1_verl.latents.spans import Role, response_layout
+from future_l1_verl.latents.tokens import LatentTokens
+
+TOKENS = LatentTokens(start=3, latent=4, end=5)
+# p of the six tokens: 0.4 0.1 0.1 0.1 0.1 0.2
+PROBABILITIES = torch.tensor([0.4, 0.1, 0.1, 0.1, 0.1, 0.2])
+
+
+@given(
+    sampled=st.lists(st.sampled_from([0, 1, TOKENS.start, TOKENS.end]), max_size=40),
+    budget=st.integers(1, 4),
+    data=st.data(),
+)
+def test_decided_tokens_have_the_roles_of_the_layout(sampled: list[int], budget: int, data: st.DataObject) -> None:
+    minimum = data.draw(st.integers(1, budget))
+    state, ids, roles = torch.tensor([OUTSIDE], dtype=torch.int32), [], []
+    for token in sampled:
+        rows = SpanRows(state, torch.tensor([minimum]), torch.tensor([budget]))
+        in_span = state.item() >= 0
+        got = decide(torch.tensor([token]), rows, TOKENS)
+        if not in_span:
+            assert torch.equal(got.state, decide(torch.tensor([token]), None, TOKENS).state)
+        ids.append(int(got.token_ids))
+        state = got.state
+        if bool(got.slot):
+            roles.append(Role.LATENT_FORCED if bool(got.forced) else Role.LATENT)
+        elif in_span:
+            roles.append(Role.STOP_FORCED if bool(got.forced) else Role.STOP)
+        else:
+            roles.append(Role.TEXT)
+            assert ids[-1] == token
+    layout = response_layout(torch.tensor(ids, dtype=torch.int64), TOKENS, budget, minimum)
+    assert layout.roles.tolist() == roles
+
+
+def test_log_not_is_exact_where_the_token_is_nearly_certain() -> None:
+    # Logits 0 for the token and -30 for two others: 1 - p = 2 exp(-30) / (1 + 2 exp(-30)), lost in 1 - exp(log p).
+    logprobs = torch.tensor([[-30.0, 0.0, -30.0]]).log_softmax(-1)
+    exact = math.log(2 * math.exp(-30) / (1 + 2 * math.exp(-30)))
+    assert log_not(logprobs, 1).item() == pytest.approx(exact, rel=1e-6)
+
+
+def sample(
+    rows: SpanRows | None, greedy: Tensor, mode: str = "raw_logprobs", temperature: float = 1.0, best: int = 0
+) -> tuple[SamplerOutput, Tensor]:
+    """Samples one row per entry of ``greedy``, which names the token to be sampled; returns the logits as well."""
+    n = len(greedy)
+    sampler = LatentSampler(Sampler(mode), TOKENS)
+    sampler.active, sampler.rows = True, rows
+    logits = PROBABILITIES.log().repeat(n, 1)
+    # A bias far above the rest makes the choice certain without touching raw log-probs.
+    metadata = SamplingMetadata(
+        temperature=torch.full((n,), temperature),
+        all_greedy=False,
+        all_random=True,
+        top_p=None,
+        top_k=None,
+        generators={},
+        max_num_logprobs=best,
+        no_penalties=True,
+        prompt_token_ids=None,
+        frequency_penalties=torch.zeros(n),
+        presence_penalties=torch.zeros(n),
+        repetition_penalties=torch.ones(n),
+        output_token_ids=[[] for _ in range(n)],
+        allowed_token_ids_mask=None,
+        bad_words_token_ids={},
+        logitsprocs=LogitsProcessors(),
+    )
+    sampler.topk_topp_sampler.forward = lambda logits, *_: (  # type: ignore[method-assign]
+        greedy.clone(),
+        logits.log_softmax(-1) if mode == "processed_logprobs" else None,
+    )
+    return sampler(logits, metadata), logits
+
+
+def rows_of(state: list[int], minimum: int = 1, maximum: int = 3) -> SpanRows:
+    n = len(state)
+    return SpanRows(torch.tensor(state, dtype=torch.int32), torch.full((n,), minimum), torch.full((n,), maximum))
+
+
+def test_log_probs_by_role() -> None:
+    # outside; first slot (forced); free, goes on; free, stops; at the budget (forced)
+    rows = rows_of([OUTSIDE, 0, 1, 2, 3])
+    output, _ = sample(rows, torch.tensor([1, 0, 0, TOKENS.end, 0]))
+    assert output.sampled_token_ids[:, 0].tolist() == [1, TOKENS.latent, TOKENS.latent, TOKENS.end, TOKENS.end]
+    # Outside, <|latent|> (0.1) is impossible: 0.1 / 0.9. Inside nothing is masked: 1 - 0.2 and 0.2.
+    expected = [math.log(0.1 / 0.9), 0.0, math.log(0.8), math.log(0.2), 0.0]
+    assert output.logprobs_tensors.logprobs[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert output.logprobs_tensors.logprob_token_ids[:, 0].tolist() == output.sampled_token_ids[:, 0].tolist()
+
+
+def test_processed_log_probs_are_those_at_the_temperature() -> None:
+    output, _ = sample(rows_of([OUTSIDE, 1, 1]), torch.tensor([0, 0, TOKENS.end]), "processed_logprobs", 0.5)
+    # p ** 2: 0.16, four times 0.01, 0.04; together 0.24, without <|latent|> 0.23.
+    expected = [math.log(0.16 / 0.23), math.log(0.20 / 0.24), math.log(0.04 / 0.24)]
+    assert output.logprobs_tensors.logprobs[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_spans_only_the_mask_acts() -> None:
+    output, _ = sample(None, torch.tensor([0, TOKENS.end]))
+    assert output.sampled_token_ids[:, 0].tolist() == [0, TOKENS.end]
+    expected = [math.log(0.4 / 0.9), math.log(0.2 / 0.9)]
+    assert output.logprobs_tensors.logprobs[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_best_log_probs_say_the_same_of_a_replaced_token() -> None:
+    output, _ = sample(rows_of([1]), torch.tensor([0]), best=6)
+    ids, values = output.logprobs_tensors.logprob_token_ids[0], output.logprobs_tensors.logprobs[0]
+    assert ids[0] == TOKENS.latent and (ids == TOKENS.latent).sum() == 2
+    assert values[ids == TOKENS.latent].tolist() == pytest.approx([math.log(0.8)] * 2, abs=1e-6)
+    assert values[ids == TOKENS.end].item() == pytest.approx(math.log(0.2), abs=1e-6)
+
+
+def test_the_latent_token_cannot_be_sampled_outside_a_span() -> None:
+    _, logits = sample(rows_of([OUTSIDE, 1]), torch.tensor([0, 0]))
+    assert logits[0, TOKENS.latent] == -math.inf
+    assert torch.isfinite(logits[1]).all()

@@ -1,0 +1,163 @@
+"""What is accepted and refused before the first token."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.v1.engine import EngineCoreRequest
+
+from future_l1_verl.decoding.vllm import compatibility, engine_arguments, request_options
+from future_l1_verl.decoding.vllm.scheduler import LatentAsyncScheduler, LatentScheduler, check_request
+from future_l1_verl.decoding.vllm.settings import EngineSettings, SpanOptions
+from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
+
+TOKENS = LatentTokens(start=10, latent=11, end=12)
+ENGINE = EngineSettings(TOKENS, SpanOptions(max_latents=4))
+
+
+@given(st.integers(-2, 9), st.integers(-2, 9), st.floats(allow_nan=True, allow_infinity=True))
+def test_options_are_accepted_exactly_if_they_make_sense(maximum: int, minimum: int, sigma: float) -> None:
+    sensible = 1 <= minimum <= maximum and math.isfinite(sigma) and sigma >= 0
+    if sensible:
+        SpanOptions(maximum, minimum, sigma)
+    else:
+        with pytest.raises(ValueError, match=r"min_latents|sigma"):
+            SpanOptions(maximum, minimum, sigma)
+
+
+def test_engine_arguments_carry_the_checkpoint_budget_unless_told_otherwise(tiny_checkpoint: str) -> None:
+    budget = LatentSettings.from_checkpoint(tiny_checkpoint).max_latents
+    given_nothing = engine_arguments(tiny_checkpoint)
+    assert given_nothing["additional_config"] == {"latent": {"max_latents": budget, "min_latents": 1, "sigma": 0.0}}
+    assert "async_scheduling" not in given_nothing
+    told = engine_arguments(tiny_checkpoint, max_latents=9, min_latents=9, sigma=0.5, async_scheduling=False)
+    assert told["additional_config"] == {"latent": {"max_latents": 9, "min_latents": 9, "sigma": 0.5}}
+    assert told["async_scheduling"] is False
+
+
+def test_engine_arguments_refuse_a_checkpoint_without_latents(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="latent_token_id"):
+        engine_arguments(str(tmp_path))
+
+
+def test_engine_arguments_refuse_an_impossible_budget(tiny_checkpoint: str) -> None:
+    with pytest.raises(ValueError, match="min_latents"):
+        engine_arguments(tiny_checkpoint, max_latents=0)
+
+
+def test_importing_the_package_does_not_import_vllm() -> None:
+    program = "import sys, future_l1_verl.decoding.vllm; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
+
+
+def test_a_request_overrides_the_options_that_it_names() -> None:
+    params = SamplingParams(seed=3, extra_args=request_options(max_latents=8, sigma=0.5))
+    assert ENGINE.of_request(params) == SpanOptions(max_latents=8, min_latents=1, sigma=0.5, seed=3)
+    params = SamplingParams(seed=3, extra_args=request_options(seed=5))
+    assert ENGINE.of_request(params) == SpanOptions(max_latents=4, seed=5)
+    assert ENGINE.of_request(SamplingParams()) == SpanOptions(max_latents=4)
+
+
+def request(prompt: list[int] | None = None, resumable: bool = False, **params: Any) -> EngineCoreRequest:
+    return EngineCoreRequest(
+        request_id="r7",
+        prompt_token_ids=[1, 2] if prompt is None else prompt,
+        mm_features=None,
+        sampling_params=SamplingParams(**params),
+        pooling_params=None,
+        arrival_time=0.0,
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
+        resumable=resumable,
+    )
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (request(structured_outputs=StructuredOutputsParams(regex="a")), "structured output"),
+        (request(logprobs=-1), "log-probs"),
+        (request(prompt=[1, TOKENS.start, TOKENS.latent, TOKENS.end]), "prompt holds"),
+        (request(prompt=[1, TOKENS.start]), "prompt ends"),
+        (request(resumable=True), "streamed input"),
+        (request(extra_args=request_options(min_latents=5)), "min_latents"),
+        (request(extra_args={"latent": {"max_latent": 5}}), "unknown latent option max_latent"),
+        (request(extra_args=request_options(sigma=0.1)), "needs a seed"),
+    ],
+)
+def test_a_request_that_cannot_work_is_refused_by_name(refused: EngineCoreRequest, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"request r7: .*{reason}"):
+        check_request(refused, ENGINE)
+
+
+def test_ordinary_requests_pass() -> None:
+    check_request(request(), ENGINE)
+    check_request(request(prompt=[TOKENS.start, TOKENS.end, 1], logprobs=5), ENGINE)
+    check_request(request(seed=1, extra_args=request_options(sigma=0.1)), ENGINE)
+
+
+def vllm_config(**changed: Any) -> Any:
+    """The fields of a VllmConfig that are looked at, all of them fine, with some changed."""
+    model = dict(enable_return_routed_experts=False, logprobs_mode="processed_logprobs", is_multimodal_model=True)
+    parts = dict(
+        parallel_config=SimpleNamespace(pipeline_parallel_size=1),
+        model_config=SimpleNamespace(**model),
+        scheduler_config=SimpleNamespace(async_scheduling=False),
+        speculative_config=None,
+        use_v2_model_runner=False,
+    )
+    for name, value in changed.items():
+        if name in model:
+            setattr(parts["model_config"], name, value)
+        elif name == "pipeline_parallel_size":
+            parts["parallel_config"].pipeline_parallel_size = value
+        elif name == "async_scheduling":
+            parts["scheduler_config"].async_scheduling = value
+        else:
+            parts[name] = value
+    return SimpleNamespace(**parts)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"pipeline_parallel_size": 2}, "pipeline parallel"),
+        ({"speculative_config": object()}, "speculative decoding"),
+        ({"use_v2_model_runner": True}, "VLLM_USE_V2_MODEL_RUNNER=0"),
+        ({"enable_return_routed_experts": True}, "enable_return_routed_experts"),
+        ({"logprobs_mode": "raw_logits"}, "logprobs_mode=raw_logits"),
+        ({"is_multimodal_model": False}, "inputs_embeds"),
+    ],
+)
+def test_an_engine_that_cannot_work_is_refused_with_the_reason(changed: dict[str, Any], reason: str) -> None:
+    compatibility.check_config(vllm_config())
+    with pytest.raises(ValueError, match=reason):
+        compatibility.check_config(vllm_config(**changed))
+
+
+@pytest.mark.parametrize(("scheduler", "wrong"), [(LatentScheduler, True), (LatentAsyncScheduler, False)])
+def test_a_scheduler_of_the_other_kind_is_refused(scheduler: type, wrong: bool) -> None:
+    with pytest.raises(ValueError, match=f"is for async_scheduling={not wrong}"):
+        scheduler(vllm_config(async_scheduling=wrong))
+
+
+def test_the_installed_vllm_is_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    compatibility.check_vllm()
+
+    def gather_logprobs(logprobs: Any, token_ids: Any) -> None: ...
+
+    monkeypatch.setitem(compatibility.SIGNATURES, gather_logprobs, ("logprobs", "num_logprobs", "token_ids"))
+    with pytest.raises(RuntimeError, match="gather_logprobs takes"):
+        compatibility.check_vllm()

@@ -1,0 +1,291 @@
+"""vLLM against the oracle, with the engine in this process: text and video, fp32, and the same checks broken on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from decoding_harness import (
+    BROKEN,
+    NEVER,
+    PARITY,
+    Agreement,
+    Oracle,
+    drain,
+    in_process,
+    preemptions,
+    runner_of,
+    scheduler_of,
+    span_lengths,
+)
+from vllm import SamplingParams
+from vllm.v1.core import kv_cache_utils
+
+from future_l1_verl.decoding import hf
+from future_l1_verl.decoding.vllm import completion_latents, request_options, require_live
+from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.scheduler import _EXTRA_KEYS
+from future_l1_verl.latents.noise import standard_normal
+from future_l1_verl.latents.spans import Role
+from future_l1_verl.latents.tokens import LatentSettings
+
+pytestmark = pytest.mark.timeout(300)
+
+# Few and small blocks, and prompts in chunks: requests are preempted all the time.
+CRAMPED = dict(num_gpu_blocks_override=30, max_num_batched_tokens=64, max_model_len=400)
+
+
+@pytest.fixture(scope="module")
+def roomy(tiny_checkpoint: str) -> Iterator[Any]:
+    with in_process(tiny_checkpoint) as llm:
+        yield llm
+
+
+def params(oracle: Oracle, bias: dict[int, float] | None = None, **changed: Any) -> SamplingParams:
+    values = dict(max_tokens=48, temperature=1.0, ignore_eos=True, logprobs=0, logit_bias=oracle.bias | (bias or {}))
+    return SamplingParams(**values | changed)
+
+
+def run(llm: Any, oracle: Oracle, sampling: SamplingParams, times: int = 2, **options: Any) -> Agreement:
+    """Decodes every prompt several times at once and compares."""
+    prompts = oracle.prompts() * times
+    outputs = llm.generate([prompt.for_vllm for prompt in prompts], sampling, use_tqdm=False)
+    return oracle.compare(outputs, prompts, **options)
+
+
+def test_three_completions_with_a_shared_prefix(roomy: Any, oracle: Oracle) -> None:
+    agreement = run(roomy, oracle, params(oracle, n=3))
+    print(agreement)
+    assert agreement.worst <= PARITY
+    assert agreement.slots > 300
+    assert min(agreement.roles.values()) > 20, "every role is compared"
+    assert agreement.open_spans > 5, "max_tokens is reached inside spans too"
+
+
+def test_the_best_log_probs_agree_as_well(roomy: Any, oracle: Oracle) -> None:
+    assert run(roomy, oracle, params(oracle, logprobs=5)).worst <= PARITY
+
+
+def test_prompts_are_shared_and_slots_are_not(roomy: Any, oracle: Oracle) -> None:
+    prompt = oracle.prompts()[1]
+    length = prompt.inputs["input_ids"].shape[1]
+    outputs = roomy.generate([prompt.for_vllm] * 2, params(oracle, n=2), use_tqdm=False)
+    # All but the last token of a prompt can be found in the cache, in whole blocks of 16; nothing beyond it can.
+    assert [output.num_cached_tokens for output in outputs] == [(length - 1) // 16 * 16] * 2
+
+
+def test_state_is_freed(roomy: Any, oracle: Oracle) -> None:
+    run(roomy, oracle, params(oracle), times=1)
+    drain(roomy)
+    (status,) = require_live(roomy)
+    assert (status["requests"], status["entries"]) == (0, 0)
+    assert status["digest"] != 0
+
+
+@pytest.mark.parametrize("budget", [1, 3, 6])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_budgets_are_exact(roomy: Any, oracle: Oracle, budget: int, fixed: bool) -> None:
+    minimum = budget if fixed else 1
+    sampling = params(oracle, n=4, extra_args=request_options(max_latents=budget, min_latents=minimum))
+    prompts = oracle.prompts()
+    outputs = roomy.generate([prompt.for_vllm for prompt in prompts], sampling, use_tqdm=False)
+    agreement = oracle.compare(outputs, prompts, max_latents=budget, min_latents=minimum)
+    assert agreement.worst <= PARITY
+    settings = LatentSettings(oracle.settings.tokens, budget)
+    completions = [completion for output in outputs for completion in output.outputs]
+    lengths = [n for completion in completions for n in span_lengths(list(completion.token_ids), settings)]
+    # The end token is neither rare nor certain, so that both bounds are met among some two hundred spans.
+    assert (min(lengths), max(lengths)) == (minimum, budget)
+
+
+def test_greedy_decoding_equals_the_oracle_token_by_token(roomy: Any, oracle: Oracle) -> None:
+    # Text that never repeats itself into a fixed point would need a trained model; a lower bias gives stops and slots.
+    bias = oracle.bias | {oracle.settings.tokens.start: 2.0, oracle.settings.tokens.end: 2.5}
+    roles: set[int] = set()
+    for prompt in oracle.prompts():
+        (output,) = roomy.generate([prompt.for_vllm], params(oracle, bias, temperature=0.0, max_tokens=24), use_tqdm=False)
+        with oracle.biased(bias):
+            expected = hf.generate(oracle.model, prompt.inputs, oracle.settings, max_new_tokens=24, eos_token_id=None)
+        assert list(output.outputs[0].token_ids) == expected.token_ids.tolist()
+        roles |= set(expected.layout.roles.tolist())
+    assert {Role.TEXT, Role.LATENT_FORCED, Role.LATENT} <= roles
+
+
+def test_noise_is_regenerated_for_every_completion(roomy: Any, oracle: Oracle) -> None:
+    hidden = oracle.model.config.text_config.hidden_size
+
+    def noise(_request: int, completion: int, positions: torch.Tensor) -> torch.Tensor:
+        # vLLM adds the index of a completion to SamplingParams.seed.
+        return 0.3 * standard_normal(torch.full_like(positions, 11 + completion), positions, hidden)
+
+    agreement = run(roomy, oracle, params(oracle, n=3, seed=11, extra_args=request_options(sigma=0.3)), noise=noise)
+    print(agreement)
+    assert agreement.worst <= PARITY
+    assert agreement.slots > 300
+
+
+@pytest.fixture(scope="module")
+def cramped(tiny_checkpoint: str) -> Iterator[Any]:
+    with in_process(tiny_checkpoint, **CRAMPED) as llm:
+        yield llm
+
+
+def run_cramped(llm: Any, oracle: Oracle) -> tuple[Agreement, int, int]:
+    """Also the preemptions and re-injections that happened on the way."""
+    before, injected = preemptions(llm), require_live(llm)[0]["reinjected"]
+    agreement = run(llm, oracle, params(oracle, n=2, max_tokens=96))
+    return agreement, preemptions(llm) - before, require_live(llm)[0]["reinjected"] - injected
+
+
+def test_preempted_requests_get_their_latents_again(cramped: Any, oracle: Oracle) -> None:
+    agreement, preempted, reinjected = run_cramped(cramped, oracle)
+    print(agreement, f"{preempted=} {reinjected=}")
+    assert agreement.worst <= PARITY
+    assert preempted >= 5 and reinjected >= 20
+
+
+def test_control_without_reinjection(cramped: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpanDecoder, "_inject_kept", lambda *_: None)
+    agreement, preempted, _ = run_cramped(cramped, oracle)
+    print(agreement, f"{preempted=}")
+    assert agreement.worst >= BROKEN
+
+
+def test_control_without_injection(cramped: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpanDecoder, "_inject_carried", lambda *_: None)
+    agreement, *_ = run_cramped(cramped, oracle)
+    print(agreement)
+    assert agreement.worst >= BROKEN
+
+
+def run_equal_ids(llm: Any, oracle: Oracle) -> tuple[Agreement, int]:
+    """Eight requests with equal prompts and equal response ids, whose latents differ by their noise. And preemptions."""
+    tokens, hidden = oracle.settings.tokens, oracle.model.config.text_config.hidden_size
+    prompt = oracle.prompts()[2]
+    options = [request_options(seed=100 + k, sigma=0.5, max_latents=40, min_latents=40) for k in range(8)]
+    samplings = [params(oracle, {tokens.start: 100.0}, max_tokens=120, extra_args=given) for given in options]
+
+    def noise(request: int, _completion: int, positions: torch.Tensor) -> torch.Tensor:
+        return 0.5 * standard_normal(torch.full_like(positions, 100 + request), positions, hidden)
+
+    before = preemptions(llm)
+    outputs = llm.generate([prompt.for_vllm] * 8, samplings, use_tqdm=False)
+    assert len({tuple(output.outputs[0].token_ids) for output in outputs}) == 1
+    agreement = oracle.compare(outputs, [prompt] * 8, max_latents=40, min_latents=40, noise=noise)
+    return agreement, preemptions(llm) - before
+
+
+def test_equal_ids_with_different_latents_share_no_blocks(cramped: Any, oracle: Oracle) -> None:
+    agreement, preempted = run_equal_ids(cramped, oracle)
+    print(agreement, f"{preempted=}")
+    assert agreement.worst <= PARITY
+    assert preempted >= 1
+
+
+def test_control_without_private_blocks(cramped: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv_cache_utils, "generate_block_hash_extra_keys", _EXTRA_KEYS)
+    agreement, preempted = run_equal_ids(cramped, oracle)
+    print(agreement, f"{preempted=}")
+    assert agreement.worst >= BROKEN
+
+
+def test_a_lost_latent_is_an_error_that_names_it(tiny_checkpoint: str, oracle: Oracle) -> None:
+    """On an engine of its own, which does not survive."""
+    with in_process(tiny_checkpoint, **CRAMPED) as llm, pytest.MonkeyPatch.context() as patch:
+        put = type(runner_of(llm).spans.store).put
+        patch.setattr(
+            type(runner_of(llm).spans.store),
+            "put",
+            lambda store, request, position, latent: put(store, request, position, latent) if position % 2 else None,
+        )
+        with pytest.raises(RuntimeError, match=r"request \S+: no latent is kept for the slot at position \d*[02468]$"):
+            run(llm, oracle, params(oracle, n=2, max_tokens=96))
+
+
+class _Nothing:
+    """Stands in for CUDA's events and streams, of which vLLM's async scheduling makes use on a CPU as well."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def record(self, *_: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def wait_stream(self, *_: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def asynchronous(tiny_checkpoint: str) -> Iterator[Any]:
+    """vLLM schedules synchronously on a CPU (vllm/platforms/cpu.py); this makes it do as on a GPU, for this test only."""
+    from vllm.platforms.cpu import CpuPlatform
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    stock = CpuPlatform.check_and_update_config.__func__
+
+    def keep_async(cls: type, vllm_config: Any) -> None:
+        stock(cls, vllm_config)
+        vllm_config.scheduler_config.async_scheduling = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CpuPlatform, "check_and_update_config", classmethod(keep_async))
+        for name in ("Event", "Stream", "current_stream", "stream"):
+            patch.setattr(torch.cuda, name, _Nothing)
+        patch.setattr(torch, "Event", _Nothing)
+        patch.setattr(GPUModelRunner, "_get_or_create_async_output_copy_stream", lambda self: _Nothing())
+        with in_process(tiny_checkpoint, **CRAMPED) as llm:
+            yield llm
+
+
+def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> None:
+    assert runner_of(asynchronous).use_async_scheduling
+    assert type(scheduler_of(asynchronous)).__name__ == "LatentAsyncScheduler"
+    agreement, preempted, reinjected = run_cramped(asynchronous, oracle)
+    print(agreement, f"{preempted=} {reinjected=}")
+    assert agreement.worst <= PARITY
+    assert preempted >= 5 and reinjected >= 20
+    drain(asynchronous)
+    assert require_live(asynchronous)[0]["entries"] == 0
+
+
+def test_control_async_without_reinjection(asynchronous: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpanDecoder, "_inject_kept", lambda *_: None)
+    agreement, *_ = run_cramped(asynchronous, oracle)
+    print(agreement)
+    assert agreement.worst >= BROKEN
+
+
+def test_spans_never_open_if_the_start_token_is_not_sampled(roomy: Any, oracle: Oracle) -> None:
+    agreement = run(roomy, oracle, params(oracle, {oracle.settings.tokens.start: NEVER}), times=1)
+    assert agreement.worst <= PARITY
+    assert agreement.slots == 0 and agreement.roles[Role.TEXT] == 5 * 48
+
+
+def test_bfloat16_latents_arrive_as_bfloat16(tiny_checkpoint: str, oracle: Oracle) -> None:
+    prompts = oracle.prompts()
+    with in_process(tiny_checkpoint, dtype="bfloat16", **CRAMPED) as llm:
+        outputs = llm.generate([prompt.for_vllm for prompt in prompts] * 2, params(oracle, n=2), use_tqdm=False)
+        assert preemptions(llm) >= 1
+    for output, prompt in zip(outputs, prompts * 2, strict=True):
+        for completion in output.outputs:
+            ids, latents = torch.tensor(list(completion.token_ids)), completion_latents(completion)
+            assert latents.dtype is torch.bfloat16
+            assert len(latents) == (ids == oracle.settings.tokens.latent).sum()
+            # Eight bits of mantissa through four layers: close to the fp32 oracle, which reads the same latents.
+            expected = hf.score(oracle.model, prompt.inputs, ids, latents.float(), oracle.settings)
+            assert torch.cosine_similarity(latents.float(), expected.hidden).min() > 0.99
+
+
+def test_an_engine_without_hooks_is_found_out(tiny_checkpoint: str) -> None:
+    from vllm import LLM
+
+    plain = dict(worker_cls="auto", scheduler_cls=None, additional_config={})
+    with in_process(tiny_checkpoint, **plain) as llm:
+        assert isinstance(llm, LLM)
+        with pytest.raises(RuntimeError, match="does not decode latent spans"):
+            require_live(llm)
