@@ -1,6 +1,5 @@
 """The barrier at which a prompt's rollouts are rewarded, with the engine and TransferQueue left out."""
 
-
 import pytest
 import torch
 from omegaconf import OmegaConf
