@@ -93,8 +93,7 @@ def user_message(row: Row, text: str) -> dict[str, Any]:
     return {
         "role": "user",
         "content": [
-            {"type": "image", "image": next(images)} if part == "<image>" else {"type": "text", "text": part}
-            for part in parts
+            {"type": "image", "image": next(images)} if part == "<image>" else {"type": "text", "text": part} for part in parts
         ],
     }
 
@@ -111,7 +110,11 @@ def turn(row: Row, speaker: str) -> str:
     ``conversations`` may be a list of ``{from, value}`` or a dict of the two lists (verl-notes.md).
     """
     talk = row["conversations"]
-    turns = list(zip(talk["from"], talk["value"], strict=True)) if isinstance(talk, dict) else [(t["from"], t["value"]) for t in talk]
+    turns = (
+        list(zip(talk["from"], talk["value"], strict=True))
+        if isinstance(talk, dict)
+        else [(t["from"], t["value"]) for t in talk]
+    )
     values = [value for who, value in turns if who == speaker]
     if len(values) != 1:
         raise RowError(f"{row['source']}: conversations: {len(values)} turns from {speaker!r}, one is needed")
