@@ -1,0 +1,56 @@
+"""Every sentence of the synthetic set. The vocabulary is small so that a small model learns it fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+COLOURS = ("red", "green", "blue", "yellow")
+SHAPES = ("ball", "square")
+WALLS = ("left", "right", "top", "bottom")
+SPLITS = ("1-hop", "2-hop", "3-hop", "interp")
+
+ASKED = {
+    "1-hop": "What does the {name} hit next?",
+    "2-hop": "What does the {name} hit second?",
+    "3-hop": "What does the {name} hit third?",
+    "interp": "What does the {name} hit before the last frame?",
+}
+
+# Position words of the captions, by fifths of the frame.
+COLUMNS = ("far left", "left", "center", "right", "far right")
+ROWS = ("top", "upper", "middle", "lower", "bottom")
+CAPTION_REQUEST = "Describe the frames."
+
+
+def names() -> list[str]:
+    """All things that move."""
+    return [f"{colour} {shape}" for colour, shape in product(COLOURS, SHAPES)]
+
+
+def wall(side: str) -> str:
+    return f"{side} wall"
+
+
+def reason(name: str, target: str) -> str:
+    return f"{name} hits {target}"
+
+
+def sentences() -> Iterator[str]:
+    """Each sentence form with each word in it: what a tokenizer for the set has to know."""
+    yield "system\nuser\nassistant\n"
+    yield CAPTION_REQUEST
+    targets = [wall(side) for side in WALLS] + [f"{colour} ball" for colour in COLOURS]
+    for name in names():
+        yield from (asked.format(name=name) for asked in ASKED.values())
+        for target in targets:
+            yield reason(name, target)
+        for column, row in product(COLUMNS, ROWS):
+            yield f"The {name} is {column} {row}, {column} {row}."
+        for across, along in product(("left", "right"), ("up", "down")):
+            yield f"{name} moves {across} {along}. {name} moves {along} {across}. It touches nothing, {across} wall."
+    for letter, target in product("ABCD", targets):
+        yield f"\n{letter}. {target}"
+        # At the start of an answer there is no space before the word.
+        yield letter
+        yield target

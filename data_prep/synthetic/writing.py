@@ -1,0 +1,140 @@
+"""Writes the set: clips, TwiFF JSON, parquet tables and a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data_prep.rows import ANSWERS, LETTERS, Example, Row, write_json, write_tables
+from data_prep.synthetic import words
+from data_prep.synthetic.captions import future_caption, observed_caption
+from data_prep.synthetic.rendering import FPS, render
+from data_prep.synthetic.scenes import FUTURE, OBSERVED, NoQuestionError, Question, Scene, pose, sample_scene
+from data_prep.video import write_video
+
+Progress = Callable[[Iterable[int], str], Iterable[int]]
+
+# Each part of the set draws from its own random streams, whatever the sizes of the others.
+STREAMS = {"train": 0, "test": 1}
+DATA_SOURCE = "future_l1_synthetic"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``clips`` and ``test_clips`` are numbers of videos; ``pairs`` is the share of clips with two balls."""
+
+    clips: int
+    test_clips: int
+    seed: int = 0
+    pairs: float = 0.1
+    answers: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or self.test_clips < 1:
+            raise ValueError(f"clips and test_clips must be at least 1, not {self.clips} and {self.test_clips}")
+        if not 0 <= self.pairs <= 1:
+            raise ValueError(f"pairs is a share between 0 and 1, not {self.pairs}")
+        if self.answers not in ANSWERS:
+            raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, not {self.answers!r}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question about a clip."""
+
+    clip: str
+    scene: Scene
+    question: Question
+
+
+def write_set(out: Path, settings: Settings, progress: Progress) -> None:
+    """Writes the whole set to the new or empty directory ``out``; the same settings give the same bytes.
+
+    ``progress(iterable, label)`` passes an iterable through and may show how far it got. Raises FileExistsError if
+    ``out`` holds anything.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty; a synthetic set is written to a directory of its own")
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    manifest: Row = {"settings": asdict(settings), "questions": {}, "letters": {}, "dropped": {}}
+    seen: dict[str, str] = {}
+    for part, count in (("train", settings.clips), ("test", settings.test_clips)):
+        asked, captions, dropped = _write_clips(out, part, count, settings, seen, progress)
+        examples = _examples(asked, part, settings.seed)
+        write_tables(out, part, examples, settings.answers)
+        if part == "train":
+            pd.DataFrame(captions).to_parquet(out / "captions_train.parquet", index=False)
+            write_json(out / "twiff.json", [example.sft_row(settings.answers) for example in examples])
+        manifest["questions"][part] = _counts(example.split for example in examples)
+        manifest["letters"][part] = _counts(f"{example.split} {example.letter}" for example in examples)
+        manifest["dropped"][part] = _counts(dropped)
+    write_json(out / "manifest.json", manifest)
+
+
+def _write_clips(
+    out: Path, part: str, count: int, settings: Settings, seen: dict[str, str], progress: Progress
+) -> tuple[list[_Asked], list[Row], list[str]]:
+    asked, captions, dropped = [], [], []
+    for index in progress(range(count), f"{part} clips"):
+        rng = np.random.default_rng([settings.seed, STREAMS[part], index])
+        # Each split in turn is the one that a clip is drawn for; the others are asked where they happen to fit.
+        drawn_for = words.SPLITS[index % len(words.SPLITS)]
+        scene = sample_scene(rng, bool(rng.random() < settings.pairs), drawn_for)
+        frames = render(scene.motion, scene.num_frames)
+        clip = f"clips/{part}-{index:05d}.mp4"
+        digest = hashlib.sha256(frames.tobytes()).hexdigest()
+        if digest in seen:
+            raise ValueError(f"{clip} and {seen[digest]} show the same frames; use another seed")
+        seen[digest] = clip
+        write_video(out / clip, frames, FPS)
+        captions.append({"video": clip, "image": list(OBSERVED), "caption": observed_caption(scene)})
+        captions.append({"video": clip, "image": list(FUTURE), "caption": future_caption(scene)})
+        for split in words.SPLITS:
+            try:
+                asked.append(_Asked(clip, scene, pose(scene, split)))
+            except NoQuestionError as error:
+                dropped.append(f"{split}: {error}")
+    return asked, captions, dropped
+
+
+def _examples(asked: list[_Asked], part: str, seed: int) -> list[Example]:
+    """The questions with options; right letters are equally frequent within each split."""
+    rng = np.random.default_rng([seed, STREAMS[part], 0, 1])
+    right: dict[str, list[int]] = {}
+    for split in words.SPLITS:
+        number = sum(item.question.split == split for item in asked)
+        right[split] = list(rng.permutation(np.arange(number) % len(LETTERS)))
+    return [_example(item, int(right[item.question.split].pop()), rng) for item in asked]
+
+
+def _example(item: _Asked, right: int, rng: np.random.Generator) -> Example:
+    question, scene = item.question, item.scene
+    # Another ball is always among the options, so its being there says nothing.
+    wrong = [target for target in scene.other_balls if target != question.answer]
+    walls = [target for target in scene.walls if target != question.answer]
+    wrong = [*wrong, *rng.permutation(walls)][: len(LETTERS) - 1]
+    options = [str(option) for option in rng.permutation(wrong)]
+    options.insert(right, question.answer)
+    return Example(
+        id=f"{Path(item.clip).stem}-{question.split}",
+        split=question.split,
+        data_source=f"{DATA_SOURCE}/{question.split}",
+        video=item.clip,
+        question=words.ASKED[question.split].format(name=scene.name),
+        options=options,
+        right=right,
+        image=question.image,
+        reasoning_image=question.reasoning_image,
+        reasons=[words.reason(scene.name, hit) for hit in question.hits],
+    )
+
+
+def _counts(keys: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(keys).items()))
