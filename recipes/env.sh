@@ -54,7 +54,7 @@ if [ "$build" = cuda ]; then
     .venv/bin/uv pip sync --python .venv/bin/python .venv/without-flash-attn.txt
     .venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation "$(grep '^flash-attn==' recipes/locks/cuda.txt)"
 else
-    .venv/bin/uv pip sync --python .venv/bin/python recipes/locks/cpu.txt
+    .venv/bin/uv pip sync --python .venv/bin/python --compile-bytecode recipes/locks/cpu.txt
 fi
 .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --editable .
 echo "$build $(wanted)" >.venv/.lock

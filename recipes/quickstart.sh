@@ -41,9 +41,9 @@ python=$PWD/.venv/bin/python
 
 # settings of the libraries underneath
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
-export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=WARNING RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1
+export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
-# stage NAME FILTER COMMAND...: runs once; the log goes to a file, what FILTER lets through to the screen
+# stage NAME FILTER COMMAND...: runs once. All output goes to a log; what FILTER lets through goes to the screen.
 stage() {
     local name=$1 filter=$2 log=$run/logs/$1.log started=$SECONDS
     shift 2
@@ -61,6 +61,8 @@ stage() {
 }
 everything() { cat; }
 steps() { "$python" -m future_l1_verl.evaluation.progress; }
+# Without the warnings of the libraries underneath.
+results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' || true; }
 
 # Stages that cannot continue what an earlier run left start over.
 for name in data tiny; do [ -f "$run/logs/$name.done" ] || rm -rf "${run:?}/$name"; done
@@ -69,10 +71,10 @@ if [ "$clips" = synthetic ]; then
 else
     stage data everything "$python" -m data_prep.real_clips --out "$run/data"
 fi
-stage tiny everything "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
+stage tiny results "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
 
 evaluate() { # NAME CHECKPOINT
-    stage "evaluate-$1" everything "$python" -m future_l1_verl.evaluation run --model "$2" --data "$run/data/rl_test.parquet" \
+    stage "evaluate-$1" results "$python" -m future_l1_verl.evaluation run --model "$2" --data "$run/data/rl_test.parquet" \
         --out "$run/evaluation/$1" --max-tokens 96 --max-model-len 1024 --dtype float32
 }
 evaluate untrained "$run/tiny"
@@ -92,9 +94,9 @@ stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$pyt
     actor_rollout_ref.model.path="$sft" \
     data.train_files="$run/data/rl_train.parquet" data.val_files="$run/data/rl_test.parquet" \
     data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.system_prompt=null data.seed="$seed" \
-    actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=64 \
+    actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
     actor_rollout_ref.actor.optim.lr=1e-4 \
-    actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=128 actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=128 \
+    actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
     actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
     trainer.val_before_train=false trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
     trainer.save_freq=10 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$run/rl"

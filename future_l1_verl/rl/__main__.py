@@ -15,14 +15,13 @@ def main(config: DictConfig) -> None:
     require("verl", "vllm", "transfer_queue", "transformers")
     check(config)
     save_resolved(config)
-    from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    from future_l1_verl.rl.task_runner import task_runner
+    from future_l1_verl.rl.launch import run
 
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    run_ppo(config, task_runner_class=task_runner)
+    run(config)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Starting stage 2: verl's task runner with our trainer, in the driver's own process."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import ray
+from omegaconf import DictConfig
+from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+
+from future_l1_verl.platform.launch import require_platform
+
+# TaskRunnerV1 is a Ray actor class already (main_ppo.py:102); this is the class it was made of.
+_TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
+
+
+class LatentTaskRunner(_TaskRunner):
+    """Has the shape of an actor handle, for `run_ppo` calls ``TaskRunner.remote().run.remote(config)``.
+
+    Upstream runs it in a process of its own, which first imports what the driver has imported already (20 s on 2 cores).
+    Not supported that way: profiling the runner with nsys, for which `run_ppo` asks the handle for ``.options``.
+    """
+
+    @classmethod
+    def remote(cls) -> SimpleNamespace:
+        runner = cls()
+        return SimpleNamespace(run=SimpleNamespace(remote=lambda config: ray.put(runner.run(config))))
+
+    def run(self, config: DictConfig) -> None:
+        """Upstream looks the trainer up by mode. The name stays "sync": verl's code compares with it in many places."""
+        require_platform(config.trainer.device)
+        from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+        from future_l1_verl.rl.trainer import LatentTrainer
+
+        TRAINER_REGISTRY["sync"] = LatentTrainer
+        super().run(config)
+
+
+def run(config: DictConfig) -> None:
+    """Starts Ray unless it runs, and stage 2 on it; returns when it has ended. Raises what ended it."""
+    run_ppo(config, task_runner_class=LatentTaskRunner)
