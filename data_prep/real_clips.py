@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_prep.rows import LETTERS, Example, Row, write_json, write_tables
+from data_prep.examples import LETTERS, Example, Row, write_json, write_tables
 from data_prep.twiff import frame_pool
 from data_prep.video import VideoError, write_video
 

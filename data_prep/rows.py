@@ -1,93 +1,140 @@
-"""Multiple-choice examples as rows: TwiFF's form for SFT, and a problem with its answer for RL."""
+"""Rows of training and evaluation files: read, checked and turned into chat messages.
+
+One reader for stage 1, stage 2 and evaluation, so that all three show the model the same frames of a clip.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm import tqdm
+
+from data_prep.twiff import frame_numbers
+from data_prep.video import VideoError, count_frames, read_frames
 
 Row = dict[str, Any]
-LETTERS = "ABCD"
-ANSWERS = ("text", "letter")
+
+SFT_COLUMNS = ("conversations", "video", "image", "reasoning_image", "answer")
+RL_COLUMNS = ("problem", "answer", "video", "image", "data_source")
 
 
-@dataclass(frozen=True)
-class Example:
-    """A question about a clip with four options, of which ``options[right]`` is the answer.
+class RowError(ValueError):
+    """A row cannot be used; the message names the file, the row and the field."""
 
-    ``image`` and ``reasoning_image`` are 1-based entries of the clip's frame pool: what is shown, and what is imagined
-    before each of ``reasons``. ``video`` is a path relative to the set's directory.
+
+def read_rows(path: str | Path, columns: Sequence[str]) -> list[Row]:
+    """Rows of a parquet, JSON or JSON-lines file. ``video`` becomes an absolute path (it is relative to the file).
+
+    Raises RowError if the file is missing, is of another kind, is empty or lacks one of ``columns``.
     """
-
-    id: str
-    split: str
-    data_source: str
-    video: str
-    question: str
-    options: Sequence[str]
-    right: int
-    image: Sequence[int]
-    reasoning_image: Sequence[int]
-    reasons: Sequence[str]
-
-    def __post_init__(self) -> None:
-        if len(set(self.options)) != len(LETTERS):
-            raise ValueError(f"{self.id}: needs {len(LETTERS)} different options, not {list(self.options)}")
-        if len(self.reasons) != len(self.reasoning_image):
-            raise ValueError(f"{self.id}: {len(self.reasons)} reasons for {len(self.reasoning_image)} imagined frames")
-
-    @property
-    def letter(self) -> str:
-        return LETTERS[self.right]
-
-    @property
-    def problem(self) -> str:
-        """A placeholder for each frame shown, the question, and the options, one a line."""
-        lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)]
-        return "\n".join(["<image>" * len(self.image) + self.question, *lines])
-
-    def sft_row(self, answers: str) -> Row:
-        """TwiFF's form; the ``gpt`` turn imagines a frame before each reason. ``answers`` is "text" or "letter"."""
-        reasons = [f"<reason>{reason}</reason>" for reason in self.reasons]
-        answer = f"<answer>{self._answer(answers)}</answer>"
-        response = "".join(f"<image>{reason}" for reason in reasons) + answer
-        turns = [{"from": "human", "value": self.problem}, {"from": "gpt", "value": response}]
-        return self._shared(answers) | {
-            "conversations": turns,
-            "reasoning_image": list(self.reasoning_image),
-            "cot": "".join(reasons) + answer,
-        }
-
-    def rl_row(self, answers: str) -> Row:
-        """The problem and its answer, ``answers`` being "text" or "letter"."""
-        return self._shared(answers) | {"problem": self.problem, "data_source": self.data_source}
-
-    def _answer(self, answers: str) -> str:
-        if answers not in ANSWERS:
-            raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, not {answers!r}")
-        return self.options[self.right] if answers == "text" else self.letter
-
-    def _shared(self, answers: str) -> Row:
-        return {
-            "id": self.id,
-            "split": self.split,
-            "video": self.video,
-            "image": list(self.image),
-            "answer": self._answer(answers),
-            "letter": self.letter,
-            "options": list(self.options),
-        }
+    path = Path(path)
+    if not path.is_file():
+        raise RowError(f"{path}: no such file")
+    match path.suffix:
+        case ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        case ".json":
+            rows = json.loads(path.read_text())
+        case ".jsonl":
+            rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        case other:
+            raise RowError(f"{path}: {other or 'no'} suffix; a .parquet, .json or .jsonl file is needed")
+    if not rows:
+        raise RowError(f"{path}: holds no rows")
+    for number, row in enumerate(rows):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise RowError(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
+        row["video"] = str(path.parent / row["video"])
+        row["source"] = f"{path}: row {number}"
+    return rows
 
 
-def write_tables(out: Path, part: str, examples: Sequence[Example], answers: str) -> None:
-    """Writes ``sft_{part}.parquet`` and ``rl_{part}.parquet``."""
-    pd.DataFrame([e.sft_row(answers) for e in examples]).to_parquet(out / f"sft_{part}.parquet", index=False)
-    pd.DataFrame([e.rl_row(answers) for e in examples]).to_parquet(out / f"rl_{part}.parquet", index=False)
+def check_frames(rows: Sequence[Row], texts: dict[str, Callable[[Row], str]], workers: int = 4) -> None:
+    """Decodes every clip once and sees that each row's frames exist and have their placeholders.
+
+    ``texts`` says for each field of frame indices which text its ``<image>`` stand in. Raises RowError naming all rows (the
+    first 20) whose clip is missing or broken, or whose indices and placeholders do not fit.
+    """
+    videos = list(dict.fromkeys(row["video"] for row in rows))
+    with ThreadPoolExecutor(workers) as pool:
+        bar = tqdm(pool.map(_frames_or_error, videos), total=len(videos), desc="checking clips", unit="clip", leave=False)
+        frames_of = dict(zip(videos, bar, strict=True))
+    problems = [problem for row in rows for problem in _problems(row, frames_of[row["video"]], texts)]
+    if problems:
+        raise RowError("\n".join(problems[:20]) + (f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""))
 
 
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
+def _frames_or_error(video: str) -> int | VideoError:
+    try:
+        return count_frames(video)
+    except VideoError as error:
+        return error
+
+
+def _problems(row: Row, count: int | VideoError, texts: dict[str, Callable[[Row], str]]) -> Iterator[str]:
+    if isinstance(count, VideoError):
+        yield f"{row['source']}: video {count}"
+        return
+    for field, text in texts.items():
+        try:
+            numbers = frame_numbers(row[field], count)
+            placeholders = text(row).count("<image>")
+        except ValueError as error:
+            yield f"{row['source']}: {field}: {error}"
+            continue
+        if not numbers or placeholders != len(numbers):
+            yield f"{row['source']}: {field} names {len(numbers)} frames but {placeholders} <image> stand in the text"
+
+
+def frames(row: Row, field: str) -> list[Image.Image]:
+    """The frames that ``row[field]`` (1-based pool indices) names. Raises RowError naming the row."""
+    try:
+        video = row["video"]
+        return read_frames(video, frame_numbers(row[field], count_frames(video)))
+    except ValueError as error:
+        raise RowError(f"{row['source']}: {field}: {error}") from error
+
+
+def user_message(row: Row, text: str) -> dict[str, Any]:
+    """A chat message in which each ``<image>`` of ``text`` is an observed frame. Raises RowError if their numbers differ."""
+    images = iter(frames(row, "image"))
+    parts = [part for part in re.split("(<image>)", text) if part]
+    if parts.count("<image>") != len(row["image"]):
+        raise RowError(f"{row['source']}: {parts.count('<image>')} <image> in the question but {len(row['image'])} in image")
+    return {
+        "role": "user",
+        "content": [
+            {"type": "image", "image": next(images)} if part == "<image>" else {"type": "text", "text": part} for part in parts
+        ],
+    }
+
+
+def messages(row: Row, text: str, system_prompt: str | None) -> list[dict[str, Any]]:
+    """The prompt of a row as chat messages."""
+    system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
+    return [*system, user_message(row, text)]
+
+
+def turn(row: Row, speaker: str) -> str:
+    """The only turn of ``human`` or ``gpt`` of a TwiFF conversation. Raises RowError if there is none or more than one.
+
+    ``conversations`` may be a list of ``{from, value}`` or a dict of the two lists (verl-notes.md).
+    """
+    talk = row["conversations"]
+    turns = (
+        list(zip(talk["from"], talk["value"], strict=True))
+        if isinstance(talk, dict)
+        else [(t["from"], t["value"]) for t in talk]
+    )
+    values = [value for who, value in turns if who == speaker]
+    if len(values) != 1:
+        raise RowError(f"{row['source']}: conversations: {len(values)} turns from {speaker!r}, one is needed")
+    return values[0]

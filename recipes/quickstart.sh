@@ -32,8 +32,15 @@ real) : "${pretrain_steps:=0}" "${sft_steps:=10}" "${rl_steps:=3}" && sft_batch=
 *) fail "--clips is synthetic or real, not $clips" ;;
 esac
 run=${run:-runs/quickstart-$clips-seed$seed}
-[ -z "$fresh" ] || rm -rf "$run"
+if [ -n "$fresh" ] && [ -e "$run" ]; then
+    [ -f "$run/logs/arguments" ] || fail "$run is not the folder of a quickstart run; it is not deleted"
+    rm -rf "$run"
+fi
 mkdir -p "$run/logs"
+arguments="--clips $clips --seed $seed --pretrain-steps $pretrain_steps --sft-steps $sft_steps --rl-steps $rl_steps"
+[ ! -f "$run/logs/arguments" ] || [ "$(cat "$run/logs/arguments")" = "$arguments" ] ||
+    fail "$run was made with $(cat "$run/logs/arguments"); use the same arguments, --fresh or another --run"
+echo "$arguments" >"$run/logs/arguments"
 run=$(cd "$run" && pwd)
 
 bash recipes/env.sh cpu
@@ -75,7 +82,7 @@ stage tiny results "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" -
 
 evaluate() { # NAME CHECKPOINT
     stage "evaluate-$1" results "$python" -m future_l1_verl.evaluation run --model "$2" --data "$run/data/rl_test.parquet" \
-        --out "$run/evaluation/$1" --max-tokens 96 --max-model-len 1024 --dtype float32
+        --out "$run/evaluation/$1" --max-tokens 96 --max-model-len 1024 --dtype float32 --system-prompt ""
 }
 evaluate untrained "$run/tiny"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.rows import ANSWERS, LETTERS, Example, Row, write_json, write_tables
+from data_prep.examples import ANSWERS, LETTERS, Example, Row, write_json, write_tables
 from data_prep.synthetic import words
 from data_prep.synthetic.captions import future_caption, observed_caption
 from data_prep.synthetic.rendering import FPS, render

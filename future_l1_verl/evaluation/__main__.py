@@ -8,24 +8,31 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.reading import RL_COLUMNS, check_clips, read_rows
-from future_l1_verl.evaluation.report import write_report
+from data_prep.rows import RL_COLUMNS, check_frames, read_rows
 from future_l1_verl.evaluation.runner import Decoding, answer
 from future_l1_verl.evaluation.scoring import summarise
-from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.sft.checks import check_checkpoint
 
 
 def run(args: argparse.Namespace) -> None:
-    LatentSettings.from_checkpoint(args.model)
+    check_checkpoint(args.model)
     rows = read_rows(args.data, RL_COLUMNS)[: args.limit]
-    check_clips(rows)
+    check_frames(rows, {"image": lambda row: row["problem"]})
     decoding = Decoding(
-        args.max_tokens, args.temperature, args.min_latents, args.seed, args.dtype, args.max_model_len, args.system_prompt
+        args.max_tokens,
+        args.temperature,
+        args.min_latents,
+        args.seed,
+        args.dtype,
+        args.max_model_len,
+        args.system_prompt or None,
     )
     records = answer(args.model, rows, decoding)
     summary = summarise(records)
@@ -36,8 +43,15 @@ def run(args: argparse.Namespace) -> None:
     Console().print(as_table(summary, str(args.model)))
 
 
+def _trained_with() -> str:
+    """The system prompt of stage 2's config."""
+    return OmegaConf.load(resources.files("future_l1_verl.config.rl") / "main.yaml").data.system_prompt
+
+
 def report(args: argparse.Namespace) -> None:
     evaluations = dict(entry.split("=", 1) for entry in args.stage)
+    from future_l1_verl.evaluation.report import write_report
+
     print(write_report(args.run, {stage: Path(folder) for stage, folder in evaluations.items()}))
 
 
@@ -74,7 +88,7 @@ def main() -> None:
     command.add_argument("--seed", type=int, default=Decoding.seed)
     command.add_argument("--dtype", default=Decoding.dtype)
     command.add_argument("--max-model-len", type=int)
-    command.add_argument("--system-prompt")
+    command.add_argument("--system-prompt", default=_trained_with(), help="default: as in stage 2; empty for none")
     command.set_defaults(call=run)
     command = commands.add_parser("report", help="curves, accuracy and samples of a run as PNGs and Markdown")
     command.add_argument("--run", type=Path, required=True, help="folder with tensorboard/sft and tensorboard/rl")

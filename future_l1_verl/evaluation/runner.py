@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from data_prep.reading import Row, messages
+from data_prep.rows import Row, messages
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings

@@ -16,7 +16,7 @@ def _keep_weights(method: Any, layer: torch.nn.Module) -> None:
 
 class CpuWorkerExtension(vLLMColocateWorkerExtension):
     def __new__(cls, **kwargs: Any) -> CpuWorkerExtension:
-        """vllm/model_executor/layers/linear.py:198 (utils.py:325) repacks weights and drops their ``weight_loader``.
+        """vllm/model_executor/layers/linear.py:211 (utils.py:273) repacks weights and drops their ``weight_loader``.
 
         verl's weight synchronisation then fails in the worker, and the trainer waits for it.
         """

@@ -11,7 +11,7 @@ from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register
 
 @register_adv_est("la_dapo")
 def la_dapo_advantage(
-    token_level_rewards: Tensor, response_mask: Tensor, index: np.ndarray, config: Any = None, **_: Any
+    token_level_rewards: Tensor, response_mask: Tensor, index: np.ndarray, config: Any, **_: Any
 ) -> tuple[Tensor, Tensor]:
     """``(R_i - mean R) / std R`` over the rollouts of a prompt, ``[B, L]``; ``index`` names the prompt of each row.
 

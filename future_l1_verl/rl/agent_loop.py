@@ -39,6 +39,10 @@ class LatentAgentLoopOutput(AgentLoopOutput):
 class LatentAgentLoop(SingleTurnAgentLoop):
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> LatentAgentLoopOutput:
         output = await super().run(sampling_params, **kwargs)
+        if len(output.prompt_ids) > self.prompt_length:
+            # Upstream shortens the answer instead (vllm_async_server.py:611).
+            limit = f"data.max_prompt_length is {self.prompt_length}"
+            raise ValueError(f"the prompt of row {kwargs['index']} has {len(output.prompt_ids)} tokens, {limit}")
         return LatentAgentLoopOutput.model_construct(output.model_fields_set, **dict(output))
 
 
@@ -52,7 +56,7 @@ class _Group:
     error: BaseException | None = None
 
 
-# AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py:55); this is the class it was made of.
+# AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py:52); this is the class it was made of.
 _Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
@@ -65,15 +69,17 @@ class LatentAgentLoopWorker(_Worker):
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         rollout = self.config.actor_rollout_ref.rollout
-        size = rollout.val_kwargs.n if trajectory["validate"] else rollout.n
+        size = prompt.get("__rollout_n__", rollout.val_kwargs.n if trajectory["validate"] else rollout.n)
         self.groups[prompt["uid"]] = _Group(int(size))
-        await super()._run_prompt(prompt, sampling_params, trajectory, trace)
-        del self.groups[prompt["uid"]]
+        try:
+            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        finally:
+            del self.groups[prompt["uid"]]
 
     async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
         """A rollout that fails releases its siblings, which would wait for it for ever, and tells the trainer why.
 
-        Upstream tells that it failed (agent_loop_tq.py:128), not why.
+        Upstream tells that it failed (agent_loop_tq.py:133), not why.
         """
         group = self.groups[kwargs["uid"]]
         try:

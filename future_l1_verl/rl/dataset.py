@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from data_prep.reading import RL_COLUMNS, messages, read_rows
+from data_prep.rows import RL_COLUMNS, messages, read_rows
+from future_l1_verl.sft.checks import files
 
 
 class LatentRLDataset(RLHFDataset):
-    """verl's dataset interface (``data.custom_cls``), for rows of ``data_prep.reading``.
+    """verl's dataset interface (``data.custom_cls``), for rows of ``data_prep.rows``.
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
     here frames follow TwiFF's pool, and videos are never decoded before their turn comes.
@@ -21,8 +22,7 @@ class LatentRLDataset(RLHFDataset):
     def __init__(
         self, data_files: str | list[str], tokenizer: Any, config: DictConfig, processor: Any = None, max_samples: int = -1
     ) -> None:
-        files = list(data_files) if isinstance(data_files, list | ListConfig) else [data_files]
-        rows = [row for file in files for row in read_rows(file, RL_COLUMNS)]
+        rows = [row for file in files(data_files) for row in read_rows(file, RL_COLUMNS)]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
         self.system_prompt = config.system_prompt
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from verl.workers.rollout.replica import RolloutReplicaRegistry
-
-import future_l1_verl.rl.advantage
-import future_l1_verl.rl.position_ids
-import future_l1_verl.sft.engine  # noqa: F401  registers the model type
 from future_l1_verl.versions import require
 
 require("verl", "vllm", "transfer_queue", "transformers")
+
+# ruff: noqa: E402  what follows relies on these versions
+from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+import future_l1_verl.rl.advantage
+import future_l1_verl.rl.loss
+import future_l1_verl.rl.position_ids
+import future_l1_verl.sft.engine  # noqa: F401  each registers itself with verl
 
 
 def _replica() -> type:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
-from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live_async
+from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, request_options, require_live_async
 
 
 class LatentHttpServer(vLLMHttpServer):
@@ -29,20 +30,23 @@ class LatentHttpServer(vLLMHttpServer):
 
     def _preprocess_engine_kwargs(self, engine_kwargs: dict[str, Any]) -> None:
         super()._preprocess_engine_kwargs(engine_kwargs)
-        engine_kwargs.update(engine_arguments(self.model_config.local_path, **engine_kwargs.pop("latent")))
+        options = engine_kwargs.pop("latent")
+        self.sigma = options["sigma"]
+        engine_kwargs.update(engine_arguments(self.model_config.local_path, **options))
 
     async def run_server(self, args: Any) -> None:
         await super().run_server(args)
         await require_live_async(self.engine)
+        self.dtype = self.engine.model_config.dtype
         self.engine.generate = self._keeping_latents(self.engine.generate)
 
     def _keeping_latents(self, generate: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-        """Upstream's `generate` (vllm_async_server.py:527) copies known fields of the engine's output and drops the rest."""
+        """Upstream's `generate` (vllm_async_server.py:558) copies known fields of the engine's output and drops the rest."""
 
         async def generate_and_keep(*args: Any, request_id: str, **kwargs: Any) -> AsyncIterator[Any]:
             async for output in generate(*args, request_id=request_id, **kwargs):
                 if output.finished and output.outputs:
-                    self.latents[request_id] = completion_latents(output.outputs[0], self.hidden_size)
+                    self.latents[request_id] = completion_latents(output.outputs[0], self.hidden_size, self.dtype)
                 yield output
 
         return generate_and_keep
@@ -56,8 +60,12 @@ class LatentHttpServer(vLLMHttpServer):
         return self.model_config.hf_config.get_text_config().hidden_size
 
     async def generate(self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs: Any) -> TokenOutput:
+        if self.sigma > 0:
+            sampling_params["extra_args"] = request_options(seed=zlib.crc32(request_id.encode()))
         output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
-        output.extra_fields["latents"] = self.latents.pop(request_id, torch.zeros(0, self.hidden_size))
+        # An answer without latents has rows of the same dtype as the others: TransferQueue packs them together.
+        nothing = torch.zeros(0, self.hidden_size, dtype=self.dtype)
+        output.extra_fields["latents"] = self.latents.pop(request_id, nothing)
         return output
 
 

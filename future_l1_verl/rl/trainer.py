@@ -28,9 +28,8 @@ class LatentTrainer(PPOTrainerSync):
 
     def on_init_end(self) -> None:
         super().on_init_end()
-        servers = [server for replica in self.llm_server_manager.get_replicas() for server in replica.servers]
-        self.watchdog = Watchdog(servers)
-        self.watchdog.start()
+        # The first server of a replica holds its engine; those on other nodes only lend it their devices.
+        self.watchdog = Watchdog([replica.servers[0] for replica in self.llm_server_manager.get_replicas()])
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         with self.watchdog.raising_here():
@@ -47,7 +46,7 @@ class LatentTrainer(PPOTrainerSync):
             kl_coef=actor.kl_loss_coef if actor.use_kl_loss else 0.0,
             latent=self.latent,
         )
-        # Upstream fixes the loss when it builds the actor (engine_workers.py:650).
+        # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
         self.actor_rollout_wg.set_loss_fn(loss)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:

@@ -38,7 +38,8 @@ class Watchdog(threading.Thread):
 
     @contextmanager
     def raising_here(self) -> Iterator[None]:
-        """The block, on the main thread, ends with `EngineDied` when an engine dies. Stops watching after it."""
+        """Watches during the block, which ends with `EngineDied` when an engine dies. For the main thread."""
+        self.start()
         try:
             yield
         except KeyboardInterrupt:

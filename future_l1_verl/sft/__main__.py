@@ -1,7 +1,7 @@
-"""``python -m future_l1_verl.sft model.path=DIR data.train_files=FILE [...]``: stage 1.
+"""``python -m future_l1_verl.sft model.path=DIR data.train_files=FILE [...]``: stage 1 on one node.
 
-Started plainly it checks its input and starts itself again under torchrun, one process per ``trainer.n_gpus_per_node``;
-on several nodes start it under torchrun.
+Checks its input and starts `worker` under torchrun, one process per ``trainer.n_gpus_per_node``. On several nodes run
+``torchrun ... -m future_l1_verl.sft.worker`` with the same arguments on each of them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import sys
 
 import hydra
-import torch
 import torch.distributed.run
 from omegaconf import DictConfig
 
 from future_l1_verl.config.record import save_resolved
-from future_l1_verl.platform.launch import require_platform
 from future_l1_verl.sft.checks import check
 from future_l1_verl.versions import require
 
@@ -22,16 +20,10 @@ from future_l1_verl.versions import require
 @hydra.main(config_path="pkg://future_l1_verl.config.sft", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require("verl", "transformers")
-    if torch.distributed.is_torchelastic_launched():
-        from future_l1_verl.sft.trainer import train
-
-        require_platform(config.trainer.device)
-        train(config)
-        return
     check(config)
     save_resolved(config)
     workers = f"--nproc_per_node={config.trainer.n_gpus_per_node}"
-    torch.distributed.run.main(["--standalone", workers, "-m", "future_l1_verl.sft", *sys.argv[1:]])
+    torch.distributed.run.main(["--standalone", workers, "-m", "future_l1_verl.sft.worker", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ import re
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from PIL import Image
 from qwen_vl_utils import process_vision_info
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_prep.reading import SFT_COLUMNS, RowError, frames, messages, read_rows, turn
+from data_prep.rows import SFT_COLUMNS, RowError, frames, messages, read_rows, turn
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.grid import latent_grid
+from future_l1_verl.sft.checks import files
 
 END_OF_TURN = "<|im_end|>"
 _THOUGHT_MARKER = re.compile(r"THOUGHT \d+:\s*")
@@ -36,8 +37,7 @@ class LatentSFTDataset(Dataset):
         processor: Any,
         max_samples: int = -1,
     ) -> None:
-        files = list(parquet_files) if isinstance(parquet_files, list | ListConfig) else [parquet_files]
-        rows = [row for file in files for row in read_rows(file, SFT_COLUMNS)]
+        rows = [row for file in files(parquet_files) for row in read_rows(file, SFT_COLUMNS)]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
         self.processor = processor
         self.tokenizer = tokenizer

@@ -42,7 +42,7 @@ class LatentEngine(FSDPEngineWithLMHead):
         super().__init__(*args, **kwargs)
 
     def _build_module(self) -> LatentQwen3VL:
-        """Upstream (transformer_impl.py:252) knows two model types only, and leaves the model's forward to transformers."""
+        """Upstream (transformer_impl.py:254) knows two model types only, and leaves the model's forward to transformers."""
         settings = {key: vars(self.model_config.hf_config).pop(key) for key in SETTINGS}
         self.model_config.model_type = "language_model"
         module = super()._build_module()
@@ -101,7 +101,7 @@ class LatentEngine(FSDPEngineWithLMHead):
         outputs["latent_term"] = _ragged_like(ids, term)
         if "latents" in micro_batch:
             roles = self._roles_of_next_token(ids)
-            outputs["log_probs"] = _ragged_like(ids, log_prob_entries(roles, outputs["log_probs"].values(), term))
+            outputs["log_probs"] = _ragged_like(ids, likelihood.log_prob_entries(roles, outputs["log_probs"].values(), term))
         return outputs
 
     def _roles_of_next_token(self, ids: Tensor) -> Tensor:
@@ -121,38 +121,11 @@ class LatentEngine(FSDPEngineWithLMHead):
         return self.module.latent.tokens.end
 
 
-def log_prob_entries(roles: Tensor, log_probs: Tensor, log_density: Tensor) -> Tensor:
-    """The role table of design.md, all ``[N]``: ``log_probs`` is log p(token) at text and stops, log p(end) at slots."""
-    free = roles == Role.LATENT
-    slot = free | (roles == Role.LATENT_FORCED)
-    entries = torch.where(slot | (roles == Role.STOP_FORCED), 0.0, log_probs)
-    return entries + torch.where(free, log_complement(torch.where(free, log_probs, -1.0)), 0.0) + log_density
-
-
-def log_complement(log_probs: Tensor) -> Tensor:
-    """``log(1 - exp(log_probs))`` in fp32, finite and with finite gradients for every ``log_probs <= 0``.
-
-    Of the two usual forms each is exact on its side of log 2 (Maechler, "Accurately computing log(1 - exp(-|a|))").
-    """
-    x = log_probs.float().clamp(max=-torch.finfo(torch.float32).tiny)
-    small = x > -0.6931
-    near_one = torch.log(-torch.expm1(torch.where(small, x, -0.5)))
-    near_zero = torch.log1p(-torch.exp(torch.where(small, -1.0, x)))
-    return torch.where(small, near_one, near_zero)
-
-
 def _objective(settings: dict) -> Objective:
-    match settings["latent_objective"]:
-        case "squared_error":
-            return squared_error
-        case "vmf":
-            return likelihood.vmf(settings["latent_kappa"])
-        case "gaussian":
-            return likelihood.gaussian(settings["latent_sigma"])
-        case "none":
-            return likelihood.none()
-        case other:
-            raise ValueError(f"unknown latent_objective {other!r}; use squared_error, vmf, gaussian or none")
+    """The squared error of stage 1, or a density of stage 2; the setting comes from the config tree (config/)."""
+    if settings["latent_objective"] == "squared_error":
+        return squared_error
+    return likelihood.density(settings["latent_objective"], settings["latent_kappa"], settings["latent_sigma"])
 
 
 def _ragged_like(ids: Tensor, values: Tensor) -> Tensor:

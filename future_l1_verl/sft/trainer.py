@@ -19,7 +19,7 @@ from future_l1_verl.sft.objective import latent_sft_loss
 
 class LatentTrainingWorker(TrainingWorker):
     def _postprocess_output(self, output: Any, **kwargs: Any) -> Any:
-        """Upstream (engine_workers.py:143) leaves a loss's own metrics as lists of `Metric`, which trackers cannot log."""
+        """Upstream (engine_workers.py:181) leaves a loss's own metrics as lists of `Metric`, which trackers cannot log."""
         result = super()._postprocess_output(output, **kwargs)
         metrics = tu.get(result, "metrics")
         for name, values in metrics.items():

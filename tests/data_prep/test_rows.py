@@ -1,6 +1,6 @@
 import pytest
 
-from data_prep.rows import Example
+from data_prep.examples import Example
 
 
 def example(**changed):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep.rows import LETTERS
+from data_prep.examples import LETTERS
 from data_prep.synthetic import words
 from data_prep.synthetic.captions import future_caption, observed_caption
 from data_prep.synthetic.physics import Body, simulate

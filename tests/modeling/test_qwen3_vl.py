@@ -10,11 +10,11 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from future_l1_verl.decoding import hf
+from future_l1_verl.latents.likelihood import log_prob_entries
 from future_l1_verl.latents.spans import Role, feeding_positions
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
-from future_l1_verl.sft.engine import log_prob_entries
 from future_l1_verl.sft.objective import squared_error
 
 

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, MissingMandatoryValue
 
-from data_prep.reading import RowError
+from data_prep.rows import RowError
 from data_prep.synthetic.writing import Settings, write_set
 from future_l1_verl.modeling import tiny
 from future_l1_verl.rl import checks as rl_checks

@@ -8,12 +8,11 @@ from transformers import Qwen3VLForConditionalGeneration
 from vllm import LLM, SamplingParams
 
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
-from future_l1_verl.latents.likelihood import none
+from future_l1_verl.latents.likelihood import log_prob_entries, none
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
 from future_l1_verl.rl.metrics import parity
-from future_l1_verl.sft.engine import log_prob_entries
 
 TEMPERATURE = 0.9
 

@@ -31,7 +31,6 @@ def server() -> Iterator[ray.actor.ActorHandle]:
 
 def test_a_death_ends_the_block_that_waits_for_something_else(server: ray.actor.ActorHandle) -> None:
     watchdog = Watchdog([server], interval=0.2)
-    watchdog.start()
     with pytest.raises(EngineDied, match="the engine core is gone"), watchdog.raising_here():
         server.die.remote()
         time.sleep(60)
@@ -39,7 +38,6 @@ def test_a_death_ends_the_block_that_waits_for_something_else(server: ray.actor.
 
 def test_a_block_that_ends_first_is_left_alone(server: ray.actor.ActorHandle) -> None:
     watchdog = Watchdog([server], interval=0.2)
-    watchdog.start()
     with watchdog.raising_here():
         time.sleep(1)
     server.die.remote()

@@ -1,36 +1,97 @@
-"""The role table in the training passes: which log-prob entry each role has."""
+"""The engine's two hooks on a ragged batch of rollouts, packed and padded, with a stand-in for the model."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
 
-from future_l1_verl.latents.spans import Role
-from future_l1_verl.sft.engine import log_complement, log_prob_entries
+from future_l1_verl.latents.checksum import checksum
+from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
+from future_l1_verl.sft import engine as engine_module
+from future_l1_verl.sft.engine import LatentEngine
 
-
-@given(st.floats(-50, -1e-4))
-def test_log_complement_is_log_of_one_minus_p(log_p: float) -> None:
-    exact = math.log1p(-math.exp(log_p)) if log_p < -0.6 else math.log(-math.expm1(log_p))
-    assert float(log_complement(torch.tensor(log_p))) == pytest.approx(exact, rel=1e-4, abs=1e-30)
-
-
-@pytest.mark.parametrize("log_p", [0.0, -1e-45, -1e-30, -104.0, -1e30])
-def test_log_complement_and_its_gradient_are_finite_at_the_ends(log_p: float) -> None:
-    x = torch.tensor(log_p, requires_grad=True)
-    y = log_complement(x)
-    y.backward()
-    assert torch.isfinite(y) and torch.isfinite(x.grad)
+S, L, E, PAD, VOCABULARY = 4, 5, 6, 0, 8
+SETTINGS = LatentSettings(LatentTokens(S, L, E), 2)
+#        prompt  text span of one latent, stopped       prompt  span up to the budget, text
+ROWS = [[1, 2, 3, S, L, E, 7], [1, S, L, L, E]]
 
 
-def test_entries_follow_the_role_table() -> None:
-    roles = torch.tensor([Role.TEXT, Role.STOP, Role.LATENT, Role.LATENT_FORCED, Role.STOP_FORCED])
-    log_probs = torch.tensor([-1.0, -2.0, math.log(0.25), -3.0, -4.0], requires_grad=True)
-    density = torch.tensor([0.0, 0.0, 0.5, 0.7, 0.0])
-    entries = log_prob_entries(roles, log_probs, density)
-    assert entries.tolist() == pytest.approx([-1.0, -2.0, math.log(0.75) + 0.5, 0.7, 0.0])
-    entries.sum().backward()
-    # d/dx log(1 - e^x) = -p / (1 - p) = -1/3; forced tokens pull on no logit.
-    assert log_probs.grad.tolist() == pytest.approx([1.0, 1.0, -1 / 3, 0.0, 0.0])
+def engine() -> LatentEngine:
+    """An engine without processes or weights."""
+    instance = object.__new__(LatentEngine)
+    instance.module = SimpleNamespace(latent=SETTINGS)
+    instance.min_latents = 1
+    instance.pad_to_length = instance.use_ulysses_sp = False
+    instance.engine_config = SimpleNamespace(entropy_checkpointing=False)
+    return instance
+
+
+def batch(packed: bool) -> TensorDict:
+    ids = torch.nested.as_nested_tensor([torch.tensor(row) for row in ROWS], layout=torch.jagged)
+    positions = torch.nested.as_nested_tensor([torch.arange(len(row)) for row in ROWS], layout=torch.jagged)
+    latents = torch.nested.as_nested_tensor([torch.ones(1, 3), torch.ones(2, 3)], layout=torch.jagged)
+    data = TensorDict({"input_ids": ids, "position_ids": positions, "latents": latents}, batch_size=[2])
+    tu.assign_non_tensor(data, use_remove_padding=packed, temperature=1.0, pad_token_id=PAD)
+    return data
+
+
+def expected_entries(logits: list[torch.Tensor], density: list[torch.Tensor]) -> list[list[float]]:
+    """By hand: what follows each position, and that token's entry in the role table."""
+    log_p = [row.log_softmax(-1) for row in logits]
+    first, second = log_p
+    stop = math.log(1 - math.exp(float(second[2, E])))
+    return [
+        # 2, 3, S are text; the first slot is forced: density alone; E is a free stop; 7 is text.
+        [
+            *[float(first[p, t]) for p, t in ((0, 2), (1, 3), (2, S))],
+            float(density[0][3]),
+            float(first[4, E]),
+            float(first[5, 7]),
+        ],
+        # S is text; a forced slot; a free slot: log(1 - p(end)) + density; the end at the budget counts nothing.
+        [float(second[0, S]), float(density[1][1]), stop + float(density[1][2]), 0.0],
+    ]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_entry_follows_the_role_table(packed: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(len(row), VOCABULARY, generator=generator) for row in ROWS]
+    density = [torch.zeros(len(row)) for row in ROWS]
+    density[0][3], density[1][1], density[1][2] = 0.5, 0.25, 0.125
+    if packed:
+        output = SimpleNamespace(logits=torch.cat(logits)[None].clone(), latent_term=torch.cat(density)[None])
+    else:
+        pad = torch.nn.utils.rnn.pad_sequence
+        output = SimpleNamespace(logits=pad(logits, batch_first=True), latent_term=pad(density, batch_first=True))
+
+    data = batch(packed)
+    inputs, output_args = engine().prepare_model_inputs(data)
+    assert inputs["latents"].shape == (3, 3)
+    outputs = engine().prepare_model_outputs(output, output_args, data, None)
+    for entries, expected, row in zip(outputs["log_probs"].unbind(), expected_entries(logits, density), ROWS, strict=True):
+        # The last entry scores nothing: it has no token after it.
+        assert entries[: len(row) - 1].tolist() == pytest.approx(expected, abs=1e-5)
+    assert [row.tolist() for row in outputs["latent_term"].unbind()] == [row.tolist() for row in density]
+
+
+def test_a_row_with_too_few_latents_is_named() -> None:
+    data = batch(packed=True)
+    data["latents"] = torch.nested.as_nested_tensor([torch.ones(1, 3), torch.ones(1, 3)], layout=torch.jagged)
+    with pytest.raises(ValueError, match="row 1 of the micro-batch has 2 slots but 1 latents"):
+        engine().prepare_model_inputs(data)
+
+
+def test_latents_that_changed_on_the_way_are_refused() -> None:
+    data = batch(packed=True)
+    rows = data["latents"].unbind()
+    data["latents_checksum"] = torch.tensor([[checksum(row)] for row in rows])
+    engine_module._require_unchanged(data)
+    changed = rows[1].clone()
+    changed[1, 2] = torch.nextafter(changed[1, 2], torch.tensor(2.0))
+    data["latents"] = torch.nested.as_nested_tensor([rows[0], changed], layout=torch.jagged)
+    with pytest.raises(ValueError, match="row 1 of the batch"):
+        engine_module._require_unchanged(data)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from future_l1_verl import versions
@@ -76,11 +77,11 @@ def request_options(
     return {KEY: {name: value for name, value in given.items() if value is not None}}
 
 
-def completion_latents(output: CompletionOutput, hidden_size: int = 0) -> Tensor:
+def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """See ``outputs.completion_latents``."""
     from future_l1_verl.decoding.vllm import outputs
 
-    return outputs.completion_latents(output, hidden_size)
+    return outputs.completion_latents(output, hidden_size, dtype)
 
 
 def require_live(engine: LLM) -> list[dict[str, Any]]:

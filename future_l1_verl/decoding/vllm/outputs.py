@@ -36,18 +36,18 @@ def to_array(latent: Tensor) -> np.ndarray:
     return latent.numpy()[None]
 
 
-def completion_latents(output: CompletionOutput, hidden_size: int = 0) -> Tensor:
+def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """The latents of a finished (or aborted) completion, in the order of its slots.
 
-    Returns ``[slots, H]`` in the model's dtype (float32, float16 or bfloat16), and float32 ``[0, hidden_size]`` if the
-    completion has no slot: the engine sends nothing then, so that the width has to be named where it matters.
+    Returns ``[slots, H]`` in the model's dtype (float32, float16 or bfloat16), and ``[0, hidden_size]`` of ``dtype`` if the
+    completion has no slot: the engine sends nothing then, so that both have to be named where they matter.
 
     Raises ValueError if the completion is not finished, or ``hidden_size`` is given and is not the latents' width.
     """
     if output.finish_reason is None:
         raise ValueError(f"completion {output.index} is not finished; its latents come with its last output")
     if output.routed_experts is None:
-        return torch.empty(0, hidden_size)
+        return torch.empty(0, hidden_size, dtype=dtype)
     latents = torch.from_numpy(np.array(output.routed_experts))
     if hidden_size and latents.shape[-1] != hidden_size:
         raise ValueError(f"completion {output.index}: latents have width {latents.shape[-1]}, not {hidden_size}")

@@ -1,0 +1,93 @@
+"""Multiple-choice examples as rows: TwiFF's form for SFT, and a problem with its answer for RL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+Row = dict[str, Any]
+LETTERS = "ABCD"
+ANSWERS = ("text", "letter")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question about a clip with four options, of which ``options[right]`` is the answer.
+
+    ``image`` and ``reasoning_image`` are 1-based entries of the clip's frame pool: what is shown, and what is imagined
+    before each of ``reasons``. ``video`` is a path relative to the set's directory.
+    """
+
+    id: str
+    split: str
+    data_source: str
+    video: str
+    question: str
+    options: Sequence[str]
+    right: int
+    image: Sequence[int]
+    reasoning_image: Sequence[int]
+    reasons: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if len(set(self.options)) != len(LETTERS):
+            raise ValueError(f"{self.id}: needs {len(LETTERS)} different options, not {list(self.options)}")
+        if len(self.reasons) != len(self.reasoning_image):
+            raise ValueError(f"{self.id}: {len(self.reasons)} reasons for {len(self.reasoning_image)} imagined frames")
+
+    @property
+    def letter(self) -> str:
+        return LETTERS[self.right]
+
+    @property
+    def problem(self) -> str:
+        """A placeholder for each frame shown, the question, and the options, one a line."""
+        lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)]
+        return "\n".join(["<image>" * len(self.image) + self.question, *lines])
+
+    def sft_row(self, answers: str) -> Row:
+        """TwiFF's form; the ``gpt`` turn imagines a frame before each reason. ``answers`` is "text" or "letter"."""
+        reasons = [f"<reason>{reason}</reason>" for reason in self.reasons]
+        answer = f"<answer>{self._answer(answers)}</answer>"
+        response = "".join(f"<image>{reason}" for reason in reasons) + answer
+        turns = [{"from": "human", "value": self.problem}, {"from": "gpt", "value": response}]
+        return self._shared(answers) | {
+            "conversations": turns,
+            "reasoning_image": list(self.reasoning_image),
+            "cot": "".join(reasons) + answer,
+        }
+
+    def rl_row(self, answers: str) -> Row:
+        """The problem and its answer, ``answers`` being "text" or "letter"."""
+        return self._shared(answers) | {"problem": self.problem, "data_source": self.data_source}
+
+    def _answer(self, answers: str) -> str:
+        if answers not in ANSWERS:
+            raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, not {answers!r}")
+        return self.options[self.right] if answers == "text" else self.letter
+
+    def _shared(self, answers: str) -> Row:
+        return {
+            "id": self.id,
+            "split": self.split,
+            "video": self.video,
+            "image": list(self.image),
+            "answer": self._answer(answers),
+            "letter": self.letter,
+            "options": list(self.options),
+        }
+
+
+def write_tables(out: Path, part: str, examples: Sequence[Example], answers: str) -> None:
+    """Writes ``sft_{part}.parquet`` and ``rl_{part}.parquet``."""
+    pd.DataFrame([e.sft_row(answers) for e in examples]).to_parquet(out / f"sft_{part}.parquet", index=False)
+    pd.DataFrame([e.rl_row(answers) for e in examples]).to_parquet(out / f"rl_{part}.parquet", index=False)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

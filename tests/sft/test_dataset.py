@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from verl.utils.tokenizer import hf_processor
+
+from data_prep.rows import RowError
+from data_prep.synthetic.writing import Settings, write_set
+from future_l1_verl.modeling import tiny
+from future_l1_verl.sft.dataset import LatentSFTDataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("set")
+    write_set(out / "data", Settings(clips=12, test_clips=2, seed=0), lambda items, label: items)
+    tiny.build(out / "model")
+    return out
+
+
+def dataset(folder: Path, max_length: int = 512) -> LatentSFTDataset:
+    processor = hf_processor(str(folder / "model"))
+    config = OmegaConf.create({"max_latents": 4, "max_length": max_length, "system_prompt": None})
+    return LatentSFTDataset(str(folder / "data/sft_train.parquet"), processor.tokenizer, config, processor)
+
+
+def test_each_future_frame_is_a_full_span_and_only_what_is_said_is_supervised(folder: Path) -> None:
+    data = dataset(folder)
+    tokenizer, t = data.tokenizer, data.tokens
+    index = next(i for i, row in enumerate(data.rows) if row["split"] == "2-hop")
+    item, row = data[index], data.rows[index]
+    ids, mask = item["input_ids"], item["loss_mask"]
+    said = tokenizer.decode(ids[mask.bool()])
+    reasons = [part.split("</reason>")[0] for part in row["cot"].split("<reason>")[1:]]
+    span = "<|latent_start|><|latent_end|>"
+    assert said == "".join(f"{span}<reason>{r}</reason>" for r in reasons) + f"<answer>{row['answer']}</answer><|im_end|>"
+    assert int((ids == t.latent).sum()) == 4 * len(row["reasoning_image"])
+    assert item["multi_modal_inputs"]["latent_grid_thw"].prod(-1).sum() // 4 == 4 * len(row["reasoning_image"])
+    assert tokenizer.decode(ids[: int(mask.argmax())]).endswith("<|im_start|>assistant\n")
+
+
+def test_the_text_positions_count_and_the_pictures_are_grids(folder: Path) -> None:
+    item = dataset(folder)[0]
+    positions, ids = item["position_ids"], item["input_ids"]
+    assert positions.shape == (4, len(ids))
+    assert positions[0].tolist() == list(range(len(ids)))
+    picture = (ids == dataset(folder).processor.image_token_id).nonzero()[:4, 0]
+    # A frame of 2 x 2 embeddings: one time, rows 0 0 1 1, columns 0 1 0 1.
+    grid = positions[1:, picture] - positions[1:, picture[:1]]
+    assert torch.equal(grid, torch.tensor([[0, 0, 0, 0], [0, 0, 1, 1], [0, 1, 0, 1]]))
+
+
+def test_a_sequence_that_is_too_long_is_named(folder: Path) -> None:
+    with pytest.raises(RowError, match=r"sft_train\.parquet: row 0: \d+ tokens, data\.max_length is 20"):
+        dataset(folder, max_length=20)[0]
