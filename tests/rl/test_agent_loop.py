@@ -1,4 +1,7 @@
-"""The barrier at which a prompt's rollouts are rewarded, with the engine and TransferQueue left out."""
+"""The barrier at which a prompt's rollouts are rewarded; stand-ins for the engine and TransferQueue."""
+
+import asyncio
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from omegaconf import OmegaConf
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rl import agent_loop
 from future_l1_verl.rl.agent_loop import LatentAgentLoopOutput, LatentAgentLoopWorker
 
 WORDS = ["<eos>", "S", "Z", "E", "<reason>", "</reason>", "<answer>", "</answer>", "left", "right"]
@@ -74,3 +78,62 @@ def test_latents_become_a_field_of_their_own_with_their_checksum() -> None:
     assert torch.equal(fields["latents"], latents)
     assert fields["latents_checksum"].tolist() == [checksum(latents)]
     assert "latents" not in fields["extra_fields"]
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What reaches verl's worker: finished rollouts, and tags for the trainer. Its sessions fail or answer as told."""
+    seen = SimpleNamespace(finished=[], tags=[], sessions=[])
+    base = LatentAgentLoopWorker.__mro__[1]
+
+    async def postprocess(self, output, validate, **row) -> None:
+        seen.finished.append(output.reward_score)
+
+    async def run_session(self, sampling_params, trajectory, *, session_id, **row) -> None:
+        session = seen.sessions[session_id]
+        if isinstance(session, Exception):
+            raise session
+        await self._agent_loop_postprocess(session, trajectory["validate"], **row)
+
+    async def run_prompt(self, prompt, sampling_params, trajectory, trace=False) -> None:
+        runs = [self._run_agent_loop(sampling_params, trajectory, session_id=i, **prompt) for i in range(len(seen.sessions))]
+        seen.results = await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), timeout=10)
+
+    async def put(**tag) -> None:
+        seen.tags.append(tag)
+
+    monkeypatch.setattr(base, "_agent_loop_postprocess", postprocess)
+    monkeypatch.setattr(base, "_run_agent_loop", run_session)
+    monkeypatch.setattr(base, "_run_prompt", run_prompt)
+    monkeypatch.setattr(agent_loop, "tq", SimpleNamespace(async_kv_put=put))
+    return seen
+
+
+def run_prompt(instance: LatentAgentLoopWorker, validate: bool = False) -> None:
+    rollout = {"n": 2, "val_kwargs": {"n": 1}}
+    instance.config = OmegaConf.merge(instance.config, {"actor_rollout_ref": {"rollout": rollout}})
+    instance.groups = {}
+    asyncio.run(instance._run_prompt(ROW | {"uid": "prompt"}, {}, {"validate": validate}))
+    assert instance.groups == {}
+
+
+def test_no_rollout_goes_on_before_its_whole_group_is_rewarded(upstream: SimpleNamespace) -> None:
+    upstream.sessions = [output(GOOD, torch.ones(1, 2)), output(FULL, torch.ones(2, 2))]
+    run_prompt(worker())
+    # 0.9 + 0.1 and R_ctr 0 for the right one, 0.1 and R_ctr 1 for the wrong one: known only when both are there.
+    assert sorted(upstream.finished) == pytest.approx([0.3, 1.0])
+    assert upstream.tags == []
+
+
+def test_in_validation_a_group_has_its_own_size(upstream: SimpleNamespace) -> None:
+    upstream.sessions = [output(GOOD, torch.ones(1, 2))]
+    run_prompt(worker(), validate=True)
+    assert len(upstream.finished) == 1
+
+
+def test_a_failed_rollout_releases_its_siblings_and_says_why(upstream: SimpleNamespace) -> None:
+    upstream.sessions = [output(GOOD, torch.ones(1, 2)), OSError("the engine is gone")]
+    run_prompt(worker())
+    assert upstream.finished == []
+    assert "another rollout of prompt prompt failed" in str(upstream.results[0])
+    assert upstream.tags == [{"key": "prompt", "partition_id": "train", "tag": {"error": "OSError('the engine is gone')"}}]
