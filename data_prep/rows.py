@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +96,26 @@ def _problems(row: Row, count: int | VideoError, texts: dict[str, Callable[[Row]
             yield f"{row['source']}: {field} names {len(numbers)} frames but {placeholders} <image> stand in the text"
 
 
-def frames(row: Row, field: str) -> list[Image.Image]:
-    """The frames that ``row[field]`` (1-based pool indices) names. Raises RowError naming the row."""
+def frames(row: Row, *fields: str) -> list[list[Image.Image]]:
+    """For each of the row's ``fields`` (1-based pool indices) its frames; the clip is decoded once. Raises RowError."""
     try:
-        video = row["video"]
-        return read_frames(video, frame_numbers(row[field], count_frames(video)))
+        count = _count(row["video"])
+        numbers = [frame_numbers(row[field], count) for field in fields]
+        images = iter(read_frames(row["video"], [number for group in numbers for number in group]))
     except ValueError as error:
-        raise RowError(f"{row['source']}: {field}: {error}") from error
+        raise RowError(f"{row['source']}: {', '.join(fields)}: {error}") from error
+    return [list(islice(images, len(group))) for group in numbers]
 
 
-def user_message(row: Row, text: str) -> dict[str, Any]:
+@lru_cache(maxsize=100_000)
+def _count(video: str) -> int:
+    """Counting decodes the whole clip, and every epoch asks again."""
+    return count_frames(video)
+
+
+def user_message(row: Row, text: str, observed: Sequence[Image.Image]) -> dict[str, Any]:
     """A chat message in which each ``<image>`` of ``text`` is an observed frame. Raises RowError if their numbers differ."""
-    images = iter(frames(row, "image"))
+    images = iter(observed)
     parts = [part for part in re.split("(<image>)", text) if part]
     if parts.count("<image>") != len(row["image"]):
         raise RowError(f"{row['source']}: {parts.count('<image>')} <image> in the question but {len(row['image'])} in image")
@@ -117,10 +127,10 @@ def user_message(row: Row, text: str) -> dict[str, Any]:
     }
 
 
-def messages(row: Row, text: str, system_prompt: str | None) -> list[dict[str, Any]]:
+def messages(row: Row, text: str, observed: Sequence[Image.Image], system_prompt: str | None) -> list[dict[str, Any]]:
     """The prompt of a row as chat messages."""
     system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
-    return [*system, user_message(row, text)]
+    return [*system, user_message(row, text, observed)]
 
 
 def turn(row: Row, speaker: str) -> str:

@@ -92,7 +92,7 @@ stage sft steps env TENSORBOARD_DIR="$run/tensorboard/sft" "$python" -m future_l
     data.train_files="$run/data/sft_train.parquet" data.val_files="$run/data/sft_test.parquet" data.val_max_samples=128 \
     data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
     data.system_prompt=null \
-    latent.weight=3 optim.lr=2e-3 \
+    latent.weight=3 latent.supervise_decisions=true optim.lr=2e-3 \
     trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$sft_steps" trainer.save_freq=100 trainer.test_freq=50 \
     trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$run/sft"
 evaluate sft "$sft"

@@ -128,7 +128,7 @@ def _one_per_split(records: list[dict[str, Any]], count: int) -> list[dict[str, 
 
 
 def _plot_frames(record: dict[str, Any], path: Path) -> None:
-    images = frames(record | {"source": record["video"]}, "image")
+    (images,) = frames(record | {"source": record["video"]}, "image")
     figure, axes = plt.subplots(1, len(images), figsize=(2 * len(images), 2.2))
     for number, (axis, image) in enumerate(zip(axes, images, strict=True), start=1):
         axis.imshow(image)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from data_prep.rows import Row, messages
+from data_prep.rows import Row, frames, messages
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings
@@ -39,7 +39,7 @@ def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> l
     settings = LatentSettings.from_checkpoint(checkpoint)
     prompts = []
     for row in rows:
-        chat = messages(row, row["problem"], decoding.system_prompt)
+        chat = messages(row, row["problem"], *frames(row, "image"), decoding.system_prompt)
         images, _ = process_vision_info(chat, image_patch_size=processor.image_processor.patch_size)
         text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         prompts.append({"prompt": text, "multi_modal_data": {"image": images}})

@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from data_prep.rows import RL_COLUMNS, messages, read_rows
+from data_prep.rows import RL_COLUMNS, frames, messages, read_rows
 from future_l1_verl.sft.checks import files
 
 
@@ -32,7 +32,7 @@ class LatentRLDataset(RLHFDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
         return {
-            "raw_prompt": messages(row, row["problem"], self.system_prompt),
+            "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt),
             "data_source": row["data_source"],
             "reward_model": {"style": "rule", "ground_truth": row["answer"]},
             "options": list(row.get("options") or []),

@@ -15,7 +15,7 @@ def check(config: DictConfig) -> None:
     """Raises ValueError (RowError for data), FileNotFoundError or MissingMandatoryValue, naming what is wrong."""
     for key in ("model.path", "data.train_files"):
         OmegaConf.select(config, key, throw_on_missing=True)
-    require_known_keys(config, "latent", {"weight"})
+    require_known_keys(config, "latent", {"weight", "supervise_decisions"})
     if not 0 <= config.latent.weight < float("inf"):
         raise ValueError(f"latent.weight (lambda) must be a number of at least 0, not {config.latent.weight}")
     check_checkpoint(config.model.path)

@@ -16,7 +16,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from future_l1_verl.latents import likelihood
 from future_l1_verl.latents.checksum import checksum
-from future_l1_verl.latents.spans import Role, response_layout
+from future_l1_verl.latents.spans import Role, feeding_positions, response_layout
 from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL, Objective
 from future_l1_verl.sft.objective import squared_error
 from future_l1_verl.versions import require
@@ -33,7 +33,7 @@ class LatentEngine(FSDPEngineWithLMHead):
     A batch brings the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
     ``multi_modal_inputs`` (stage 1). Outputs, ragged like ``input_ids`` and shifted like verl's (entry p scores token p + 1):
 
-    ``log_probs``: log p(token) in stage 1; the role table's log-prob entry for a rollout.
+    ``log_probs``: the role table's entry for a rollout; in stage 1 log p(token), and log(1 - p(end)) where a slot follows.
     ``latent_term``: the objective of the slot that follows: squared error in stage 1, log-density in stage 2.
     """
 
@@ -99,9 +99,14 @@ class LatentEngine(FSDPEngineWithLMHead):
         else:
             term = torch.cat([row[:length] for row, length in zip(term, ids.offsets().diff(), strict=True)])
         outputs["latent_term"] = _ragged_like(ids, term)
+        log_probs = outputs["log_probs"].values()
         if "latents" in micro_batch:
-            roles = self._roles_of_next_token(ids)
-            outputs["log_probs"] = _ragged_like(ids, likelihood.log_prob_entries(roles, outputs["log_probs"].values(), term))
+            entries = likelihood.log_prob_entries(self._roles_of_next_token(ids), log_probs, term)
+        else:
+            before_slot = feeding_positions(ids.values() == self._latent_id)
+            go_on = likelihood.log_complement(torch.where(before_slot, log_probs, -1.0))
+            entries = torch.where(before_slot, go_on, log_probs)
+        outputs["log_probs"] = _ragged_like(ids, entries)
         return outputs
 
     def _roles_of_next_token(self, ids: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class LatentSFTTrainer(SFTTrainer):
         super()._build_config()
         with open_dict(self.config):
             self.config.data.max_latents = LatentSettings.from_config(self.model_config.hf_config).max_latents
+            self.config.data.supervise_decisions = self.config.latent.supervise_decisions
 
     def _build_engine(self) -> None:
         """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""

@@ -19,9 +19,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def dataset(folder: Path, max_length: int = 512) -> LatentSFTDataset:
+def dataset(folder: Path, max_length: int = 512, supervise_decisions: bool = False) -> LatentSFTDataset:
     processor = hf_processor(str(folder / "model"))
-    config = OmegaConf.create({"max_latents": 4, "max_length": max_length, "system_prompt": None})
+    config = OmegaConf.create(
+        {"max_latents": 4, "max_length": max_length, "system_prompt": None, "supervise_decisions": supervise_decisions}
+    )
     return LatentSFTDataset(str(folder / "data/sft_train.parquet"), processor.tokenizer, config, processor)
 
 
@@ -38,6 +40,13 @@ def test_each_future_frame_is_a_full_span_and_only_what_is_said_is_supervised(fo
     assert int((ids == t.latent).sum()) == 4 * len(row["reasoning_image"])
     assert item["multi_modal_inputs"]["latent_grid_thw"].prod(-1).sum() // 4 == 4 * len(row["reasoning_image"])
     assert tokenizer.decode(ids[: int(mask.argmax())]).endswith("<|im_start|>assistant\n")
+
+
+def test_decisions_are_every_latent_but_the_first_of_a_span(folder: Path) -> None:
+    without, with_them = dataset(folder)[0], dataset(folder, supervise_decisions=True)[0]
+    added = (with_them["loss_mask"] - without["loss_mask"]).nonzero()[:, 0].tolist()
+    latents = (without["input_ids"] == dataset(folder).tokens.latent).nonzero()[:, 0].tolist()
+    assert added == [index for index in latents if index - 1 in latents]
 
 
 def test_the_text_positions_count_and_the_pictures_are_grids(folder: Path) -> None:
