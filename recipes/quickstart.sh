@@ -26,7 +26,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 case "$clips" in
-synthetic) : "${pretrain_steps:=350}" "${sft_steps:=400}" "${rl_steps:=30}" && sft_batch=32 rl_batch=16 ;;
+synthetic) : "${pretrain_steps:=350}" "${sft_steps:=200}" "${rl_steps:=15}" && sft_batch=32 rl_batch=16 ;;
 # A few steps on real files: there is nothing to be learnt from a dozen of them.
 real) : "${pretrain_steps:=0}" "${sft_steps:=10}" "${rl_steps:=3}" && sft_batch=8 rl_batch=4 ;;
 *) fail "--clips is synthetic or real, not $clips" ;;
@@ -106,7 +106,7 @@ stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$pyt
     actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
     actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
     trainer.val_before_train=false trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
-    trainer.save_freq=10 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$run/rl"
+    trainer.save_freq=5 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$run/rl"
 evaluate rl "$run/rl/global_step_$rl_steps/actor/huggingface"
 
 stage report everything "$python" -m future_l1_verl.evaluation report --run "$run" \
