@@ -117,7 +117,7 @@ def _plot_curves(curves: dict[str, Curve], title: str, path: Path, logarithmic: 
         axes.plot(*zip(*points, strict=True), label=tag, marker="." if len(points) < 50 else None)
     axes.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize="small")
     _save(figure, path)
 
 
