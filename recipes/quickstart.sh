@@ -102,7 +102,7 @@ stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$pyt
     data.train_files="$run/data/rl_train.parquet" data.val_files="$run/data/rl_test.parquet" \
     data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.system_prompt=null data.seed="$seed" \
     actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
-    actor_rollout_ref.actor.optim.lr=1e-4 \
+    actor_rollout_ref.actor.optim.lr=3e-5 \
     actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
     actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
     trainer.val_before_train=false trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
