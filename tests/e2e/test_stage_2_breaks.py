@@ -57,7 +57,7 @@ class Run:
             *[f"actor_rollout_ref.{setting}" for setting in actor],
             *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],
             *["trainer.val_before_train=false", "trainer.logger=[console]", f"trainer.rollout_data_dir={folder}/rollouts"],
-            *[f"trainer.default_local_dir={folder}/checkpoints", "trainer.total_epochs=1000", "trainer.save_freq=2"],
+            *[f"trainer.default_local_dir={folder}/checkpoints", "trainer.total_epochs=1000", "trainer.save_freq=3"],
             *overrides,
         ]
         self.log = log
@@ -112,20 +112,21 @@ def prompts(folder: Path, step: int) -> list[str]:
 
 
 def test_killed_resumed_and_robbed_of_its_engine(folder: Path) -> None:
-    # Saved at step 2, killed in step 4: what came after the checkpoint has to come again.
+    # Saved at step 3, killed after step 4 and long before 6: what came after the checkpoint has to come again.
     first = Run(folder, folder / "first.log", "trainer.total_training_steps=100")
-    first.wait_for_step(3)
+    fourth = folder / "rollouts/4.jsonl"
+    first.wait(lambda: fourth.exists() and len(fourth.read_text().splitlines()) == 8, "rollouts of step 4", 400)
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
-    assert (folder / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "2"
-    undisturbed = prompts(folder, 3)
+    assert (folder / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "3"
+    undisturbed = prompts(folder, 4)
     shutil.rmtree(folder / "rollouts")
 
     second = Run(folder, folder / "second.log", "trainer.total_training_steps=100")
-    second.wait_for_step(3)
+    second.wait_for_step(4)
     steps = [int(step) for step in re.findall(r"step:(\d+) - ", second.log.read_text())]
-    assert steps[0] == 3
-    assert prompts(folder, 3) == undisturbed
+    assert steps[0] == 4
+    assert prompts(folder, 4) == undisturbed
 
     engine = next(process for process in second.descendants() if "EngineCore" in process.name() + " ".join(process.cmdline()))
     engine.kill()
