@@ -139,8 +139,9 @@ def _plot_frames(record: dict[str, Any], path: Path) -> None:
 
 def _sample(number: int, record: dict[str, Any]) -> list[str]:
     options = ", ".join(record["options"])
+    outcome = "correct" if record["correct"] else "wrong" if record["parsed"] else "unparsed"
     return [
-        f"### {number}. {record['split']}: {record['outcome']}",
+        f"### {number}. {record['split']}: {outcome}",
         "",
         f"![frames](sample_{number}.png)",
         "",

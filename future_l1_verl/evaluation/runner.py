@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from data_prep.rows import Row, frames, messages
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rewards.answer import judge_by_rule
+from future_l1_verl.rewards.answer import answer_text, grade
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ class Decoding:
 
 
 def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> list[dict[str, Any]]:
-    """One record per row, in order: ``id, split, text, token_ids, outcome, spans`` (latents per span), ``truth, options``."""
+    """One record per row, in order: ``id, split, text, token_ids, spans`` (latents per span), ``correct, parsed``, the question.
+
+    A reply without one ``<answer>`` is unparsed, as it is in training.
+    """
     from qwen_vl_utils import process_vision_info
     from transformers import AutoProcessor
     from vllm import LLM, SamplingParams
@@ -72,7 +75,7 @@ def _record(row: Row, completion: Any, settings: LatentSettings, decoding: Decod
         "text": completion.text,
         "token_ids": list(completion.token_ids),
         "spans": spans,
-        "outcome": judge_by_rule(completion.text, row["answer"], row.get("options") or ()).value,
+        **asdict(grade(answer_text(completion.text) or "", row["answer"], row.get("options"))),
         "problem": row["problem"],
         "truth": row["answer"],
         "options": list(row.get("options") or ()),

@@ -31,13 +31,13 @@ def summarise(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    correct = [float(record["outcome"] == "correct") for record in records]
+    correct = [float(record["correct"]) for record in records]
     return {
         "n": len(records),
         "accuracy": float(np.mean(correct)),
         "interval": list(bootstrap_interval(correct)),
         "majority": max(Counter(record["truth"] for record in records).values()) / len(records),
-        "parsed": float(np.mean([record["outcome"] != "unparsed" for record in records])),
+        "parsed": float(np.mean([record["parsed"] for record in records])),
         "with_span": float(np.mean([len(record["spans"]) > 0 for record in records])),
         "spans": float(np.mean([len(record["spans"]) for record in records])),
         "latents": float(np.mean([sum(record["spans"]) for record in records])),

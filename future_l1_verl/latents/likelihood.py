@@ -1,81 +1,129 @@
 """The likelihood of a response with latents (design.md, "Span layout of a response").
 
-The density of a latent given the hidden state that feeds it is a function ``(h [K, H], z [K, H]) -> [K]`` in fp32; its
-gradients reach h, never z.
+Index convention: row k belongs to slot k. ``z[k]`` is the latent in the slot, ``h[k]`` the hidden state at its feeding
+position, the one right before it. All functions compute in fp32 at least, sum over the hidden dimension, and return one
+number per slot; gradients reach h, never z nor the reference.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from future_l1_verl.latents.spans import Role
 
 Density = Callable[[Tensor, Tensor], Tensor]
+FAMILIES = ("vmf", "gaussian", "none")
 
 
-def vmf(kappa: float) -> Density:
-    """von Mises-Fisher, both sides unit-normalised, up to its constant: ``kappa * <h / |h|, z / |z|>`` (paper section 4)."""
-    _require_positive("kappa", kappa)
+@dataclass(frozen=True)
+class Family:
+    """A family of densities on latents and its one parameter.
 
-    def log_density(h: Tensor, z: Tensor) -> Tensor:
-        return kappa * torch.cosine_similarity(h.float(), z.detach().float(), dim=-1)
+    ``vmf`` is von Mises-Fisher with concentration ``kappa``, both sides unit-normalised; ``gaussian`` an isotropic normal with
+    standard deviation ``sigma``; ``none`` means that latents are context only: their density is 1 everywhere.
 
-    return log_density
+    Raises ValueError for another name, or unless the parameter that the family needs is positive.
+    """
+
+    name: str
+    kappa: float | None = None
+    sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in FAMILIES:
+            raise ValueError(f"unknown likelihood of latents {self.name!r}; there are {', '.join(FAMILIES)}")
+        needed = {"vmf": "kappa", "gaussian": "sigma"}.get(self.name)
+        if needed and not (getattr(self, needed) or 0) > 0:
+            raise ValueError(f"{self.name} needs a positive {needed}, not {getattr(self, needed)}")
+
+    def log_density(self, h: Tensor, z: Tensor) -> Tensor:
+        """``[K, H], [K, H] -> [K]``: log p(z | h). For vmf without its normaliser, which is the same for every h and z:
+        ``kappa * <h / |h|, z / |z|>``, in [-kappa, kappa] (paper section 4)."""
+        h, z = _wide(h), _wide(z.detach())
+        match self.name:
+            case "vmf":
+                return self.kappa * (1 - _half_squared_chord(h, z))
+            case "gaussian":
+                normaliser = z.shape[-1] * math.log(self.sigma * math.sqrt(2 * math.pi))
+                return -(h - z).square().sum(-1) / (2 * self.sigma**2) - normaliser
+            case _:
+                return h.new_zeros(len(h))
+
+    def kl(self, h: Tensor, h_ref: Tensor) -> Tensor:
+        """``[K, H], [K, H] -> [K]``: KL(p(. | h) || p(. | h_ref)), at least 0, and 0 only for the same density.
+
+        vmf: ``kappa * A(kappa) * (1 - cos(h, h_ref))`` with A the `mean_resultant_length`; gaussian:
+        ``|h - h_ref|^2 / (2 sigma^2)``.
+        """
+        h, h_ref = _wide(h), _wide(h_ref.detach())
+        match self.name:
+            case "vmf":
+                return self.kappa * mean_resultant_length(self.kappa, h.shape[-1]) * _half_squared_chord(h, h_ref)
+            case "gaussian":
+                return (h - h_ref).square().sum(-1) / (2 * self.sigma**2)
+            case _:
+                return h.new_zeros(len(h))
 
 
-def gaussian(sigma: float) -> Density:
-    """Isotropic normal around h with standard deviation ``sigma``; summed over dimensions."""
-    _require_positive("sigma", sigma)
-
-    def log_density(h: Tensor, z: Tensor) -> Tensor:
-        squared = (h.float() - z.detach().float()).square().sum(-1)
-        return -squared / (2 * sigma**2) - z.shape[-1] * math.log(sigma * math.sqrt(2 * math.pi))
-
-    return log_density
+def log_density(z: Tensor, h: Tensor, family: str, kappa: float | None = None, sigma: float | None = None) -> Tensor:
+    """``[K, H], [K, H] -> [K]``: see `Family`; ``family`` is vmf (needs kappa), gaussian (needs sigma) or none."""
+    return Family(family, kappa, sigma).log_density(h, z)
 
 
-def none() -> Density:
-    """Latents are context only: their density is 1 everywhere."""
-    return lambda h, z: torch.zeros(len(z), device=z.device)
+def kl(h: Tensor, h_ref: Tensor, family: str, kappa: float | None = None, sigma: float | None = None) -> Tensor:
+    """``[K, H], [K, H] -> [K]``: see `Family`."""
+    return Family(family, kappa, sigma).kl(h, h_ref)
 
 
-def density(name: str, kappa: float | None = None, sigma: float | None = None) -> Density:
-    """The density that the config tree names: ``vmf`` (needs kappa), ``gaussian`` (needs sigma) or ``none``."""
-    match name:
-        case "vmf":
-            return vmf(kappa)
-        case "gaussian":
-            return gaussian(sigma)
-        case "none":
-            return none()
-        case _:
-            raise ValueError(f"unknown likelihood of latents {name!r}; use vmf, gaussian or none")
+@lru_cache
+def mean_resultant_length(kappa: float, dim: int) -> float:
+    """A(kappa) = I_{d/2}(kappa) / I_{d/2-1}(kappa), the length of the mean of a von Mises-Fisher on the sphere in R^d.
+
+    By the continued fraction of the ratio of Bessel functions (Amos 1974; Abramowitz and Stegun 9.1.73), from the tail: for
+    orders far above kappa the terms fall off faster than geometrically.
+    """
+    ratio = 0.0
+    for order in range(dim // 2 + int(kappa) + 60, -1, -1):
+        ratio = kappa / (dim + 2 * order + kappa * ratio)
+    return ratio
 
 
 def log_prob_entries(roles: Tensor, log_probs: Tensor, log_density: Tensor) -> Tensor:
     """The role table of design.md, all ``[N]``: ``log_probs`` is log p(token) at text and stops, log p(end) at slots."""
+    return decision_entries(roles, log_probs) + log_density
+
+
+def decision_entries(roles: Tensor, log_probs: Tensor) -> Tensor:
+    """The part of the role table that the output head decides, ``[N]``: log p(token) at text and stops, log(1 - p(end)) at
+    free slots, 0 at what was forced. ``log_probs`` as in `log_prob_entries`."""
     free = roles == Role.LATENT
-    slot = free | (roles == Role.LATENT_FORCED)
-    entries = torch.where(slot | (roles == Role.STOP_FORCED), 0.0, log_probs)
-    return entries + torch.where(free, log_complement(torch.where(free, log_probs, -1.0)), 0.0) + log_density
+    decided = torch.where((roles == Role.LATENT_FORCED) | (roles == Role.STOP_FORCED) | free, 0.0, log_probs)
+    return decided + torch.where(free, log_complement(torch.where(free, log_probs, -1.0)), 0.0)
 
 
 def log_complement(log_probs: Tensor) -> Tensor:
-    """``log(1 - exp(log_probs))`` in fp32, finite and with finite gradients for every ``log_probs <= 0``.
+    """``log(1 - exp(log_probs))`` in fp32 at least, finite and with finite gradients for every ``log_probs <= 0``.
 
     Of the two usual forms each is exact on its side of log 2 (Maechler, "Accurately computing log(1 - exp(-|a|))").
     """
-    x = log_probs.float().clamp(max=-torch.finfo(torch.float32).tiny)
+    x = _wide(log_probs).clamp(max=-torch.finfo(torch.float32).tiny)
     small = x > -0.6931
     near_one = torch.log(-torch.expm1(torch.where(small, x, -0.5)))
     near_zero = torch.log1p(-torch.exp(torch.where(small, -1.0, x)))
     return torch.where(small, near_one, near_zero)
 
 
-def _require_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, not {value}")
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _half_squared_chord(a: Tensor, b: Tensor) -> Tensor:
+    """1 - cos(a, b) without cancellation: exact 0 for equal vectors, never negative."""
+    return (normalize(a, dim=-1) - normalize(b, dim=-1)).square().sum(-1) / 2

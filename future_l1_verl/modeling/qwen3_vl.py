@@ -19,14 +19,21 @@ from future_l1_verl.latents.spans import feeding_positions
 from future_l1_verl.latents.tokens import LatentSettings
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""``(h [K, H], z [K, H]) -> [K]``: a number per slot from the hidden state that feeds it and the latent in it."""
+"""``(h [K, H], z [K, H]) -> [K]`` in fp32 at least: a number per slot from the state that feeds it and a row of its own."""
 
 
 @dataclass
 class LatentOutput(Qwen3VLCausalLMOutputWithPast):
-    """``latent_term``: fp32 ``[B, T]``; entry p is the objective of the slot at p + 1, 0 where no slot follows."""
+    """What slots contribute.
+
+    ``latent_term`` and ``latent_divergence``: ``[B, T]``; entry p is the objective (divergence) of the slot at p + 1, 0 where
+    no slot follows. ``latent_states``: ``[K, H]``, the hidden state that feeds each slot, row by row; under Ulysses those
+    of other ranks are 0.
+    """
 
     latent_term: Tensor | None = None
+    latent_divergence: Tensor | None = None
+    latent_states: Tensor | None = None
 
 
 @dataclass
@@ -43,6 +50,8 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
 
     latent: LatentSettings
     objective: Objective
+    divergence: Objective
+    spans: bool
     local_part: Callable[[Tensor], Tensor]
 
     @classmethod
@@ -51,10 +60,13 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         module: Qwen3VLForConditionalGeneration,
         objective: Objective,
         local_part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        divergence: Objective | None = None,
+        spans: bool = True,
     ) -> LatentQwen3VL:
         """Makes ``module`` a `LatentQwen3VL` in place.
 
-        ``local_part`` cuts ``[B, T, ...]`` to this rank's part of the sequence (Ulysses); the language model's output is cut
+        ``divergence`` compares the states that feed the slots with ``reference_states``. Without ``spans`` the start token is
+        impossible. ``local_part`` cuts ``[B, T, ...]`` to this rank's part of the sequence (Ulysses); the language model's output is cut
         already. Raises TypeError for another architecture and ValueError for a checkpoint without latent settings.
         """
         if type(module) is not Qwen3VLForConditionalGeneration:
@@ -62,6 +74,8 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         module.__class__ = cls
         module.latent = LatentSettings.from_config(module.config)
         module.objective = objective
+        module.divergence = divergence
+        module.spans = spans
         module.local_part = local_part
         return module
 
@@ -77,6 +91,8 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         latents: Tensor | None = None,
         latent_pixel_values: Tensor | None = None,
         latent_grid_thw: Tensor | None = None,
+        reference_states: Tensor | None = None,
+        return_latent_states: bool = False,
         use_cache: bool = False,
         **ignored: object,
     ) -> LatentOutput:
@@ -84,7 +100,8 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
 
         Latents come either as vectors ``latents [K, H]`` (one per slot, row by row) or as future frames
         ``latent_pixel_values`` with ``latent_grid_thw``, whose merged vision features then are the latents (paper section 2),
-        detached. Raises ValueError if slots and latents, or placeholders and features, differ in number.
+        detached. ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows. Raises
+        ValueError if slots and latents, or placeholders and features, differ in number.
         """
         embeddings = self.model.get_input_embeddings()(input_ids)
         seen = self._see(
@@ -113,7 +130,13 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         ).last_hidden_state
         logits = self.lm_head(hidden)
         self._forbid_unsayable(logits, self.local_part(input_ids))
-        return LatentOutput(logits=logits, latent_term=self._objective_per_slot(hidden, slots, latents))
+        at_slots = _Slots(slots, self.local_part)
+        output = LatentOutput(logits=logits, latent_term=at_slots.compare(self.objective, hidden, latents))
+        if reference_states is not None:
+            output.latent_divergence = at_slots.compare(self.divergence, hidden, reference_states)
+        if return_latent_states:
+            output.latent_states = at_slots.states(hidden)
+        return output
 
     def _see(self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...]) -> _Seen:
         """Encodes images, videos and future frames in one call of the vision tower, and calls it even for nothing.
@@ -144,22 +167,35 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         )
 
     def _forbid_unsayable(self, logits: Tensor, ids: Tensor) -> None:
-        """What the decoder never samples has no probability here: ``<|latent|>`` outside a span (design.md) and placeholders
-        of images and videos (verl bans them, vllm_rollout/utils.py:108).
+        """What the decoder never samples has no probability here: ``<|latent|>`` outside a span (design.md), the start token
+        of a model without spans, and placeholders of images and videos (verl bans them, vllm_rollout/utils.py:108).
 
         A large finite number, not -inf: the entropy would be 0 * inf.
         """
         tokens, never = self.latent.tokens, torch.finfo(logits.dtype).min / 1024
         outside = (ids != tokens.start) & (ids != tokens.latent)
         logits[..., tokens.latent] = logits[..., tokens.latent].masked_fill(outside, never)
-        logits[..., [self.config.image_token_id, self.config.video_token_id]] = never
+        banned = [self.config.image_token_id, self.config.video_token_id] + ([] if self.spans else [tokens.start])
+        logits[..., banned] = never
 
-    def _objective_per_slot(self, hidden: Tensor, slots: Tensor, latents: Tensor) -> Tensor:
+
+class _Slots:
+    """Where this rank's hidden states feed slots, and which slots of the whole batch those are."""
+
+    def __init__(self, slots: Tensor, local_part: Callable[[Tensor], Tensor]) -> None:
         feeding = feeding_positions(slots)
         order = (feeding.flatten().cumsum(0) - 1).view_as(feeding)
-        here = self.local_part(feeding)
-        values = self.objective(hidden[here].float(), latents[self.local_part(order)[here]].float())
-        return hidden.new_zeros(hidden.shape[:2], dtype=torch.float32).masked_scatter(here, values)
+        self.here = local_part(feeding)
+        self.order = local_part(order)[self.here]
+        self.total = int(slots.sum())
+
+    def compare(self, function: Objective, hidden: Tensor, rows: Tensor) -> Tensor:
+        """``[B, T]``: ``function`` of the state that feeds a slot and of the slot's row, at the feeding positions."""
+        values = function(hidden[self.here], rows[self.order])
+        return values.new_zeros(hidden.shape[:2]).masked_scatter(self.here, values)
+
+    def states(self, hidden: Tensor) -> Tensor:
+        return hidden.new_zeros(self.total, hidden.shape[-1]).index_copy(0, self.order, hidden[self.here])
 
 
 def _in_order_of_positions(layer: Tensor, is_image: Tensor, images: int) -> Tensor:

@@ -17,6 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -81,6 +83,20 @@ def build(out: Path, seed: int = 0, max_latents: int = 4, texts: Iterable[str] |
     _processor(tokenizer).save_pretrained(out)
     path = out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings.to_config(), indent=2) + "\n")
+
+
+def build_text(out: Path, seed: int = 0) -> None:
+    """Writes a plain Qwen3 (fp32) of the same size, for jobs without vision and without latents, to the directory ``out``."""
+    tokenizer = _tokenizer(words.sentences())
+    vision_language = _config(tokenizer).text_config.to_dict()
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    names += ("head_dim", "max_position_embeddings", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(Qwen3Config(**{name: vision_language[name] for name in names}, rope_parameters=rope))
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def _tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -198,7 +214,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-latents", type=int, default=4, help="budget of a latent span")
     parser.add_argument("--pretrain", type=int, default=0, metavar="STEPS", help="caption pretraining steps")
+    parser.add_argument("--text", action="store_true", help="a plain Qwen3 instead, without vision and latents")
     args = parser.parse_args()
+    if args.text:
+        build_text(args.out, seed=args.seed)
+        return
     if args.pretrain and args.data is None:
         parser.error("--pretrain needs --data")
     build(args.out, seed=args.seed, max_latents=args.max_latents)

@@ -3,59 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import cosine_similarity
 
 
-def outcome_contrastive(trajectories: Sequence[Tensor | None], correct: Sequence[bool], temperature: float) -> Tensor:
-    """R_ctr of each rollout of one prompt, fp32 ``[N]``, each in [0, 1].
+class Case(IntEnum):
+    """Which form R_ctr took for a rollout."""
 
-    ``trajectories``: per rollout its latents ``[T_i, H]`` in order of time, or None (or no row) if it has none; ``correct``:
-    its outcome. With s_ij the mean of (1 + cos)/2 over the latents that i and j both have, P_i the other correct rollouts and
-    N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))`` where s_i is the largest
-    s_ij in P_i. Without P_i it is 0, without N_i it is 1. A rollout is in none of its own sets.
+    UNDEFINED = 0  # it has no latents, or no verdict
+    NO_POSITIVE = 1  # no other correct rollout with latents: 0
+    NO_NEGATIVE = 2  # a positive, but no other wrong rollout with latents: 1
+    CONTRAST = 3  # both
 
-    A rollout without latents has no value of its own; it is given the mean of those that have one, so that within a group
-    it gains or loses nothing by it, and it is in no other rollout's sets. Raises ValueError on a temperature that is not
-    positive or on lists of different lengths.
+
+def outcome_contrastive(similar: Tensor, correct: Sequence[bool | None], temperature: float) -> tuple[Tensor, Tensor]:
+    """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `Case`, int64 ``[N]``.
+
+    ``similar`` is `similarities` of the rollouts' latents; ``correct`` their outcomes, None without a verdict. With P_i the
+    other correct rollouts and N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))`` where s_i
+    is the largest s_ij in P_i. Without P_i it is 0, without N_i it is 1. A rollout is in none of its own sets, and one without
+    latents or verdict is in nobody's; its own value is not defined and 0 here.
+
+    Raises ValueError on a temperature that is not positive or on lists of different lengths.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
-    if len(trajectories) != len(correct):
-        raise ValueError(f"{len(trajectories)} trajectories but {len(correct)} outcomes")
-    defined = torch.tensor([z is not None and len(z) > 0 for z in trajectories])
-    values = torch.zeros(len(trajectories))
-    if not defined.any():
-        return values
-    similar = _similarity([z for z in trajectories if z is not None and len(z) > 0])
-    right = torch.tensor(list(correct), dtype=torch.bool)[defined]
-    other = ~torch.eye(len(right), dtype=torch.bool)
-    positive, negative = other & right, other & ~right
+    if len(similar) != len(correct):
+        raise ValueError(f"{len(similar)} rollouts but {len(correct)} outcomes")
+    if not correct:
+        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    right = torch.tensor([outcome is True for outcome in correct], dtype=torch.bool)
+    wrong = torch.tensor([outcome is False for outcome in correct], dtype=torch.bool)
+    defined = ~similar.diagonal().isnan() & (right | wrong)
+    other = defined & ~torch.eye(len(similar), dtype=torch.bool)
+    positive, negative = other & right, other & wrong
     none = torch.tensor(float("-inf"))
-    best = torch.where(positive, similar, none).max(dim=1).values / temperature
+    best = torch.where(positive, similar / temperature, none).amax(dim=1)
     rivals = torch.where(negative, similar / temperature, none).logsumexp(dim=1)
+    case = 1 + positive.any(dim=1) * (1 + negative.any(dim=1).long())
     # sigmoid(best - rivals) is the quotient above; with no rival it is 1, with no positive it is defined to be 0.
-    values[defined] = torch.where(positive.any(dim=1), torch.sigmoid(best - rivals), 0.0)
-    values[~defined] = values[defined].mean()
-    return values
+    values = torch.where(positive.any(dim=1), torch.sigmoid(best - rivals), 0.0)
+    return torch.where(defined, values, 0.0), torch.where(defined, case, int(Case.UNDEFINED))
 
 
-def _similarity(trajectories: Sequence[Tensor]) -> Tensor:
-    """s_ij, fp32 ``[N, N]``. Padding with zeros adds nothing to an inner product, so one matrix product does all steps."""
-    lengths = torch.tensor([len(z) for z in trajectories])
-    padded = pad_sequence([normalize(z.float(), dim=-1) for z in trajectories], batch_first=True).flatten(1)
-    return (1 + padded @ padded.T / torch.minimum(lengths[:, None], lengths)) / 2
+def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
+    """s_ij, the mean of (1 + cos)/2 over the latents that rollouts i and j both have, in order of time; fp32 ``[N, N]``.
+
+    ``trajectories``: per rollout its latents ``[T_i, H]`` or None (or no row), whose row and column are NaN.
+    """
+    present = [i for i, z in enumerate(trajectories) if z is not None and len(z) > 0]
+    similar = torch.full((len(trajectories), len(trajectories)), float("nan"))
+    if not present:
+        return similar
+    rows = [trajectories[i] for i in present]
+    lengths = torch.tensor([len(z) for z in rows])
+    cosines = torch.zeros(len(rows), len(rows))
+    for t in range(int(lengths.max())):
+        alive = (lengths > t).nonzero()[:, 0]
+        step = torch.stack([rows[i][t] for i in alive.tolist()]).float()
+        products = step @ step.T
+        norms = products.diagonal().sqrt().clamp(min=1e-12)
+        cosines[alive[:, None], alive] += (products / norms / norms[:, None]).clamp(-1, 1)
+    where = torch.tensor(present)
+    similar[where[:, None], where] = (1 + cosines / torch.minimum(lengths[:, None], lengths)) / 2
+    return similar
+
+
+def adjacent_cosines(spans: Sequence[Tensor]) -> Tensor:
+    """fp32 ``[M - 1]``: the cosines of the mean latents of adjacent spans; ``spans`` are the latents ``[L_m, H]`` of each."""
+    if len(spans) < 2:
+        return torch.zeros(0)
+    means = torch.stack([span.float().mean(dim=0) for span in spans])
+    return cosine_similarity(means[:-1], means[1:], dim=-1)
 
 
 def temporal_diversity(spans: Sequence[Tensor]) -> float:
     """R_div of one rollout: minus the mean squared cosine of the mean latents of adjacent spans, in [-1, 0].
 
-    ``spans``: the latents ``[L_m, H]`` of each span, in order. 0 for fewer than two spans.
+    0 for fewer than two spans, where it is not defined.
     """
-    if len(spans) < 2:
-        return 0.0
-    means = torch.stack([span.float().mean(dim=0) for span in spans])
-    return -float(torch.cosine_similarity(means[:-1], means[1:], dim=-1).square().mean())
+    cosines = adjacent_cosines(spans).clamp(-1, 1)
+    return -float(cosines.square().mean()) if len(cosines) else 0.0

@@ -1,4 +1,4 @@
-"""R = sum of the weighted reward parts of each rollout of a prompt (paper section 4)."""
+"""The reward parts of all rollouts of a prompt and their weighted sum (paper section 4)."""
 
 from __future__ import annotations
 
@@ -8,59 +8,83 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from future_l1_verl.rewards.answer import Outcome
-from future_l1_verl.rewards.latent import outcome_contrastive, temporal_diversity
+from future_l1_verl.rewards.answer import Grade
+from future_l1_verl.rewards.latent import Case, outcome_contrastive, similarities, temporal_diversity
+
+PARTS = ("accuracy", "format", "contrastive", "diversity", "repetition", "overlong")
+LATENT_PARTS = ("contrastive", "diversity")
+"""Those that latents earn, and that may be not defined for a rollout."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The lambdas of paper section 4 and the temperature of R_ctr."""
+    """The lambda of each part; those of the paper (section 4) by default."""
 
     accuracy: float = 0.9
     format: float = 0.1
     contrastive: float = 0.2
     diversity: float = 0.1
-    temperature: float = 0.5
+    repetition: float = 0.0
+    overlong: float = 0.0
+
+    def as_tensor(self) -> Tensor:
+        """fp64 ``[P]`` in the order of `PARTS`."""
+        return torch.tensor([getattr(self, part) for part in PARTS], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What the rewards look at: outcome by rule or judge, shape, and the latents ``[L_m, H]`` of each span."""
+    """What the rewards look at: the grade of the answer (None if its verdict failed), its shape, the latents ``[L_m, H]`` of
+    each span, and the penalties in [-1, 0]."""
 
-    outcome: Outcome
+    grade: Grade | None
     well_formed: bool
     spans: Sequence[Tensor]
+    repetition: float = 0.0
+    overlong: float = 0.0
 
 
-def group_rewards(rollouts: Sequence[Rollout], weights: Weights) -> list[dict[str, float]]:
-    """Reward parts of all rollouts of one prompt: ``acc, format, contrastive, diversity``, their sum ``reward``, and which
-    of the latent parts were defined (``contrastive_defined``, ``diversity_defined``; 0 or 1).
+@dataclass(frozen=True)
+class GroupRewards:
+    """Rewards of the N rollouts of a prompt.
 
-    A part that is not defined for a rollout counts as the mean of those for which it is: having or lacking spans earns
-    nothing by itself.
+    ``parts`` fp64 ``[N, P]`` in the order of `PARTS`; ``total`` fp64 ``[N]`` their weighted sum; ``case`` int64 ``[N]`` the
+    `Case` of R_ctr; ``diverse`` bool ``[N]`` whether R_div is defined; ``similar`` fp32 ``[N, N]``, see `similarities`. A
+    rollout without a verdict is not ``counted`` (bool ``[N]``): its parts are 0 and must not be learned from.
     """
-    correct = [rollout.outcome is Outcome.CORRECT for rollout in rollouts]
-    trajectories = [torch.cat(list(rollout.spans)) if rollout.spans else None for rollout in rollouts]
-    contrastive = outcome_contrastive(trajectories, correct, weights.temperature).tolist()
-    several = [len(rollout.spans) > 1 for rollout in rollouts]
-    measured = [temporal_diversity(rollout.spans) for rollout in rollouts if len(rollout.spans) > 1]
-    neutral = sum(measured) / len(measured) if measured else 0.0
 
-    parts = []
-    for i, rollout in enumerate(rollouts):
-        part = {
-            "acc": float(correct[i]),
-            "format": float(rollout.well_formed),
-            "contrastive": contrastive[i],
-            "diversity": temporal_diversity(rollout.spans) if several[i] else neutral,
-            "contrastive_defined": float(bool(rollout.spans)),
-            "diversity_defined": float(several[i]),
-        }
-        part["reward"] = (
-            weights.accuracy * part["acc"]
-            + weights.format * part["format"]
-            + weights.contrastive * part["contrastive"]
-            + weights.diversity * part["diversity"]
-        )
-        parts.append(part)
-    return parts
+    parts: Tensor
+    total: Tensor
+    case: Tensor
+    diverse: Tensor
+    counted: Tensor
+    similar: Tensor
+
+
+def group_rewards(rollouts: Sequence[Rollout], weights: Weights, temperature: float = 0.5) -> GroupRewards:
+    """``temperature`` is the tau of R_ctr.
+
+    A latent part that is not defined for a rollout (no latents; fewer than two spans) counts as the mean of those for which
+    it is: having or lacking spans earns nothing by itself.
+    """
+    grades = [rollout.grade for rollout in rollouts]
+    counted = torch.tensor([grade is not None for grade in grades])
+    similar = similarities([torch.cat(list(rollout.spans)) if rollout.spans else None for rollout in rollouts])
+    outcomes = [None if grade is None else grade.correct for grade in grades]
+    contrastive, case = outcome_contrastive(similar, outcomes, temperature)
+    diverse = torch.tensor([len(rollout.spans) > 1 for rollout in rollouts])
+    diversity = torch.tensor([temporal_diversity(rollout.spans) for rollout in rollouts])
+    columns = [
+        torch.tensor([outcome is True for outcome in outcomes]),
+        torch.tensor([rollout.well_formed for rollout in rollouts]),
+        _neutral(contrastive, case != Case.UNDEFINED),
+        _neutral(diversity, diverse & counted),
+        torch.tensor([rollout.repetition for rollout in rollouts]),
+        torch.tensor([rollout.overlong for rollout in rollouts]),
+    ]
+    parts = torch.stack([column.double() for column in columns], dim=1) * counted[:, None]
+    return GroupRewards(parts, parts @ weights.as_tensor(), case, diverse, counted, similar)
+
+
+def _neutral(values: Tensor, defined: Tensor) -> Tensor:
+    return torch.where(defined, values, values[defined].mean() if defined.any() else 0.0)

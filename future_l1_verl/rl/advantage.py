@@ -1,12 +1,63 @@
-"""The advantage of LA-DAPO: the reward of a rollout against those of its group, the same for all its tokens."""
+"""The advantage of LA-DAPO: each reward part of a rollout against those of its group.
+
+Index convention: row i is a rollout; ``groups[i]`` names its prompt; column k of the parts is a reward part with weight k.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
-from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register_adv_est
+from verl.trainer.ppo.core_algos import register_adv_est
+
+EPSILON = 1e-6
+"""Added to every standard deviation, as in verl's GRPO (core_algos.py:268)."""
+NORMALISATIONS = ("sum", "parts")
+ROUTES = ("all", "slots")
+
+
+def part_advantages(
+    parts: Tensor, weights: Tensor, groups: Sequence[object], counted: Tensor, normalise: str = "sum", by_std: bool = True
+) -> Tensor:
+    """What each reward part adds to the advantage of each rollout, fp64 ``[B, P]``; a row's sum is its advantage.
+
+    ``parts`` ``[B, P]`` are the rewards, ``weights`` ``[P]`` their lambdas. With w_k r_k centred in its group, ``sum``
+    divides by the standard deviation of the group's summed reward (GRPO, DAPO) and ``parts`` by that of the part itself (GDPO,
+    arXiv 2601.05242, without its batch whitening). ``by_std`` False divides by nothing (Dr. GRPO).
+
+    Rows that are not ``counted`` (bool ``[B]``: padding, rollouts without a verdict) get 0 and count in no group. A group of one
+    has no baseline, and gets 0.
+    """
+    parts, weights = parts.double(), weights.double()
+    advantages = torch.zeros_like(parts)
+    names = np.asarray(groups, dtype=object)
+    for group in dict.fromkeys(groups):
+        rows = torch.from_numpy(names == group) & counted
+        if int(rows.sum()) < 2:
+            continue
+        rewards = parts[rows]
+        centred = weights * (rewards - rewards.mean(dim=0))
+        if by_std and normalise == "sum":
+            centred = centred / ((rewards @ weights).std() + EPSILON)
+        elif by_std:
+            centred = centred / (rewards.std(dim=0) + EPSILON)
+        advantages[rows] = centred
+    return advantages
+
+
+def per_token(advantages: Tensor, latent_parts: Tensor, mask: Tensor, slots: Tensor, route: str = "all") -> Tensor:
+    """fp32 ``[B, L]``: the advantage of each entry, 0 outside ``mask``.
+
+    ``advantages`` is ``[B, P]``; ``latent_parts`` (bool ``[P]``) are those that latents earn. ``all`` gives every token the sum
+    of all parts; ``slots`` keeps the latent parts for the entries in ``slots`` (bool ``[B, L]``).
+    """
+    whole = advantages.sum(dim=1, keepdim=True)
+    if route == "slots":
+        whole = torch.where(slots, whole, advantages[:, ~latent_parts].sum(dim=1, keepdim=True))
+    return (whole * mask).float()
 
 
 @register_adv_est("la_dapo")
@@ -15,8 +66,11 @@ def la_dapo_advantage(
 ) -> tuple[Tensor, Tensor]:
     """``(R_i - mean R) / std R`` over the rollouts of a prompt, ``[B, L]``; ``index`` names the prompt of each row.
 
-    The sum of the reward parts is formed where all rollouts of a prompt meet (agent_loop.py).
+    For verl's own trainers, whose estimators see the summed reward alone; ours (trainer.py) uses the parts.
     """
-    return compute_grpo_outcome_advantage(
-        token_level_rewards, response_mask, index, norm_adv_by_std_in_grpo=config.norm_adv_by_std_in_grpo
-    )
+    rewards = token_level_rewards.sum(dim=-1, keepdim=True)
+    counted = response_mask.any(dim=-1).to(torch.bool)
+    by_std = config.norm_adv_by_std_in_grpo
+    whole = part_advantages(rewards, torch.ones(1), list(index), counted, by_std=by_std)
+    advantages = (whole * response_mask).float()
+    return advantages, advantages

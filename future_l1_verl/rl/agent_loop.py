@@ -1,29 +1,30 @@
-"""Rollouts on their way from the engine to the trainer: latents attached, group rewards given.
-
-All rollouts of a prompt run in one worker process, so the group rewards (R_ctr needs every rollout of a prompt) are given
-there, at a barrier, before TransferQueue and the group filter see a score.
-"""
+"""Rollouts on their way from the engine to the trainer: latents attached, rewards given."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+import math
 from typing import Any
 
 import ray
 import torch
-import transfer_queue as tq
 from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
-from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import Layout, Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rewards.answer import judge_by_rule
+from future_l1_verl.rewards.accuracy import assess
+from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.format import well_formed
-from future_l1_verl.rewards.total import Rollout, Weights, group_rewards
+from future_l1_verl.rewards.judge import Judge
+from future_l1_verl.rewards.overlong import overlong
+from future_l1_verl.rewards.repetition import repetition
+from future_l1_verl.rewards.total import PARTS, Rollout, group_rewards
+from future_l1_verl.rl.group_barrier import GroupWorker
+from future_l1_verl.rl.metrics import span_usage
+from future_l1_verl.rl.settings import RewardSettings, judge_settings
 
 
 class LatentAgentLoopOutput(AgentLoopOutput):
@@ -46,76 +47,44 @@ class LatentAgentLoop(SingleTurnAgentLoop):
         return LatentAgentLoopOutput.model_construct(output.model_fields_set, **dict(output))
 
 
-@dataclass
-class _Group:
-    """The rollouts of one prompt that have arrived so far."""
-
-    size: int
-    outputs: list[AgentLoopOutput] = field(default_factory=list)
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-    error: BaseException | None = None
-
-
-# AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py:52); this is the class it was made of.
-_Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-
-
-class LatentAgentLoopWorker(_Worker):
+class LatentAgentLoopWorker(GroupWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.latent = LatentSettings.from_config(self.model_config.hf_config)
-        self.weights = Weights(**self.config.rewards)
-        self.groups: dict[str, _Group] = {}
+        self.rewards = RewardSettings.of(self.config.rewards)
+        judge = judge_settings(self.config.judge)
+        self.judge = Judge(judge) if judge else None
 
-    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
-        rollout = self.config.actor_rollout_ref.rollout
-        size = prompt.get("__rollout_n__", rollout.val_kwargs.n if trajectory["validate"] else rollout.n)
-        self.groups[prompt["uid"]] = _Group(int(size))
-        try:
-            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
-        finally:
-            del self.groups[prompt["uid"]]
+    async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Rollout:
+        ids, layout = torch.tensor(output.response_ids), self._layout(output)
+        said = ids[:-1] if len(ids) and ids[-1] == self.tokenizer.eos_token_id else ids
+        lengths = (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
+        answer = answer_text(self.tokenizer.decode(said))
+        settings, limit = self.rewards, self.config.data.max_response_length
+        return Rollout(
+            grade=await assess(answer, row["question"], row["reward_model"]["ground_truth"], row["options"], self.judge),
+            well_formed=well_formed(
+                said, self.latent.tokens, self.latent.max_latents, self.tokenizer.decode, shape=settings.shape
+            ),
+            spans=output.extra_fields["latents"].split(lengths),
+            repetition=repetition(ids[~layout.slots].tolist(), settings.repetition_ngram),
+            overlong=overlong(len(ids), limit, min(settings.overlong_buffer, limit)),
+        )
 
-    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
-        """A rollout that fails releases its siblings, which would wait for it for ever, and tells the trainer why.
-
-        Upstream tells that it failed (agent_loop_tq.py:133), not why.
-        """
-        group = self.groups[kwargs["uid"]]
-        try:
-            return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
-        except BaseException as error:
-            if group.error is None:
-                group.error = error
-                partition = "val" if trajectory["validate"] else "train"
-                await tq.async_kv_put(key=kwargs["uid"], partition_id=partition, tag={"error": repr(error)})
-                group.complete.set()
-            raise
-
-    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **kwargs: Any) -> None:
-        group = self.groups[kwargs["uid"]]
-        group.outputs.append(output)
-        if len(group.outputs) == group.size:
-            self._reward(group.outputs, kwargs)
-            group.complete.set()
-        await group.complete.wait()
-        if group.error is not None:
-            raise RuntimeError(f"another rollout of prompt {kwargs['uid']} failed") from group.error
-        await super()._agent_loop_postprocess(output, validate, **kwargs)
-
-    def _reward(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
-        layouts = [self._layout(output) for output in outputs]
-        rollouts = [self._rollout(output, layout, row) for output, layout in zip(outputs, layouts, strict=True)]
-        parts = group_rewards(rollouts, self.weights)
-        for output, layout, rollout, part in zip(outputs, layouts, rollouts, parts, strict=True):
-            output.reward_score = part["reward"]
-            output.extra_fields["reward_extra_info"] = {key: value for key, value in part.items() if key != "reward"} | {
-                "parsed": float(rollout.outcome.value != "unparsed"),
-                "spans": float(len(rollout.spans)),
-                "latents": float(layout.slots.sum()),
-                "budget_ends": float((layout.roles == Role.STOP_FORCED).sum()),
+    def _reward(self, arrived: list[tuple[AgentLoopOutput, Rollout]]) -> None:
+        rewards = group_rewards([rollout for _, rollout in arrived], self.rewards.weights, self.rewards.temperature)
+        for i, (output, rollout) in enumerate(arrived):
+            layout, counted = self._layout(output), bool(rewards.counted[i])
+            output.reward_score = float(rewards.total[i])
+            named = dict(zip(PARTS, rewards.parts[i].tolist(), strict=True))
+            # verl's validation and the group filter look for "acc"; without a verdict there is none.
+            named["acc"] = named.pop("accuracy") if counted else math.nan
+            output.extra_fields["reward_extra_info"] = named | {
+                "judged": float(counted),
+                "parsed": float(rollout.grade is not None and rollout.grade.parsed),
             }
-            output.response_mask = [int(free) for free in self._chosen(layout)]
+            output.extra_fields["latent_usage"] = span_usage(layout, rollout.spans, rewards, i)
+            output.response_mask = [int(free) for free in self._chosen(layout) & counted]
 
     def _layout(self, output: AgentLoopOutput) -> Layout:
         """Raises ValueError unless the engine brought one latent per slot."""
@@ -127,17 +96,6 @@ class LatentAgentLoopWorker(_Worker):
         if slots != latents:
             raise ValueError(f"a response has {slots} slots but the engine returned {latents} latents")
         return layout
-
-    def _rollout(self, output: AgentLoopOutput, layout: Layout, row: dict[str, Any]) -> Rollout:
-        ids = torch.tensor(output.response_ids)
-        if len(ids) and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]
-        lengths = (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
-        return Rollout(
-            outcome=judge_by_rule(self.tokenizer.decode(ids), row["reward_model"]["ground_truth"], row["options"]),
-            well_formed=well_formed(ids, self.latent.tokens, self.latent.max_latents, self.tokenizer.decode),
-            spans=output.extra_fields["latents"].split(lengths),
-        )
 
     def _chosen(self, layout: Layout) -> Tensor:
         """Entries with a likelihood (design.md, role table): a forced end has none, a forced slot has its density or none."""

@@ -10,26 +10,41 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from data_prep.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
-from future_l1_verl.latents.likelihood import density
+from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.rewards.answer import chosen_option
+from future_l1_verl.rewards.judge import JudgeSettings
 from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
+from future_l1_verl.rl.loss import LatentLoss
+from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settings
 from future_l1_verl.sft.checks import check_checkpoint, files, require_known_keys
 
 # Settings of verl that the likelihood of latents does not survive: what they must be, and why.
 REQUIRED: dict[str, tuple[Any, str]] = {
     "trainer.v1.trainer_mode": ("sync", "the other modes do not carry latents yet"),
     "trainer.v1.sampler.custom_sampler.path": (None, "the replay buffer ends the run when a rollout fails"),
-    "actor_rollout_ref.rollout.top_p": (
-        1.0,
-        "vLLM scores tokens in the truncated distribution, the actor in the whole one",
-    ),
-    "actor_rollout_ref.rollout.top_k": (-1, "vLLM scores tokens in the truncated distribution, the actor in the whole one"),
+    "algorithm.filter_groups.metric": ("acc", "groups are kept by accuracy alone, whatever else is rewarded"),
     "actor_rollout_ref.rollout.calculate_log_probs": (True, "parity is measured at every step"),
     "actor_rollout_ref.model.use_fused_kernels": (False, "they do not return the hidden states that latents are scored by"),
     "algorithm.use_kl_in_reward": (False, "it takes the density of a latent for a token's log-prob"),
     "algorithm.rollout_correction.bypass_mode": (False, "the rollout's log-probs do not hold the density of latents"),
     "algorithm.rollout_correction.rollout_is": (None, "the rollout's log-probs do not hold the density of latents"),
     "algorithm.rollout_correction.rollout_rs": (None, "the rollout's log-probs do not hold the density of latents"),
+}
+
+
+
+def _names(*types: type) -> set[str]:
+    return {field.name for each in types for field in fields(each)}
+
+
+_KNOWN = {
+    "latent": {"spans", "likelihood", "kappa", "sigma", "min_latents"},
+    "latent_loss": _names(LatentLoss),
+    "rewards": _names(Weights, RewardSettings) - {"weights"},
+    "advantage": {"normalise", "latent_parts"},
+    "judge": _names(JudgeSettings),
+    "group_filter": _names(GroupFilter),
 }
 
 
@@ -40,7 +55,7 @@ def check(config: DictConfig) -> None:
     for key, (value, reason) in REQUIRED.items():
         if (given := OmegaConf.select(config, key)) != value:
             raise ValueError(f"{key} must be {value}, not {given}: {reason}")
-    _check_rewards(config)
+    _check_sections(config)
     _check_latents(config)
     for file in [*files(config.data.train_files), *files(config.data.val_files)]:
         rows = read_rows(file, RL_COLUMNS)
@@ -48,23 +63,35 @@ def check(config: DictConfig) -> None:
         check_frames(rows, {"image": lambda row: row["problem"]})
 
 
+def _check_sections(config: DictConfig) -> None:
+    for section in ("latent", "latent_loss", "rewards", "advantage", "judge", "group_filter"):
+        require_known_keys(config, section, _KNOWN[section])
+    RewardSettings.of(config.rewards)
+    LatentLoss(**config.latent_loss)
+    GroupFilter(**config.group_filter)
+    judge_settings(config.judge)
+    for key, allowed in (("normalise", NORMALISATIONS), ("latent_parts", ROUTES)):
+        if config.advantage[key] not in allowed:
+            raise ValueError(f"advantage.{key} is one of {', '.join(allowed)}, not {config.advantage[key]!r}")
+
+
 def _check_latents(config: DictConfig) -> None:
     latent, budget = config.latent, check_checkpoint(config.actor_rollout_ref.model.path).max_latents
-    require_known_keys(config, "latent", {"likelihood", "kappa", "sigma", "min_latents"})
     if latent.min_latents not in range(1, budget + 1):
         raise ValueError(f"latent.min_latents must lie in 1..{budget} (the checkpoint's budget), not {latent.min_latents}")
     if not 0 <= latent.sigma < math.inf:
         raise ValueError(f"latent.sigma must be at least 0, not {latent.sigma}")
     if (latent.likelihood == "gaussian") != (latent.sigma > 0):
         raise ValueError("latent.likelihood=gaussian and latent.sigma > 0 need each other")
-    density(latent.likelihood, latent.kappa, latent.sigma)
-
-
-def _check_rewards(config: DictConfig) -> None:
-    require_known_keys(config, "rewards", {field.name for field in fields(Weights)})
-    for name, value in config.rewards.items():
-        if not 0 <= value < math.inf or (name == "temperature" and value == 0):
-            raise ValueError(f"rewards.{name} must be {'positive' if name == 'temperature' else 'at least 0'}, not {value}")
+    Family(latent.likelihood, latent.kappa, latent.sigma)
+    loss = config.latent_loss
+    if latent.likelihood == "none" and (loss.ratio == "decoupled" or loss.kl_coef > 0):
+        raise ValueError("latent.likelihood=none leaves nothing to decouple: latent_loss.ratio=shared, latent_loss.kl_coef=0")
+    if loss.kl_coef > 0 and not config.actor_rollout_ref.actor.use_kl_loss:
+        raise ValueError("latent_loss.kl_coef > 0 needs a reference: actor_rollout_ref.actor.use_kl_loss=true")
+    text_only = config.rewards.shape == "text_only"
+    if latent.spans == text_only:
+        raise ValueError(f"latent.spans={latent.spans} does not go with rewards.shape={config.rewards.shape}")
 
 
 def _check_answers(rows: Sequence[Row]) -> None:

@@ -35,6 +35,7 @@ class LatentRLDataset(RLHFDataset):
             "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt),
             "data_source": row["data_source"],
             "reward_model": {"style": "rule", "ground_truth": row["answer"]},
+            "question": row["problem"],
             "options": list(row.get("options") or []),
             "extra_info": {"index": index},
             "index": index,

@@ -1,23 +1,55 @@
-"""The policy loss of LA-DAPO on verl's own: text and latents in one ratio, the KL on text alone."""
+"""The policy loss of LA-DAPO.
+
+Index convention: everything is ``[B, L]`` over response indices, entry i about the token (or latent) at i. What a response
+index is, its role, follows from the token ids (latents/spans.py). Each entry has two parts: the *decision* of the output
+head (log p(token) at text and stops, log(1 - p(end)) at free slots) and, at slots, the log-*density* of the latent.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tensordict import TensorDict
 from torch import Tensor
 from verl.trainer.ppo.core_algos import agg_loss, compute_policy_loss_vanilla, kl_penalty, register_policy_loss
 from verl.utils.metric import AggregationType, Metric
-from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
-from future_l1_verl.latents.spans import response_layout
+from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
+
+RATIOS = ("shared", "decoupled")
+
+
+@dataclass(frozen=True)
+class LatentLoss:
+    """How slots enter the loss.
+
+    ``ratio``: ``shared`` multiplies decision and density into one ratio under the clip range of text (DAPO); ``decoupled``
+    gives the density a ratio of its own, clipped to ``[1 - clip_low, 1 + clip_high]`` and weighted by ``weight`` (DePO).
+    ``kl_coef`` multiplies the closed-form KL of densities to the reference; the KL of tokens has its own coefficient.
+
+    Raises ValueError, naming the field, for another ratio or a negative number.
+    """
+
+    ratio: str
+    clip_low: float
+    clip_high: float
+    weight: float
+    kl_coef: float
+
+    def __post_init__(self) -> None:
+        if self.ratio not in RATIOS:
+            raise ValueError(f"ratio is one of {', '.join(RATIOS)}, not {self.ratio!r}")
+        for name in ("clip_low", "clip_high", "weight", "kl_coef"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
 
 
 @register_policy_loss("la_dapo")
 def la_dapo_policy_loss(**arguments: Any) -> tuple[Tensor, dict[str, Any]]:
-    """Clip-higher, dual clip and token mean, one clip range for text and latents: verl's default loss with DAPO's settings."""
+    """Clip-higher, dual clip and token mean over the entries in ``response_mask``: verl's default with DAPO's settings."""
     return compute_policy_loss_vanilla(**arguments)
 
 
@@ -27,26 +59,83 @@ def la_dapo_loss(
     dp_group: object = None,
     *,
     config: Any,
-    kl_coef: float,
-    latent: LatentSettings,
+    latent_config: Any,
+    latent: LatentLoss,
+    settings: LatentSettings,
+    min_latents: int,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """verl's ``ppo_loss`` over the log-probs of all roles, plus the token KL to the reference.
+    """Policy loss of all roles, plus the KL of tokens and the KL of latents to the reference.
 
-    Upstream (verl/workers/utils/losses.py) takes the KL of every response entry. At a slot the entry is a density, whose
-    difference is no KL of tokens and is unbounded (reference-audit.md, row 5): slots are left out of it. So ``config`` must
-    have upstream's KL switched off. With ``kl_coef`` 0 there is no reference.
+    Upstream's ``ppo_loss`` (verl/workers/utils/losses.py) knows one log-prob per token and takes the KL of each: a
+    difference of densities is no KL of tokens and unbounded (reference-audit.md, row 5), so slots are left out of that one.
+    Without spans the two losses are equal.
+
+    ``model_output`` holds ``log_probs`` (decisions), ``latent_term`` (log-densities), ``entropy`` if asked for, and, with a
+    KL of latents, ``latent_kl``. ``data`` holds ``responses, response_mask, advantages``, ``old_log_probs`` and
+    ``old_log_density`` of the weights that the batch was sampled with, and ``ref_log_prob`` if there is a reference.
+    ``latent_config`` is verl's actor config with the clip range of latents.
     """
-    loss, metrics = ppo_loss(config, model_output, data, dp_group)
-    if kl_coef == 0:
-        return loss, metrics
-    log_prob = no_padding_2_padding(model_output["log_probs"], data)
-    fields = data.select("response_mask", "ref_log_prob", "responses").to_padded_tensor()
-    slots = response_layout(fields["responses"], latent.tokens, latent.max_latents).slots
-    kl = agg_loss(
-        loss_mat=kl_penalty(log_prob, fields["ref_log_prob"], config.kl_loss_type),
-        loss_mask=fields["response_mask"].bool() & ~slots,
-        loss_agg_mode=config.loss_agg_mode,
-        **config.global_batch_info,
-    )
-    metrics["kl_loss"] = Metric(AggregationType.SUM, kl.detach())
-    return loss + kl_coef * kl, metrics
+    batch = {name: data[name] for name in ("dp_size", "batch_num_tokens", "global_batch_size")}
+    batch["loss_scale_factor"] = config.loss_scale_factor
+    for each in (config, latent_config):
+        each.global_batch_info.update(batch)
+    output = {name: no_padding_2_padding(values, data) for name, values in model_output.items()}
+    names = ["responses", "response_mask", "advantages", "old_log_probs", "old_log_density"]
+    fields = data.select(*names, *(["ref_log_prob"] if config.use_kl_loss else [])).to_padded_tensor()
+    mask = fields["response_mask"].bool()
+    layout = response_layout(fields["responses"], settings.tokens, settings.max_latents, min_latents)
+
+    def aggregate(values: Tensor, entries: Tensor) -> Tensor:
+        return agg_loss(values, entries, config.loss_agg_mode, **batch)
+
+    metrics: dict[str, Any] = {}
+    loss = 0.0
+    decisions = mask & (layout.roles != Role.LATENT_FORCED)
+    if latent.ratio == "shared":
+        old, new = fields["old_log_probs"] + fields["old_log_density"], output["log_probs"] + output["latent_term"]
+        parts = [(old, new, mask, config, 1.0)]
+        shown = {"text": (old, new, mask & ~layout.slots, config), "latent": (old, new, mask & layout.slots, config)}
+    else:
+        text = (fields["old_log_probs"], output["log_probs"], decisions, config)
+        density = (fields["old_log_density"], output["latent_term"], mask & layout.slots, latent_config)
+        parts = [(*text, 1.0), (*density, latent.weight)]
+        shown = {"text": text, "latent": density}
+    for old, new, entries, clip, weight in parts:
+        policy_loss, _ = la_dapo_policy_loss(
+            old_log_prob=old, log_prob=new, advantages=fields["advantages"], response_mask=entries,
+            loss_agg_mode=config.loss_agg_mode, config=clip,
+        )  # fmt: skip
+        loss = loss + weight * policy_loss
+    metrics["actor/pg_loss"] = _summed(loss)
+    for name, (old, new, entries, clip) in shown.items():
+        metrics |= _ratio_sums(name, old, new.detach(), fields["advantages"], entries, clip)
+
+    if config.entropy_coeff != 0:
+        entropy = aggregate(output["entropy"], mask & (layout.roles == Role.TEXT))
+        loss = loss - config.entropy_coeff * entropy
+        metrics["actor/entropy_loss"] = _summed(entropy)
+    if config.use_kl_loss:
+        kl = kl_penalty(output["log_probs"], fields["ref_log_prob"], config.kl_loss_type)
+        text_kl = aggregate(kl, mask & ~layout.slots)
+        loss = loss + config.kl_loss_coef * text_kl
+        metrics["kl_loss"] = _summed(text_kl)
+        metrics["actor/text/ref_kl_sum"] = _summed((kl * (mask & ~layout.slots)).sum())
+    if latent.kl_coef > 0:
+        latent_kl = aggregate(output["latent_kl"], mask & layout.slots)
+        loss = loss + latent.kl_coef * latent_kl
+        metrics["actor/latent/ref_kl_sum"] = _summed((output["latent_kl"] * (mask & layout.slots)).sum())
+    return loss, metrics
+
+
+def _ratio_sums(part: str, old: Tensor, new: Tensor, advantages: Tensor, entries: Tensor, clip: Any) -> dict[str, Metric]:
+    """Sums over entries and their number, which rl/metrics.py divides once all micro-batches are in."""
+    log_ratio = (new - old)[entries].clamp(-20, 20)
+    ratio, advantage = log_ratio.exp(), advantages[entries]
+    clipped = (advantage > 0) & (ratio > 1 + clip.clip_ratio_high) | (advantage < 0) & (ratio < 1 - clip.clip_ratio_low)
+    sums = {"ratio": ratio.sum(), "clip_fraction": clipped.sum(), "old_kl": (ratio - 1 - log_ratio).sum()}
+    named = {f"actor/{part}/{name}_sum": _summed(value) for name, value in sums.items()}
+    return named | {f"actor/{part}/entries": _summed(entries.sum())}
+
+
+def _summed(value: Tensor) -> Metric:
+    return Metric(AggregationType.SUM, value.detach().float())

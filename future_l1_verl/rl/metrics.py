@@ -1,45 +1,109 @@
-"""What stage 2 reports of its rollouts at every step, as plain functions."""
+"""What stage 2 reports at every step, as plain functions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from future_l1_verl.latents.spans import Role
+from future_l1_verl.latents.spans import Layout, Role
+from future_l1_verl.rewards.latent import Case, adjacent_cosines
+from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, GroupRewards
 
-REWARD_PARTS = ("acc", "format", "contrastive", "diversity")
+RATIO_SUMS = ("ratio", "clip_fraction", "old_kl", "ref_kl")
+COLLAPSE = 0.1
+"""Below this share of answers with a span the latents are about to vanish, and R_ctr and R_div with them."""
 
 
 def parity(rollout: Tensor, actor: Tensor, roles: Tensor, present: Tensor) -> dict[str, float]:
-    """How far the actor's log-probs are from the rollout's, in nats, where both score a token (text and stops).
+    """How far the actor's log-probs are from the rollout's, in nats: of tokens (text and stops), and of decisions to go on.
 
     ``rollout``, ``actor``: fp32 ``[B, L]``; ``roles``: int8 ``[B, L]``; ``present``: bool ``[B, L]``, False on padding.
     """
-    scored = present & ((roles == Role.TEXT) | (roles == Role.STOP))
-    gap = (rollout - actor).abs()[scored]
+    gap = (rollout - actor).abs()
+    text = gap[present & ((roles == Role.TEXT) | (roles == Role.STOP))]
+    decisions = gap[present & (roles == Role.LATENT)]
     return {
-        "parity/text_gap_max": float(gap.max()),
-        "parity/text_gap_mean": float(gap.mean()),
-        "parity/entries": float(len(gap)),
+        "parity/text_gap_max": float(text.max()),
+        "parity/text_gap_mean": float(text.mean()),
+        "parity/entries": float(len(text)),
+        "parity/decision_gap_max": float(decisions.max()) if len(decisions) else 0.0,
     }
 
 
-def rollout_metrics(infos: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Reward parts and latent usage of a step from the ``reward_extra_info`` of its rollouts (rl/agent_loop.py)."""
-    column = {key: torch.tensor([info[key] for info in infos], dtype=torch.float64) for key in infos[0]}
-    metrics = {}
-    for part in REWARD_PARTS:
-        metrics[f"rewards/{part}/mean"] = float(column[part].mean())
-        metrics[f"rewards/{part}/std"] = float(column[part].std(correction=0))
-    for part in ("contrastive", "diversity"):
-        metrics[f"rewards/{part}/undefined"] = float(1 - column[f"{part}_defined"].mean())
-    spans = column["spans"].sum()
-    return metrics | {
-        "answers/parsed": float(column["parsed"].mean()),
-        "latents/with_span": float((column["spans"] > 0).double().mean()),
-        "latents/spans_per_answer": float(column["spans"].mean()),
-        "latents/latents_per_answer": float(column["latents"].mean()),
-        "latents/budget_end_share": float(column["budget_ends"].sum() / spans) if spans else 0.0,
+def span_usage(layout: Layout, spans: Sequence[Tensor], rewards: GroupRewards, row: int) -> dict[str, float]:
+    """What rollout ``row`` of a group does with its latents; NaN where there is nothing to measure.
+
+    ``cross_cosine`` is its mean similarity to the other rollouts of the prompt, as a cosine.
+    """
+    adjacent = adjacent_cosines(spans)
+    others = torch.cat([rewards.similar[row, :row], rewards.similar[row, row + 1 :]])
+    others = others[~others.isnan()]
+    return {
+        "spans": float(len(spans)),
+        "latents": float(layout.slots.sum()),
+        "stops": float((layout.roles == Role.STOP).sum()),
+        "budget_ends": float((layout.roles == Role.STOP_FORCED).sum()),
+        "case": float(rewards.case[row]),
+        "diverse": float(rewards.diverse[row]),
+        "adjacent_cosine": float(adjacent.mean()) if len(adjacent) else math.nan,
+        "cross_cosine": float(2 * others.mean() - 1) if len(others) else math.nan,
     }
+
+
+def reward_metrics(infos: Sequence[Mapping[str, float]], usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Reward parts and their cases over the rollouts of a step, from their ``reward_extra_info`` and ``latent_usage``."""
+    info, used = _columns(infos), _columns(usage)
+    judged = info["judged"] > 0
+    metrics = {"answers/parsed": _mean(info["parsed"][judged]), "answers/unjudged": float(1 - info["judged"].mean())}
+    for part in PARTS:
+        values = info["acc" if part == "accuracy" else part][judged]
+        metrics[f"rewards/{part}/mean"] = _mean(values)
+        metrics[f"rewards/{part}/std"] = float(values.std(correction=0)) if len(values) else 0.0
+    undefined = {"contrastive": used["case"] == Case.UNDEFINED, "diversity": used["diverse"] == 0}
+    for part in LATENT_PARTS:
+        metrics[f"rewards/{part}/undefined"] = float(undefined[part].double().mean())
+    for case in Case:
+        metrics[f"rewards/contrastive/{case.name.lower()}"] = float((used["case"] == case).double().mean())
+    return metrics
+
+
+def usage_metrics(usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """How the rollouts of a step use latents. ``trigger_collapse`` is 1 if fewer than `COLLAPSE` of them open a span."""
+    used = _columns(usage)
+    spans = float(used["spans"].sum())
+    with_span = float((used["spans"] > 0).double().mean())
+    return {
+        "latents/with_span": with_span,
+        "latents/trigger_collapse": float(with_span < COLLAPSE),
+        "latents/spans_per_answer": float(used["spans"].mean()),
+        "latents/latents_per_answer": float(used["latents"].mean()),
+        "latents/stop_share": float(used["stops"].sum()) / spans if spans else 0.0,
+        "latents/budget_end_share": float(used["budget_ends"].sum()) / spans if spans else 0.0,
+        "latents/adjacent_cosine": _mean(used["adjacent_cosine"]),
+        "latents/cross_cosine": _mean(used["cross_cosine"]),
+    }
+
+
+def divide_ratio_sums(metrics: dict[str, float]) -> dict[str, float]:
+    """Replaces the sums of rl/loss.py over text and latent entries by means over them; a part without entries gives 0."""
+    divided = dict(metrics)
+    for part in ("text", "latent"):
+        entries = divided[f"actor/{part}/entries"]
+        for name in RATIO_SUMS:
+            total = divided.pop(f"actor/{part}/{name}_sum", None)
+            if total is not None:
+                divided[f"actor/{part}/{name}"] = total / entries if entries else 0.0
+    return divided
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    return {key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in rows[0]}
+
+
+def _mean(values: Tensor) -> float:
+    """Over those that are numbers; 0 if none is."""
+    values = values[~values.isnan()]
+    return float(values.mean()) if len(values) else 0.0

@@ -1,21 +1,36 @@
-"""verl's replay buffer, which ends the run when a rollout fails instead of training without it."""
+"""verl's replay buffer, with the group filter of the paper, and ending the run when a rollout fails."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from future_l1_verl.rl.settings import GroupFilter
 
 
 class RolloutError(RuntimeError):
     """A rollout failed; the message carries its error."""
 
 
+class NothingPasses(RuntimeError):
+    """The group filter keeps too little to fill a step."""
+
+
 class StrictReplayBuffer(ReplayBuffer):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sampler_kwargs: dict[str, Any], **kwargs: Any) -> None:
+        """``sampler_kwargs`` is the config section ``group_filter`` and ``dropped_file``, where dropped groups are listed."""
         # Upstream looks every 2 s, which is most of a step of a small model.
-        super().__init__(*args, poll_interval=0.2, **kwargs)
+        super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=0.2, **kwargs)
+        settings = dict(sampler_kwargs)
+        self.dropped_file = Path(settings.pop("dropped_file"))
+        self.group_filter = GroupFilter(**settings)
+        self.dropped: list[dict[str, Any]] = []
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         """Upstream (replay_buffer.py:317) trains on what is left of a failed group, or asks its prompt again and again."""
@@ -24,3 +39,65 @@ class StrictReplayBuffer(ReplayBuffer):
             for key in failed:
                 error = tq.kv_list()[partition][key].get("error", "see the output of the agent loop worker")
                 raise RolloutError(f"a rollout of prompt {key} failed: {error}")
+
+    def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter]:
+        """Upstream drops groups whose metric is the same for all rollouts. The paper keeps mean accuracies in a range.
+
+        Rollouts without a verdict have no accuracy; a group without any is dropped.
+        """
+        if partition_id == "val" or self.filter_groups_metric is None:
+            return set(), Counter()
+        finished, seen = self.finished_keys[partition_id], self._dapo_classification_cache[partition_id]
+        for uid in seen.keys() - finished:
+            del seen[uid]
+        new = finished - seen.keys()
+        keys = [key for key in self.partitions[partition_id] if key.split("_")[0] in new]
+        if keys:
+            data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["extra_fields", "index"])
+            groups: dict[str, list[tuple[float, int]]] = {uid: [] for uid in new}
+            for key, fields, index in zip(keys, data["extra_fields"], data["index"], strict=True):
+                info = getattr(fields, "data", fields)["reward_extra_info"]
+                groups[key.split("_")[0]].append((float(info[self.filter_groups_metric]), int(index)))
+            for uid, rollouts in groups.items():
+                seen[uid] = self._mean_if_dropped(uid, rollouts)
+        dropped = {uid: mean for uid, mean in seen.items() if mean is not None}
+        return set(dropped), Counter(dropped.values())
+
+    def _mean_if_dropped(self, uid: str, rollouts: list[tuple[float, int]]) -> float | None:
+        values = [value for value, _ in rollouts if not np.isnan(value)]
+        mean = float(np.mean(values)) if values else float("nan")
+        # Means of n values such as 0.1 come with rounding errors far below 1/n.
+        if self.group_filter.low - 1e-9 <= mean <= self.group_filter.high + 1e-9:
+            return None
+        self.dropped.append({"row": rollouts[0][1], "accuracy": mean if values else None, "uid": uid})
+        return mean if values else -1.0
+
+    def _evict_terminal_groups(self, global_steps: int, *args: Any) -> tuple[set[str], int, int, dict]:
+        """Upstream (replay_buffer.py:353) asks for more prompts for ever."""
+        evicted = super()._evict_terminal_groups(global_steps, *args)
+        limit = (self.group_filter.max_rounds - 1) * (self.train_batch_size or 0)
+        if len(self.dropped) > limit:
+            shown = ", ".join(str(group["accuracy"]) for group in self.dropped[:8])
+            raise NothingPasses(
+                f"step {global_steps}: {len(self.dropped)} of the groups have a mean accuracy outside "
+                f"[{self.group_filter.low}, {self.group_filter.high}] ({shown}, ...), more than group_filter.max_rounds="
+                f"{self.group_filter.max_rounds} rounds of {self.train_batch_size} prompts allow; the questions are too easy or "
+                "too hard for this model, or answers do not parse (answers/parsed)"
+            )
+        return evicted
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
+        """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file."""
+        self.dropped = []
+        batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        if partition_id == "val" or self.filter_groups_metric is None:
+            return batch, metrics
+        with self.dropped_file.open("a") as file:
+            file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in self.dropped)
+        accuracy = [group["accuracy"] for group in self.dropped]
+        return batch, metrics | {
+            "filter/dropped": len(self.dropped),
+            "filter/too_hard": sum(value is not None and value < self.group_filter.low for value in accuracy),
+            "filter/too_easy": sum(value is not None and value > self.group_filter.high for value in accuracy),
+            "filter/keep_rate": batch_size / (batch_size + len(self.dropped)),
+        }

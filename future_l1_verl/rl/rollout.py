@@ -22,12 +22,6 @@ class LatentHttpServer(vLLMHttpServer):
         super().__init__(*args, **kwargs)
         self.latents: dict[str, Tensor] = {}
 
-    def _get_worker_extension_cls(self) -> str:
-        """Upstream's extension loads synchronised weights, which the CPU build needs help with."""
-        if torch.cuda.is_available():
-            return super()._get_worker_extension_cls()
-        return "future_l1_verl.platform.vllm_cpu.CpuWorkerExtension"
-
     def _preprocess_engine_kwargs(self, engine_kwargs: dict[str, Any]) -> None:
         super()._preprocess_engine_kwargs(engine_kwargs)
         options = engine_kwargs.pop("latent")

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 import transfer_queue as tq
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from future_l1_verl.latents.spans import response_layout
+from future_l1_verl.latents.spans import Layout, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rl.loss import la_dapo_loss
-from future_l1_verl.rl.metrics import parity, rollout_metrics
+from future_l1_verl.rewards.total import LATENT_PARTS, PARTS
+from future_l1_verl.rl.advantage import part_advantages, per_token
+from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
+from future_l1_verl.rl.metrics import COLLAPSE, divide_ratio_sums, parity, reward_metrics, usage_metrics
 from future_l1_verl.rl.replay_buffer import StrictReplayBuffer
+from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+
+def loss_function(config: DictConfig, settings: LatentSettings) -> partial:
+    """The loss of the actor, from the whole config tree: `la_dapo_loss` without its first three arguments."""
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    latent = LatentLoss(**config.latent_loss)
+    return partial(
+        la_dapo_loss,
+        config=actor,
+        latent_config=replace(actor, clip_ratio_low=latent.clip_low, clip_ratio_high=latent.clip_high, global_batch_info={}),
+        latent=latent,
+        settings=settings,
+        min_latents=config.latent.min_latents,
+    )
 
 
 class LatentTrainer(PPOTrainerSync):
@@ -38,32 +63,91 @@ class LatentTrainer(PPOTrainerSync):
     def _setup(self) -> None:
         super()._setup()
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
-        actor = self.config.actor_rollout_ref.actor
-        without_kl = OmegaConf.merge(actor, {"use_kl_loss": False})
-        loss = partial(
-            la_dapo_loss,
-            config=omega_conf_to_dataclass(without_kl),
-            kl_coef=actor.kl_loss_coef if actor.use_kl_loss else 0.0,
-            latent=self.latent,
-        )
+        self.weights = RewardSettings.of(self.config.rewards).weights.as_tensor()
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
-        self.actor_rollout_wg.set_loss_fn(loss)
+        self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
 
-    def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
-        """Upstream compares probabilities over all entries; a latent's entry is none. Ours compares log-probs of tokens."""
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Upstream keeps one number per token and compares probabilities over all; latents have a density of their own."""
         batch = super()._compute_old_log_prob(batch, metrics)
-        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        fields = tq.kv_batch_get(
-            keys=keys, partition_id=batch.partition_id, select_fields=["responses", "rollout_log_probs", "old_log_probs"]
-        )
-        responses = fields["responses"].to_padded_tensor(padding=-1)
-        layout = response_layout(responses, self.latent.tokens, self.latent.max_latents, self.config.latent.min_latents)
+        data = _get(batch, ["latent_term", "response_mask"])
+        density = response_from_nested(data["latent_term"], data["response_mask"])
+        batch = _put(batch, {"old_log_density": density})
+        fields = _get(_without_padding(batch), ["responses", "rollout_log_probs", "old_log_probs"])
         rollout, actor = (fields[key].to_padded_tensor(padding=0.0) for key in ("rollout_log_probs", "old_log_probs"))
-        metrics.update(parity(rollout, actor, layout.roles, responses != -1))
+        layout, present = self._layout(fields["responses"])
+        metrics.update(parity(rollout, actor, layout.roles, present))
         return batch
 
-    def _compute_metrics(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> None:
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Upstream keeps log-probs alone; the KL of latents needs the reference's states at the feeding positions."""
+        wanted = self.config.latent_loss.kl_coef > 0
+        batch.extra_info["return_latent_states"] = wanted
+        batch = super()._compute_ref_log_prob(batch, metrics)
+        batch.extra_info["return_latent_states"] = False
+        return _put(batch, {"ref_latent_states": _get(batch, ["latent_states"])["latent_states"]}) if wanted else batch
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Upstream (trainer_base.py:1743) hands estimators the summed reward alone; ours needs its parts and the slots.
+
+        Its KL in the reward and its rollout correction are refused at the start (checks.py).
+        """
+        data = _get(batch, ["uid", "responses", "response_mask", "extra_fields"])
+        infos = [row["reward_extra_info"] for row in data["extra_fields"]]
+        parts = [[info["acc" if part == "accuracy" else part] for part in PARTS] for info in infos]
+        mask = data["response_mask"].to_padded_tensor(padding=0)
+        layout, _ = self._layout(data["responses"])
+        options = self.config.advantage
+        advantages = part_advantages(
+            torch.tensor(parts, dtype=torch.float64).nan_to_num(),
+            self.weights,
+            list(data["uid"]),
+            mask.any(dim=1),
+            normalise=options.normalise,
+            by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
+        )
+        latent_parts = torch.tensor([part in LATENT_PARTS for part in PARTS])
+        each = response_to_nested(
+            per_token(advantages, latent_parts, mask, layout.slots, options.latent_parts), data["response_mask"]
+        )
+        return _put(batch, {"advantages": each, "returns": each})
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        divided = divide_ratio_sums(metrics)
+        metrics.clear()
+        metrics.update(divided)
+        return batch
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)
-        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        fields = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        metrics.update(rollout_metrics([row["reward_extra_info"] for row in fields["extra_fields"]]))
+        rows = list(_get(_without_padding(batch), ["extra_fields"])["extra_fields"])
+        usage = [row["latent_usage"] for row in rows]
+        metrics.update(reward_metrics([row["reward_extra_info"] for row in rows], usage))
+        if not self.config.latent.spans:
+            return
+        metrics.update(usage_metrics(usage))
+        if metrics["latents/trigger_collapse"]:
+            share = metrics["latents/with_span"]
+            log.warning(f"trigger collapse: {share:.1%} of answers open a latent span (fewer than {COLLAPSE:.0%})")
+
+    def _layout(self, responses: torch.Tensor) -> tuple[Layout, torch.Tensor]:
+        """Roles of ragged responses, padded to ``[B, L]``, and which indices are no padding."""
+        padded = responses.to_padded_tensor(padding=-1)
+        latent = self.config.latent
+        return response_layout(padded, self.latent.tokens, self.latent.max_latents, latent.min_latents), padded != -1
+
+
+def _get(batch: KVBatchMeta, fields: list[str]) -> TensorDict:
+    return tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+
+
+def _put(batch: KVBatchMeta, fields: dict[str, torch.Tensor]) -> KVBatchMeta:
+    return tq.kv_batch_put(
+        keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
+    )
+
+
+def _without_padding(batch: KVBatchMeta) -> KVBatchMeta:
+    kept = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    return KVBatchMeta(partition_id=batch.partition_id, keys=[key for key, _ in kept], tags=[tag for _, tag in kept])

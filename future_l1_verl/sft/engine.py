@@ -10,31 +10,38 @@ from tensordict import TensorDict
 from torch import Tensor
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id
-from verl.utils.ulysses import get_ulysses_sequence_parallel_world_size, slice_input_tensor
+from verl.utils.ulysses import (
+    get_ulysses_sequence_parallel_group,
+    get_ulysses_sequence_parallel_world_size,
+    slice_input_tensor,
+)
 from verl.workers.engine import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from future_l1_verl.latents import likelihood
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import Role, feeding_positions, response_layout
 from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL, Objective
+from future_l1_verl.platform.verl_engine import PortableEngine
 from future_l1_verl.sft.objective import squared_error
 from future_l1_verl.versions import require
 
 MODEL_TYPE = "latent_language_model"
-SETTINGS = ("latent_objective", "latent_kappa", "latent_sigma", "min_latents", "freeze_vision")
+SETTINGS = ("latent_objective", "latent_kappa", "latent_sigma", "latent_spans", "min_latents", "freeze_vision")
 """Keys of the model's ``override_config`` that are settings of `LatentEngine`, not of the architecture."""
 
 
 @EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp", "fsdp2"], device=["cpu", "cuda"])
-class LatentEngine(FSDPEngineWithLMHead):
+class LatentEngine(PortableEngine):
     """Adds to each pass: latents injected, and per-entry outputs that follow the role table of design.md.
 
     A batch brings the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
     ``multi_modal_inputs`` (stage 1). Outputs, ragged like ``input_ids`` and shifted like verl's (entry p scores token p + 1):
 
-    ``log_probs``: the role table's entry for a rollout; in stage 1 log p(token), and log(1 - p(end)) where a slot follows.
+    ``log_probs``: what the output head decided. For a rollout the role table's entry without its density; in stage 1
+    log p(token), and log(1 - p(end)) where a slot follows.
     ``latent_term``: the objective of the slot that follows: squared error in stage 1, log-density in stage 2.
+    ``latent_kl``: the KL of the latent that follows to the reference, for a batch with the field ``ref_latent_states``.
+    ``latent_states``: ragged ``[slots, H]``, the states that feed the slots, for a batch with ``return_latent_states``.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -47,22 +54,18 @@ class LatentEngine(FSDPEngineWithLMHead):
         self.model_config.model_type = "language_model"
         module = super()._build_module()
         self.model_config.model_type = MODEL_TYPE
-        LatentQwen3VL.adopt(module, _objective(settings), self._local_part)
+        family = _family(settings)
+        LatentQwen3VL.adopt(
+            module,
+            family.log_density if family else squared_error,
+            self._local_part,
+            divergence=family.kl if family else None,
+            spans=settings["latent_spans"],
+        )
         self.min_latents = settings["min_latents"]
         if settings["freeze_vision"]:
             module.model.visual.requires_grad_(False)
         return module
-
-    def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Upstream (transformer_impl.py:459) keeps a forward-only model in pinned memory, which needs an accelerator."""
-        if torch.cuda.is_available():
-            return super()._build_fsdp_module(module)
-        forward_only = self.engine_config.forward_only
-        object.__setattr__(self.engine_config, "forward_only", False)
-        try:
-            return super()._build_fsdp_module(module)
-        finally:
-            object.__setattr__(self.engine_config, "forward_only", forward_only)
 
     def _local_part(self, tensor: Tensor) -> Tensor:
         if get_ulysses_sequence_parallel_world_size() == 1:
@@ -70,7 +73,7 @@ class LatentEngine(FSDPEngineWithLMHead):
         return slice_input_tensor(tensor, dim=1, padding=False)
 
     def forward_backward_batch(self, data: TensorDict, loss_function: object, forward_only: bool = False) -> object:
-        """Upstream counts the supervised tokens of the global batch; the latent loss also needs the number of latents."""
+        """Upstream counts the supervised tokens of the global batch; stage 1's loss also needs the number of latents."""
         if "latents" in data:
             _require_unchanged(data)
         latents = (data["input_ids"].values() == self._latent_id).sum().to(get_device_id())
@@ -82,7 +85,10 @@ class LatentEngine(FSDPEngineWithLMHead):
         """Upstream scores each token under its own id. A slot's decision is scored by the end token it did not choose."""
         inputs, output_args = super().prepare_model_inputs(micro_batch)
         if "latents" in micro_batch:
-            inputs["latents"] = _rows_of_latents(micro_batch, self._latent_id)
+            inputs["latents"] = _rows_of_slots(micro_batch, "latents", self._latent_id)
+        if "ref_latent_states" in micro_batch:
+            inputs["reference_states"] = _rows_of_slots(micro_batch, "ref_latent_states", self._latent_id)
+        inputs["return_latent_states"] = tu.get_non_tensor_data(micro_batch, "return_latent_states", False)
         labels = output_args["input_ids_rmpad_rolled"]
         output_args["input_ids_rmpad_rolled"] = torch.where(labels == self._latent_id, self._end_id, labels)
         return inputs, output_args
@@ -93,21 +99,35 @@ class LatentEngine(FSDPEngineWithLMHead):
         """Upstream returns log p(label) for every entry; those of a rollout follow the role table instead."""
         outputs = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         ids = micro_batch["input_ids"]
-        term = output.latent_term
-        if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
-            term = self._gather_and_unpad_packed(term.squeeze(0), output_args["pad_size"])
-        else:
-            term = torch.cat([row[:length] for row, length in zip(term, ids.offsets().diff(), strict=True)])
-        outputs["latent_term"] = _ragged_like(ids, term)
+        packed = tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True)
+
+        def per_token(values: Tensor) -> Tensor:
+            if packed:
+                return self._gather_and_unpad_packed(values.squeeze(0), output_args["pad_size"])
+            return torch.cat([row[:length] for row, length in zip(values, ids.offsets().diff(), strict=True)])
+
+        outputs["latent_term"] = _ragged_like(ids, per_token(output.latent_term))
+        if output.latent_divergence is not None:
+            outputs["latent_kl"] = _ragged_like(ids, per_token(output.latent_divergence))
+        if output.latent_states is not None:
+            outputs["latent_states"] = self._ragged_slots(ids, output.latent_states)
         log_probs = outputs["log_probs"].values()
         if "latents" in micro_batch:
-            entries = likelihood.log_prob_entries(self._roles_of_next_token(ids), log_probs, term)
+            entries = likelihood.decision_entries(self._roles_of_next_token(ids), log_probs)
         else:
             before_slot = feeding_positions(ids.values() == self._latent_id)
             go_on = likelihood.log_complement(torch.where(before_slot, log_probs, -1.0))
             entries = torch.where(before_slot, go_on, log_probs)
         outputs["log_probs"] = _ragged_like(ids, entries)
         return outputs
+
+    def _ragged_slots(self, ids: Tensor, states: Tensor) -> Tensor:
+        """``[K, H]`` to ragged ``[K_i, H]`` per row, in fp32; under Ulysses each rank has brought its part of the rows."""
+        states = states.float()
+        if get_ulysses_sequence_parallel_world_size() > 1:
+            torch.distributed.all_reduce(states, group=get_ulysses_sequence_parallel_group())
+        counts = [int((row == self._latent_id).sum()) for row in ids.unbind()]
+        return torch.nested.as_nested_tensor(list(states.split(counts)), layout=torch.jagged)
 
     def _roles_of_next_token(self, ids: Tensor) -> Tensor:
         """int8 ``[sum of T_i]``: entry p has the role of token p + 1 of its row; the last of a row is text, and unused."""
@@ -126,11 +146,11 @@ class LatentEngine(FSDPEngineWithLMHead):
         return self.module.latent.tokens.end
 
 
-def _objective(settings: dict) -> Objective:
-    """The squared error of stage 1, or a density of stage 2; the setting comes from the config tree (config/)."""
+def _family(settings: dict) -> likelihood.Family | None:
+    """The density of stage 2, None for stage 1's squared error; the setting comes from the config tree (config/)."""
     if settings["latent_objective"] == "squared_error":
-        return squared_error
-    return likelihood.density(settings["latent_objective"], settings["latent_kappa"], settings["latent_sigma"])
+        return None
+    return likelihood.Family(settings["latent_objective"], settings["latent_kappa"], settings["latent_sigma"])
 
 
 def _ragged_like(ids: Tensor, values: Tensor) -> Tensor:
@@ -144,18 +164,16 @@ def _require_unchanged(data: TensorDict) -> None:
             raise ValueError(f"row {index} of the batch: its latents are not the ones the rollout used (checksum differs)")
 
 
-def _rows_of_latents(micro_batch: TensorDict, latent_id: int) -> Tensor:
-    """``[K, H]``: the latents of all rows, one per slot.
+def _rows_of_slots(micro_batch: TensorDict, field: str, latent_id: int) -> Tensor:
+    """``[K, H]``: the rows of a ragged field ``[K_i, H]``, one per slot.
 
     verl fills a batch up with copies of a row whose tokens are all end-of-text (uid ``pad...``): such a row has latents but
     no slots, and contributes none. Raises ValueError naming the row if the numbers differ otherwise.
     """
     rows = []
-    for index, (ids, latents) in enumerate(
-        zip(micro_batch["input_ids"].unbind(), micro_batch["latents"].unbind(), strict=True)
-    ):
+    for index, (ids, values) in enumerate(zip(micro_batch["input_ids"].unbind(), micro_batch[field].unbind(), strict=True)):
         slots = int((ids == latent_id).sum())
-        if slots not in (0, len(latents)):
-            raise ValueError(f"row {index} of the micro-batch has {slots} slots but {len(latents)} latents")
-        rows.append(latents[:slots])
+        if slots not in (0, len(values)):
+            raise ValueError(f"row {index} of the micro-batch has {slots} slots but {len(values)} {field}")
+        rows.append(values[:slots])
     return torch.cat(rows)

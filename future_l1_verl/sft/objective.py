@@ -10,7 +10,7 @@ from verl.utils.metric import AggregationType, Metric
 
 def squared_error(h: Tensor, z: Tensor) -> Tensor:
     """``[K, H], [K, H] -> [K]``: mean over the hidden dimension (lambda = 0.1 belongs with the mean, assumptions.md)."""
-    return (h - z.detach()).square().mean(-1)
+    return (h.float() - z.detach().float()).square().mean(-1)
 
 
 def latent_sft_loss(

@@ -59,11 +59,16 @@ def test_log_not_is_exact_where_the_token_is_nearly_certain() -> None:
 
 
 def sample(
-    rows: SpanRows | None, greedy: Tensor, mode: str = "raw_logprobs", temperature: float = 1.0, best: int = 0
+    rows: SpanRows | None,
+    greedy: Tensor,
+    mode: str = "raw_logprobs",
+    temperature: float = 1.0,
+    best: int = 0,
+    spans: bool = True,
 ) -> tuple[SamplerOutput, Tensor]:
     """Samples one row per entry of ``greedy``, which names the token to be sampled; returns the logits as well."""
     n = len(greedy)
-    sampler = LatentSampler(Sampler(mode), TOKENS)
+    sampler = LatentSampler(Sampler(mode), TOKENS, spans)
     sampler.active, sampler.rows = True, rows
     logits = PROBABILITIES.log().repeat(n, 1)
     # A bias far above the rest makes the choice certain without touching raw log-probs.
@@ -85,7 +90,7 @@ def sample(
         bad_words_token_ids={},
         logitsprocs=LogitsProcessors(),
     )
-    sampler.topk_topp_sampler.forward = lambda logits, *_: (  # type: ignore[method-assign]
+    sampler.topk_topp_sampler.stock.forward = lambda logits, *_: (  # type: ignore[method-assign]
         greedy.clone(),
         logits.log_softmax(-1) if mode == "processed_logprobs" else None,
     )
@@ -134,3 +139,23 @@ def test_the_latent_token_cannot_be_sampled_outside_a_span() -> None:
     _, logits = sample(rows_of([OUTSIDE, 1]), torch.tensor([0, 0]))
     assert logits[0, TOKENS.latent] == -math.inf
     assert torch.isfinite(logits[1]).all()
+
+
+def test_log_probs_are_those_of_the_whole_distribution_though_it_is_truncated() -> None:
+    sampler = LatentSampler(Sampler("processed_logprobs"), TOKENS)
+    logits = PROBABILITIES.log().repeat(50, 1)
+    sampled, scores = sampler.topk_topp_sampler(logits.clone(), {}, None, torch.full((50,), 0.5))
+    torch.testing.assert_close(scores, logits)
+    # Upstream's own: what is cut off has no probability, and the rest is larger.
+    _, truncated = sampler.topk_topp_sampler.stock(logits.clone(), {}, None, torch.full((50,), 0.5))
+    assert truncated.isinf().any() and bool((truncated.gather(1, sampled[:, None]) > scores.gather(1, sampled[:, None])).all())
+
+
+def test_without_spans_the_start_token_is_impossible() -> None:
+    output, logits = sample(None, torch.tensor([1]), spans=False)
+    assert logits[0, TOKENS.start] == float("-inf")
+    _, allowed = sample(None, torch.tensor([1]))
+    assert allowed[0, TOKENS.start] > float("-inf")
+    # p(1) = 0.1 of what neither start nor <|latent|> takes.
+    rest = 1 - float(PROBABILITIES[TOKENS.start]) - float(PROBABILITIES[TOKENS.latent])
+    assert float(output.logprobs_tensors.logprobs[0, 0]) == pytest.approx(math.log(float(PROBABILITIES[1]) / rest), abs=1e-6)

@@ -1,8 +1,11 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from future_l1_verl.evaluation.progress import condense
 from future_l1_verl.evaluation.scoring import bootstrap_interval, summarise
+from future_l1_verl.rewards.answer import Grade
 
 
 def test_the_interval_is_that_of_the_binomial() -> None:
@@ -19,17 +22,20 @@ def test_certainty_has_no_width_and_nothing_has_no_interval() -> None:
         bootstrap_interval([])
 
 
-def record(split: str, outcome: str, truth: str, spans: list[int]) -> dict:
-    return {"split": split, "outcome": outcome, "truth": truth, "spans": spans}
+CORRECT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
+
+
+def record(split: str, grade: Grade, truth: str, spans: list[int]) -> dict:
+    return {"split": split, **asdict(grade), "truth": truth, "spans": spans}
 
 
 def test_splits_are_counted_apart_and_together() -> None:
     summary = summarise(
         [
-            record("1-hop", "correct", "left", [4]),
-            record("1-hop", "wrong", "left", [4, 2]),
-            record("1-hop", "unparsed", "top", []),
-            record("2-hop", "correct", "right", [1]),
+            record("1-hop", CORRECT, "left", [4]),
+            record("1-hop", WRONG, "left", [4, 2]),
+            record("1-hop", UNPARSED, "top", []),
+            record("2-hop", CORRECT, "right", [1]),
         ]
     )
     one = summary["1-hop"]

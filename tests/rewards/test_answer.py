@@ -1,49 +1,403 @@
+r"""The letter grammar, option text and numbers, as tables of (answer, what it says)."""
+
+import subprocess
+import sys
+import threading
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from future_l1_verl.rewards.answer import Outcome, judge_by_rule
+from future_l1_verl.rewards.answer import LETTERS, Grade, answer_text, chosen_option, grade, normalise, quantity
 
-OPTIONS = ["left wall", "right wall", "the top wall", "blue ball"]
+OPTIONS = ["the upper left wall", "left wall", "the right wall", "blue ball"]
+RIGHT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
+
+LETTER_ALONE = ["B", "b", "(b)", "[B]", "B.", "b)", "B!", '"B"', " B\n"]
+LETTER_IN_MARKUP = ["**B**", "*B*", "`B`", "$B$", r"\(B\)", r"\boxed{B}", r"\text{B}", r"\boxed{\text{(B)}}", r"\mathbf{B}"]
+LETTER_ANNOUNCED = [
+    "Answer: B",
+    "answer: b",
+    "Answer B",
+    "The answer is (B)",
+    "the answer is b",
+    "The correct answer is **B**.",
+    r"so the answer is \boxed{B}",
+    "Option B",
+    "option b",
+    "I choose option B.",
+    "I think B",
+    "It's B.",
+]
+LETTER_WITH_TEXT = [
+    "B. the left wall",
+    "b) left wall",
+    "(B) Left wall.",
+    "B: left wall",
+    "B - left wall",
+    "B left wall",
+    "B\nleft wall",
+    "left wall (B)",
+]
+LETTER_WITH_REASON = [
+    "B, because the ball rolls on",
+    "B because it rolls on",
+    "B is right",
+    "B, since it leaves the right wall",  # the right wall is C's text, but not what B is said to be
+    "It passes the right wall and comes back, so B",
+    "Dave opens the car door, so B",  # audit row 33: the published code takes the D of Dave
+    "Dave opens the car door. B",
+    "A car passes, so B",
+    "A ball and I, so B",
+    "not A but B",
+    "B, not A",
+]
+TEXT = [
+    "left wall",
+    "The Left Wall.",
+    "It hits the left wall",
+    r"\boxed{\text{left wall}}",
+    "the left wall, not the right wall",
+    "No, the left wall",
+]
+SOMETHING_ELSE = [
+    "A",
+    "a.",
+    "c",
+    "A is right",
+    "The answer is A because it rolls on",
+    "the upper left wall",  # holds B's text
+    "It hits the upper left wall",
+    "It is not the left wall but the right wall",
+    "blue ball",
+]
+NO_LETTER = [
+    "Because it is near",
+    "Dave opens the car door",  # row 33 again
+    "a ball",
+    "A ball",
+    "the answer is a car",
+    "A car passes",
+    "I",
+    "I think so",
+    "Person B throws it",
+    "It is B-shaped",
+    "i.e. that one",
+    "option a driver has",
+    "b, because",  # a small letter in running text
+]
+SEVERAL = [
+    "A or B",
+    "A, B",
+    "A and B",
+    "B/C",
+    "B or C",
+    "(a) or (b)",
+    "Both B and C",
+    "A is wrong, so B",
+    "left wall or right wall",
+    "B. the right wall",  # letter and text contradict each other
+    "The right wall (B)",
+    "the answer is B, the right wall",
+]
+NOT_AN_OPTION = ["E", "(j)", "E. left wall", "bottom wall", "K", "left wallpaper", "left-wall", "1.5"]
+NEGATED = [
+    "not the left wall",
+    "It isn't the left wall",
+    "not B",
+    "isn't (B)",
+    "neither A nor B",
+    "anything rather than left wall",
+]
+EMPTY = ["", "  ", "...", "$$", "<answer></answer>"]
+
+CHOICES = {
+    "letter alone": (LETTER_ALONE, RIGHT),
+    "letter in markup": (LETTER_IN_MARKUP, RIGHT),
+    "letter announced": (LETTER_ANNOUNCED, RIGHT),
+    "letter with its text": (LETTER_WITH_TEXT, RIGHT),
+    "letter with a reason": (LETTER_WITH_REASON, RIGHT),
+    "text": (TEXT, RIGHT),
+    "something else": (SOMETHING_ELSE, WRONG),
+    "no letter": (NO_LETTER, UNPARSED),
+    "several": (SEVERAL, UNPARSED),
+    "not an option": (NOT_AN_OPTION, UNPARSED),
+    "negated": (NEGATED, UNPARSED),
+    "empty": (EMPTY, UNPARSED),
+}
+
+
+def table(groups: dict[str, tuple[list[str], Grade]]) -> list:
+    return [
+        pytest.param(answer, expected, id=f"{reason}: {answer!r}")
+        for reason, (answers, expected) in groups.items()
+        for answer in answers
+    ]
+
+
+@pytest.mark.parametrize(("answer", "expected"), table(CHOICES))
+def test_what_an_answer_chooses(answer: str, expected: Grade) -> None:
+    assert grade(answer, "left wall", OPTIONS) == expected
+    assert grade(answer, "B", OPTIONS) == expected
+
+
+INLINE = {
+    "letter": ([*LETTER_ALONE, *LETTER_IN_MARKUP, *LETTER_ANNOUNCED, *LETTER_WITH_TEXT, *LETTER_WITH_REASON], RIGHT),
+    "another letter": (["A", "(j)", "E. left wall"], WRONG),
+    "no letter": ([*NO_LETTER[:6], "left wall", *EMPTY], UNPARSED),
+    "several letters": (["A or B", "B/C"], UNPARSED),
+}
+
+
+@pytest.mark.parametrize(("answer", "expected"), table(INLINE))
+def test_a_letter_as_the_truth_means_that_the_options_stand_in_the_question(answer: str, expected: Grade) -> None:
+    assert grade(answer, "B") == expected
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("answer", "options", "index"),
     [
-        ("B", Outcome.CORRECT),
-        ("(b)", Outcome.CORRECT),
-        ("B. right wall", Outcome.CORRECT),
-        ("Right wall.", Outcome.CORRECT),
-        ("the right wall", Outcome.CORRECT),
-        ("The answer is B", Outcome.CORRECT),
-        ("A", Outcome.WRONG),
-        ("top wall", Outcome.WRONG),
-        ("blue ball", Outcome.WRONG),
-        ("A. right wall", Outcome.UNPARSED),  # letter and text contradict each other
-        ("E", Outcome.UNPARSED),  # no such option
-        ("bottom wall", Outcome.UNPARSED),
-        ("B or C", Outcome.UNPARSED),
-        ("Because it is near", Outcome.UNPARSED),  # a letter inside a word is no letter
-        ("Dave opens the door, so B", Outcome.UNPARSED),
-        ("", Outcome.UNPARSED),
+        ("C", ["B", "C", "A"], 1),  # the option that says C, not the third one
+        ("The answer is C", ["B", "C", "A"], 1),
+        ("A car passes, so B", ["A", "B"], 1),
+        ("Team A and B tie", ["Team A wins", "Team A and B tie"], 1),
+        ("It seems that team A and B tie", ["Team A wins", "Team A and B tie"], 1),
+        ("right wall", ["A. left wall", "B. right wall"], 1),  # data sets that write the letter before the text
+        ("B. right wall", ["A. left wall", "B. right wall"], 1),
+        ("A. right wall", ["A. left wall", "B. right wall"], None),
+        ("2", ["1", "2", "12"], 1),
+        ("12 balls", ["1", "2", "12"], 2),
+        ("1.2", ["1", "2", "12"], None),
+        ("0.50", ["1/4", "1/2", "1"], 1),
+        ("No", ["Yes", "No"], 1),
+        ("K", ["wall"] * 10 + ["K"], 10),
+        ("...", ["?", "wall"], None),
     ],
 )
-def test_what_an_answer_chooses(answer: str, outcome: Outcome) -> None:
-    assert judge_by_rule(f"<reason>A</reason><answer>{answer}</answer>", "right wall", OPTIONS) is outcome
+def test_options_of_other_kinds(answer: str, options: list[str], index: int | None) -> None:
+    assert chosen_option(answer, options) == index
 
 
-@pytest.mark.parametrize("reply", ["B", "<answer>B", "<answer>B</answer><answer>A</answer>"])
-def test_a_reply_without_one_answer_is_unparsed(reply: str) -> None:
-    assert judge_by_rule(reply, "B", OPTIONS) is Outcome.UNPARSED
+words = st.text("klmnopqrstuvwxyz", min_size=3, max_size=8)
+option_lists = st.lists(st.lists(words, min_size=1, max_size=3).map(" ".join), min_size=2, max_size=10, unique=True)
+FORMS = [
+    "{}",
+    "({})",
+    "{}.",
+    "**{}**",
+    "${}$",
+    r"\boxed{{{}}}",
+    r"\text{{{}}}",
+    "Answer: {}",
+    "the answer is ({})",
+    "Option {}",
+]
+RUNNING_FORMS = ["{}, because it rolls", "Dave opens the car door, so {}", "A car passes, so {}"]
 
 
-def test_the_truth_may_be_a_letter() -> None:
-    assert judge_by_rule("<answer>blue ball</answer>", "D", OPTIONS) is Outcome.CORRECT
+@given(option_lists, st.data())
+def test_every_form_of_every_letter_names_its_option(options: list[str], data: st.DataObject) -> None:
+    right, other = (data.draw(st.integers(0, len(options) - 1)) for _ in range(2))
+    letter = LETTERS[other]
+    forms = [*(form.format(case) for form in FORMS for case in (letter, letter.lower()))]
+    forms += [form.format(letter) for form in RUNNING_FORMS]
+    for answer in [*forms, f"{letter}. {options[other]}", options[other]]:
+        assert grade(answer, options[right], options) == Grade(other == right, True), answer
+
+
+@given(option_lists, st.lists(st.text("lmnorstu", min_size=9, max_size=12)).map(" ".join))
+def test_a_text_without_letter_or_option_is_unparsed(options: list[str], text: str) -> None:
+    assert grade(text, "A", options) == UNPARSED
+
+
+@given(st.text(), st.text(), st.none() | option_lists)
+def test_any_text_gets_a_grade(answer: str, truth: str, options: list[str] | None) -> None:
+    grade(answer, truth if options is None else "B", options)
 
 
 def test_a_truth_that_is_no_option_is_an_error_of_the_data() -> None:
-    with pytest.raises(ValueError, match="not among the options"):
-        judge_by_rule("<answer>A</answer>", "floor", OPTIONS)
+    for truth in ("floor", "E", ""):
+        with pytest.raises(ValueError, match="not among the options"):
+            grade("A", truth, OPTIONS)
 
 
-def test_open_answers_compare_as_normalised_text() -> None:
-    assert judge_by_rule("<answer> The Cup falls. </answer>", "cup falls") is Outcome.CORRECT
-    assert judge_by_rule("<answer>and / or</answer>", "and/or") is Outcome.WRONG  # text is not edited (audit row 19)
+def test_only_what_was_parsed_can_be_correct() -> None:
+    with pytest.raises(ValueError, match="cannot be correct"):
+        Grade(correct=True, parsed=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        ("3", "3", RIGHT),
+        ("3.0", "3", RIGHT),
+        ("3.", "3", RIGHT),
+        ("007", "7", RIGHT),
+        ("1,000", "1000", RIGHT),
+        ("1,234,567", "1234567", RIGHT),
+        ("1/2", "0.5", RIGHT),
+        (".5", "0.5", RIGHT),
+        (".5", "5", WRONG),
+        ("-3", "3", WRONG),
+        ("\u22123", "-3", RIGHT),  # a typographic minus
+        (r"$\frac{1}{2}$", "0.5", RIGHT),
+        (r"\boxed{\frac{1}{2}}", "1/2", RIGHT),
+        (r"\frac12", r"\dfrac{2}{4}", RIGHT),
+        (r"\boxed{\frac{\sqrt{3}}{2}}", r"\sqrt{3}/2", RIGHT),
+        (r"2\sqrt{3}", r"\sqrt{12}", RIGHT),
+        (r"2\pi", "2π", RIGHT),
+        (r"3 \times 10^{2}", "300", RIGHT),
+        (r"\left(1+2\right)", "3", RIGHT),
+        ("1/3", "0.333333", RIGHT),
+        ("1/3", "0.33", WRONG),
+        ("50%", "50", RIGHT),
+        ("50%", "0.5", RIGHT),
+        (r"$50\%$", "1/2", RIGHT),
+        ("50 percent", "50%", RIGHT),
+        ("50%", "5", WRONG),
+        ("0.5%", "50%", WRONG),
+        ("3 meters", "3", RIGHT),
+        ("3", "3 meters", RIGHT),
+        ("3m", "3 meters", RIGHT),
+        (r"3\text{ meters}", "3 meters", RIGHT),
+        ("3 meters", "3 feet", WRONG),
+        ("2 red balls", "2 blue balls", WRONG),
+        ("90°", "90 degrees", RIGHT),
+        (r"90^\circ", "90", RIGHT),
+        ("The answer is 3.", "3", RIGHT),
+        ("Answer: $3$", "3", RIGHT),
+        ("4", "3", WRONG),
+        ("1, 2, 3", "3", WRONG),  # no picking the last of several
+        ("3 and 4", "4", WRONG),
+        ("3, 2, 1", "1, 2, 3", WRONG),  # an order of events is no set
+        ("2-1", "3-2", WRONG),  # a score is no difference
+        ("2-1", "2-1", RIGHT),
+        ("10:30", "10:30", RIGHT),
+        ("three", "3", WRONG),  # number words are text
+        ("1/0", "2/0", WRONG),
+        ("", "3", UNPARSED),
+        ("Answer:", "3", UNPARSED),
+    ],
+)
+def test_numbers(answer: str, truth: str, expected: Grade) -> None:
+    assert grade(answer, truth) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        ("two balls", "two balls", RIGHT),
+        (" Two  Balls. ", "the two balls", RIGHT),
+        (r"\boxed{\text{two balls}}", "two balls", RIGHT),
+        ("The answer is two balls", "two balls", RIGHT),
+        ("two ball s", "two balls", WRONG),
+        ("balls two", "two balls", WRONG),
+        ("Route 66", "Route 67", WRONG),
+        ("The cup falls.", "cup falls", RIGHT),
+        ("It\u2019s red", "it's red", RIGHT),
+        ("and / or", "and/or", WRONG),  # text is not edited (audit row 19)
+        ("$x + 1$", "x + 1", RIGHT),
+        ("x + 1", "1 + x", WRONG),  # variables are text
+        ("K", "K", RIGHT),  # no letter of an option
+    ],
+)
+def test_open_text(answer: str, truth: str, expected: Grade) -> None:
+    assert grade(answer, truth) == expected
+
+
+@given(st.fractions(-1000, 1000, max_denominator=1000), st.sampled_from(["{}", "${}$", r"\boxed{{{}}}", "the answer is {}"]))
+def test_a_fraction_equals_itself_in_latex_and_no_neighbour(value, form: str) -> None:
+    sign = "-" if value < 0 else ""
+    latex = rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+    assert grade(form.format(value), latex) == grade(form.format(latex), str(value)) == RIGHT
+    assert grade(form.format(value + 1), latex) == WRONG
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("truth", ["7.5", r"\sqrt{2}", "B"])
+@pytest.mark.parametrize("options", [None, ["7.5", r"\sqrt{2}"]])
+def test_hostile_answers_take_no_time(truth: str, options: list[str] | None) -> None:
+    n = 20_000
+    powers = [
+        "9^{9^{9^{9}}}",
+        "9^9^9^9",
+        "9**9**9**9",
+        "(9^99)^99",
+        r"(\sqrt{2}+\sqrt{3}+\sqrt{5}+\pi)^{999}",
+        "99999999!",
+        "9^{99}" * 6,
+    ]
+    nested = [
+        "{" * 30 + "3" + "}" * 30,
+        "(" * 30 + "3" + ")" * 30,
+        r"\sqrt{" * 9 + "3" + "}" * 9,
+        r"\frac{1}{" * 7 + "3" + "}" * 7,
+    ]
+    long = [
+        r"\text{" * n,
+        r"\boxed{" * n + "B" + "}" * n,
+        "." * n + "x",
+        "B," * n,
+        "so " * n,
+        "7.5 " * n,
+        "A " * n,
+        "1+" * n + "1",
+        "9" * n,
+    ]
+    flat = ["1+" * 31 + "1", "(3)" * 21, "+".join(rf"\sqrt{{{i}}}" for i in (2, 3, 5, 7, 11, 13)), r"\sum_{i=1}^{99999999}i"]
+    for answer in [*powers, *nested, *long, *flat]:
+        grade(answer, truth, options)
+
+
+def test_numbers_are_compared_outside_the_main_thread_too() -> None:
+    grades = []
+    thread = threading.Thread(target=lambda: grades.append(grade("1/2", "0.5")))
+    thread.start()
+    thread.join()
+    assert grades == [RIGHT]
+
+
+def test_units_and_percent_are_told_from_the_number() -> None:
+    assert quantity("1,000 m/s") == ("1000", False, "m/s")
+    assert quantity(r"50\% of the balls") == ("50", True, "of the balls")
+    assert quantity("two balls") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("<reason>A</reason><answer>B</answer>", "B"),
+        ("<answer>\n and / or \n</answer>", "and / or"),  # audit row 19
+        ("<answer>**B**, 1/2 </answer> tail", "**B**, 1/2"),
+        ("B", None),
+        ("<answer>B", None),
+        ("B</answer>", None),
+        ("</answer>B<answer>", None),
+        ("<answer></answer>", None),
+        ("<answer> \n </answer>", None),
+        ("<answer>B</answer><answer>B</answer>", None),
+        ("<answer>B</answer><answer>", None),
+        ("<answer><answer>B</answer></answer>", None),
+    ],
+)
+def test_the_text_of_the_only_answer(reply: str, text: str | None) -> None:
+    assert answer_text(reply) == text
+    if "<" in reply:
+        assert grade(reply, "and / or").parsed is (text is not None)
+        assert grade(reply, "B", OPTIONS) == (UNPARSED if text is None else grade(text, "B", OPTIONS))
+
+
+@given(st.text().filter(lambda text: "answer>" not in text and text.strip()))
+def test_answer_text_leaves_the_text_alone(text: str) -> None:
+    assert answer_text(f"<reason>x</reason><answer>{text}</answer>") == text.strip()
+
+
+@given(st.text())
+def test_normalising_twice_is_normalising_once_for_words(text: str) -> None:
+    assert normalise(text) == " ".join(normalise(text).split())
+
+
+def test_neither_torch_nor_sympy_is_imported_for_a_choice() -> None:
+    code = "import sys; from future_l1_verl.rewards.answer import grade; grade('B', 'B', ['x', 'y'])"
+    code += "; sys.exit(' '.join({'torch', 'verl', 'vllm', 'sympy', 'math_verify'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""

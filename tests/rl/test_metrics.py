@@ -1,41 +1,88 @@
+import math
+
 import pytest
 import torch
 
-from future_l1_verl.latents.spans import Role
-from future_l1_verl.rl.metrics import parity, rollout_metrics
+from future_l1_verl.latents.spans import Role, response_layout
+from future_l1_verl.latents.tokens import LatentTokens
+from future_l1_verl.rewards.answer import Grade
+from future_l1_verl.rewards.latent import Case
+from future_l1_verl.rewards.total import Rollout, Weights, group_rewards
+from future_l1_verl.rl.metrics import divide_ratio_sums, parity, reward_metrics, span_usage, usage_metrics
 
 
-def test_parity_looks_at_text_and_stops_alone() -> None:
+def test_parity_looks_at_text_stops_and_decisions() -> None:
     roles = torch.tensor([[Role.TEXT, Role.LATENT_FORCED, Role.LATENT, Role.STOP, Role.STOP_FORCED, Role.TEXT]])
     present = torch.tensor([[True, True, True, True, True, False]])
-    rollout = torch.tensor([[-1.0, -5.0, -5.0, -2.0, -5.0, -9.0]])
+    rollout = torch.tensor([[-1.0, -5.0, -0.75, -2.0, -5.0, -9.0]])
     actor = torch.tensor([[-1.5, 0.0, 0.0, -2.25, 0.0, 0.0]])
-    # |-1 + 1.5| = 0.5 and |-2 + 2.25| = 0.25; the other entries are latents, forced or padding.
+    # |-1 + 1.5| = 0.5 and |-2 + 2.25| = 0.25 for tokens, 0.75 for the decision; the others are forced or padding.
     assert parity(rollout, actor, roles, present) == {
         "parity/text_gap_max": 0.5,
         "parity/text_gap_mean": 0.375,
         "parity/entries": 2.0,
+        "parity/decision_gap_max": 0.75,
     }
+
+
+def test_usage_of_a_rollout() -> None:
+    s, z, e, word = 0, 1, 2, 3
+    # A span of two that stops, and one of three that ends at the budget.
+    layout = response_layout(torch.tensor([s, z, z, e, word, s, z, z, z, e]), LatentTokens(s, z, e), 3)
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    # Means (1, 0) and (1, 1)/..: the adjacent cosine is 1/sqrt(2). The sibling has one latent, orthogonal to the first.
+    spans = [x.repeat(2, 1), torch.tensor([[1.0, 1.0]]).repeat(3, 1)]
+    rewards = group_rewards([Rollout(Grade(True, True), True, spans), Rollout(Grade(False, True), True, [y])], Weights())
+    usage = span_usage(layout, spans, rewards, 0)
+    assert usage["adjacent_cosine"] == pytest.approx(2**-0.5, rel=1e-5)
+    assert usage["cross_cosine"] == pytest.approx(0.0, abs=1e-6)
+    counts = {name: usage[name] for name in ("spans", "latents", "stops", "budget_ends", "case", "diverse")}
+    assert counts == {"spans": 2, "latents": 5, "stops": 1, "budget_ends": 1, "case": Case.NO_POSITIVE, "diverse": 1}
 
 
 def info(**changed: float) -> dict[str, float]:
     return {
-        "acc": 1.0, "format": 0.0, "contrastive": 0.5, "diversity": 0.0, "contrastive_defined": 1.0,
-        "diversity_defined": 0.0, "parsed": 1.0, "spans": 2.0, "latents": 6.0, "budget_ends": 1.0,
+        "acc": 1.0, "format": 0.0, "contrastive": 0.5, "diversity": 0.0, "repetition": 0.0, "overlong": 0.0, "parsed": 1.0,
+        "judged": 1.0,
     } | changed  # fmt: skip
 
 
-def test_rollout_metrics_are_means_over_rollouts() -> None:
-    silent = info(acc=0.0, contrastive_defined=0.0, spans=0.0, latents=0.0, budget_ends=0.0, parsed=0.0)
-    metrics = rollout_metrics([info(), info(), silent, info()])
-    assert metrics["rewards/acc/mean"] == 0.75
-    assert metrics["rewards/acc/std"] == pytest.approx((0.75 * 0.25) ** 0.5)
-    assert metrics["rewards/contrastive/undefined"] == 0.25
-    assert metrics["latents/with_span"] == 0.75
+def used(**changed: float) -> dict[str, float]:
+    return {
+        "spans": 2.0, "latents": 6.0, "stops": 1.0, "budget_ends": 1.0, "case": float(Case.CONTRAST), "diverse": 1.0,
+        "adjacent_cosine": 0.5, "cross_cosine": 0.25,
+    } | changed  # fmt: skip
+
+
+SILENT = used(
+    spans=0.0, latents=0.0, stops=0.0, budget_ends=0.0, case=0.0, diverse=0.0, adjacent_cosine=math.nan, cross_cosine=math.nan
+)
+
+
+def test_reward_metrics_are_over_the_rollouts_with_a_verdict() -> None:
+    unjudged = info(acc=math.nan, contrastive=0.0, parsed=0.0, judged=0.0)
+    metrics = reward_metrics([info(), info(acc=0.0, parsed=0.0), info(), unjudged], [used(), SILENT, used(), used()])
+    assert metrics["rewards/accuracy/mean"] == pytest.approx(2 / 3)
+    assert metrics["rewards/accuracy/std"] == pytest.approx((2 / 9) ** 0.5)
+    assert metrics["rewards/contrastive/mean"] == 0.5
+    assert metrics["rewards/contrastive/undefined"] == metrics["rewards/diversity/undefined"] == 0.25
+    assert metrics["rewards/contrastive/contrast"] == 0.75
+    assert metrics["answers/unjudged"] == 0.25 and metrics["answers/parsed"] == pytest.approx(2 / 3)
+
+
+def test_usage_metrics_leave_out_what_is_not_defined() -> None:
+    metrics = usage_metrics([used(), used(adjacent_cosine=0.0), SILENT, used()])
+    assert metrics["latents/with_span"] == 0.75 and metrics["latents/trigger_collapse"] == 0.0
     assert metrics["latents/latents_per_answer"] == 4.5
-    assert metrics["latents/budget_end_share"] == 0.5  # 3 budget ends in 6 spans
+    assert metrics["latents/stop_share"] == metrics["latents/budget_end_share"] == 0.5  # 3 of 6 spans each
+    assert metrics["latents/adjacent_cosine"] == pytest.approx(1 / 3)
+    assert metrics["latents/cross_cosine"] == 0.25
+    assert usage_metrics([SILENT] * 19 + [used()])["latents/trigger_collapse"] == 1.0
 
 
-def test_a_step_without_any_span_divides_by_nothing() -> None:
-    metrics = rollout_metrics([info(spans=0.0, latents=0.0, budget_ends=0.0)])
-    assert metrics["latents/budget_end_share"] == 0.0
+def test_ratio_sums_become_means_and_an_absent_part_gives_0() -> None:
+    sums = {"actor/text/entries": 4.0, "actor/text/ratio_sum": 5.0, "actor/latent/entries": 0.0, "actor/latent/ratio_sum": 0.0}
+    divided = divide_ratio_sums(sums | {"other": 1.0})
+    assert divided == {
+        "actor/text/entries": 4.0, "actor/text/ratio": 1.25, "actor/latent/entries": 0.0, "actor/latent/ratio": 0.0, "other": 1.0
+    }  # fmt: skip

@@ -8,13 +8,14 @@ from transformers import Qwen3VLForConditionalGeneration
 from vllm import LLM, SamplingParams
 
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
-from future_l1_verl.latents.likelihood import log_prob_entries, none
+from future_l1_verl.latents.likelihood import Family, decision_entries
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
 from future_l1_verl.rl.metrics import parity
 
-TEMPERATURE = 0.9
+# The log-probs of a rollout are those of the whole distribution: with vLLM's own, of the truncated one, the gap would be 0.05.
+TEMPERATURE, TOP_P = 0.9, 0.95
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> LatentQwen3VL:
     module = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
-    return LatentQwen3VL.adopt(module, none()).eval()
+    return LatentQwen3VL.adopt(module, Family("none").log_density).eval()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,9 @@ def rollouts(checkpoint: Path, model: LatentQwen3VL) -> list[tuple[list[int], ob
     )  # fmt: skip
     require_live(engine)
     banned = {model.config.image_token_id: -100.0, model.config.video_token_id: -100.0}  # as verl bans them
-    params = SamplingParams(n=64, max_tokens=64, temperature=TEMPERATURE, logprobs=0, logit_bias=banned, ignore_eos=True)
+    params = SamplingParams(
+        n=64, max_tokens=64, temperature=TEMPERATURE, top_p=TOP_P, logprobs=0, logit_bias=banned, ignore_eos=True
+    )
     outputs = engine.generate([{"prompt_token_ids": list(range(20, 20 + length))} for length in (5, 9)], params)
     return [(output.prompt_token_ids, completion) for output in outputs for completion in output.outputs]
 
@@ -52,7 +55,7 @@ def entries(model: LatentQwen3VL, prompt: list[int], completion, latents: torch.
     ids, tokens = sequence[0, len(prompt) :], model.latent.tokens
     scored = torch.where(ids == tokens.latent, tokens.end, ids)
     log_probs = (logits / TEMPERATURE).log_softmax(-1).gather(-1, scored[:, None])[:, 0]
-    return log_prob_entries(layout(model, completion).roles, log_probs, torch.zeros(len(ids)))
+    return decision_entries(layout(model, completion).roles, log_probs)
 
 
 def layout(model: LatentQwen3VL, completion):
@@ -74,6 +77,7 @@ def gaps(model: LatentQwen3VL, rollouts, choose) -> list[dict[str, float]]:
 
 
 def test_actor_and_rollout_agree_and_without_injection_they_do_not(model: LatentQwen3VL, rollouts) -> None:
+    """reference-audit.md, row 1."""
     right = gaps(model, rollouts, lambda latents: latents)
     assert len(right) >= 5
     assert max(gap["parity/text_gap_max"] for gap in right) <= 1e-4

@@ -10,6 +10,7 @@ from verl.utils import tensordict_utils as tu
 
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
+from future_l1_verl.modeling.qwen3_vl import LatentOutput
 from future_l1_verl.sft import engine as engine_module
 from future_l1_verl.sft.engine import LatentEngine
 
@@ -38,41 +39,42 @@ def batch(packed: bool) -> TensorDict:
     return data
 
 
-def expected_entries(logits: list[torch.Tensor], density: list[torch.Tensor]) -> list[list[float]]:
-    """By hand: what follows each position, and that token's entry in the role table."""
+def expected_entries(logits: list[torch.Tensor]) -> list[list[float]]:
+    """By hand: what follows each position, and what the output head decided of it (the role table without its density)."""
     log_p = [row.log_softmax(-1) for row in logits]
     first, second = log_p
     stop = math.log(1 - math.exp(float(second[2, E])))
     return [
-        # 2, 3, S are text; the first slot is forced: density alone; E is a free stop; 7 is text.
+        # 2, 3, S are text; the first slot is forced: no decision; E is a free stop; 7 is text.
         [
             *[float(first[p, t]) for p, t in ((0, 2), (1, 3), (2, S))],
-            float(density[0][3]),
+            0.0,
             float(first[4, E]),
             float(first[5, 7]),
         ],
-        # S is text; a forced slot; a free slot: log(1 - p(end)) + density; the end at the budget counts nothing.
-        [float(second[0, S]), float(density[1][1]), stop + float(density[1][2]), 0.0],
+        # S is text; a forced slot; a free slot: log(1 - p(end)); the end at the budget counts nothing.
+        [float(second[0, S]), 0.0, stop, 0.0],
     ]
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_every_entry_follows_the_role_table(packed: bool) -> None:
+    """reference-audit.md, rows 3 and 14."""
     generator = torch.Generator().manual_seed(0)
     logits = [torch.randn(len(row), VOCABULARY, generator=generator) for row in ROWS]
     density = [torch.zeros(len(row)) for row in ROWS]
     density[0][3], density[1][1], density[1][2] = 0.5, 0.25, 0.125
     if packed:
-        output = SimpleNamespace(logits=torch.cat(logits)[None].clone(), latent_term=torch.cat(density)[None])
+        output = LatentOutput(logits=torch.cat(logits)[None].clone(), latent_term=torch.cat(density)[None])
     else:
         pad = torch.nn.utils.rnn.pad_sequence
-        output = SimpleNamespace(logits=pad(logits, batch_first=True), latent_term=pad(density, batch_first=True))
+        output = LatentOutput(logits=pad(logits, batch_first=True), latent_term=pad(density, batch_first=True))
 
     data = batch(packed)
     inputs, output_args = engine().prepare_model_inputs(data)
     assert inputs["latents"].shape == (3, 3)
     outputs = engine().prepare_model_outputs(output, output_args, data, None)
-    for entries, expected, row in zip(outputs["log_probs"].unbind(), expected_entries(logits, density), ROWS, strict=True):
+    for entries, expected, row in zip(outputs["log_probs"].unbind(), expected_entries(logits), ROWS, strict=True):
         # The last entry scores nothing: it has no token after it.
         assert entries[: len(row) - 1].tolist() == pytest.approx(expected, abs=1e-5)
     assert [row.tolist() for row in outputs["latent_term"].unbind()] == [row.tolist() for row in density]

@@ -38,11 +38,12 @@ def engine_arguments(
     max_latents: int | None = None,
     min_latents: int = 1,
     sigma: float = 0.0,
+    spans: bool = True,
     async_scheduling: bool | None = None,
 ) -> dict[str, Any]:
     """The engine arguments that select latent spans, to be added to the others of ``LLM`` or ``AsyncEngineArgs``.
 
-    ``max_latents`` is the checkpoint's budget unless given; ``async_scheduling`` is vLLM's choice unless given. The values
+    ``max_latents`` is the checkpoint's budget unless given; without ``spans`` the engine answers in text alone; ``async_scheduling`` is vLLM's choice unless given. The values
     are plain strings, numbers and dicts, so that they survive a command line.
 
     Raises UnsupportedVersion for an untested vLLM, FileNotFoundError or ValueError if the checkpoint has no latent tokens,
@@ -50,7 +51,7 @@ def engine_arguments(
     """
     versions.require("vllm")
     budget = LatentSettings.from_checkpoint(checkpoint).max_latents if max_latents is None else max_latents
-    options = SpanOptions(budget, min_latents, sigma)
+    options = SpanOptions(budget, min_latents, sigma, spans=spans)
     arguments: dict[str, Any] = {
         "worker_cls": WORKER,
         "scheduler_cls": SCHEDULERS[0],

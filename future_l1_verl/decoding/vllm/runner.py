@@ -88,4 +88,4 @@ def install(runner: GPUModelRunner, settings: EngineSettings) -> None:
     stock = type(runner)
     runner.__class__ = type(f"Latent{stock.__name__}", (LatentRunnerMixin, stock), {})
     runner.spans = SpanDecoder(settings, runner.device)
-    runner.sampler = LatentSampler(runner.sampler, settings.tokens)
+    runner.sampler = LatentSampler(runner.sampler, settings.tokens, settings.defaults.spans)

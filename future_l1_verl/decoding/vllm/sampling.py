@@ -68,12 +68,14 @@ class LatentSampler(Sampler):
 
     ``rows`` is set before a call; ``decided`` is to be read after it. Log-probs, in the engine's ``logprobs_mode``:
     text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end) of the distribution in the span, which
-    is not masked; a free slot log(1 - p(end)) of it; anything forced 0.
+    is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without ``spans`` the start token is impossible.
     """
 
-    def __init__(self, stock: Sampler, tokens: LatentTokens) -> None:
+    def __init__(self, stock: Sampler, tokens: LatentTokens, spans: bool = True) -> None:
         super().__init__(stock.logprobs_mode, stock.use_fp64_gumbel)
+        self.topk_topp_sampler = _ScoredBeforeTruncation(self.topk_topp_sampler)
         self.tokens = tokens
+        self.spans = spans
         self.active = False  # vLLM's warm-up calls the sampler without a batch
         self.rows: SpanRows | None = None
         self.decided: Decided | None = None
@@ -88,6 +90,8 @@ class LatentSampler(Sampler):
         """Upstream samples a token per row. It would hand out ``<|latent|>`` outside spans, and text inside."""
         if not self.active:
             return super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
+        if not self.spans:
+            logits[:, self.tokens.start] = float("-inf")
         if self.rows is None:
             logits[:, self.tokens.latent] = float("-inf")
         else:
@@ -119,3 +123,25 @@ class LatentSampler(Sampler):
         ids[:, :1] = final
         values = torch.where(in_span & (ids == final), value, gathered.logprobs)
         return gathered._replace(logprob_token_ids=ids, logprobs=values)
+
+
+class _ScoredBeforeTruncation(torch.nn.Module):
+    """vLLM's top-k and top-p sampling (vllm/v1/sample/ops/topk_topp_sampler.py), with log-probs of the whole distribution.
+
+    Upstream returns those of the truncated one. The actor scores the whole one: with top-p 0.99 every sampled token would
+    seem up to 0.01 nats less likely to it than to the rollout.
+    """
+
+    def __init__(self, stock: torch.nn.Module) -> None:
+        super().__init__()
+        self.stock = stock
+
+    def forward(
+        self, logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        truncated = k is not None or p is not None
+        if not truncated or self.stock.logprobs_mode != "processed_logprobs":
+            return self.stock(logits, generators, k, p)
+        scores = logits.log_softmax(dim=-1, dtype=torch.float32)
+        sampled, _ = self.stock(logits, generators, k, p)
+        return sampled, scores

@@ -1,8 +1,8 @@
 """What the engine and a request say about latent spans.
 
 The token ids and the budget stand in the checkpoint's ``config.json``. ``additional_config["latent"]`` of the engine, an
-optional mapping with any of ``max_latents``, ``min_latents``, ``sigma``, sets the defaults of all requests;
-``SamplingParams.extra_args["latent"]``, with ``seed`` as well, those of one request.
+optional mapping with any of ``max_latents``, ``min_latents``, ``sigma``, sets the defaults of all requests, and with ``spans``
+whether there are any; ``SamplingParams.extra_args["latent"]``, with ``seed`` but without ``spans``, those of one request.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
 KEY = "latent"
-ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma")
-REQUEST_OPTIONS = (*ENGINE_OPTIONS, "seed")
+ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans")
+REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class SpanOptions:
     """How the spans of a request are decoded.
 
     A span holds at least ``min_latents`` latents, opened without a decision, and at most ``max_latents``; the two are
-    equal for a fixed budget. ``sigma`` is the scale of the noise on a latent and ``seed`` selects that noise.
+    equal for a fixed budget. ``sigma`` is the scale of the noise on a latent and ``seed`` selects that noise. Without
+    ``spans`` the start token is never sampled: the model answers in text alone.
 
     Raises ValueError unless 1 <= min_latents <= max_latents, and sigma is finite and not negative.
     """
@@ -37,6 +38,7 @@ class SpanOptions:
     min_latents: int = 1
     sigma: float = 0.0
     seed: int | None = None
+    spans: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_latents <= self.max_latents:

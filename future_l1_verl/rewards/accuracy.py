@@ -1,0 +1,26 @@
+"""R_acc of one answer: by rule, by the judge, or by rule first and the judge for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from future_l1_verl.rewards.answer import Grade, grade
+from future_l1_verl.rewards.judge import Judge
+
+
+async def assess(
+    answer: str | None, question: str, truth: str, options: Sequence[str] | None = None, judge: Judge | None = None
+) -> Grade | None:
+    """The grade of an answer; None if the judge was asked and gave no usable verdict.
+
+    Multiple choice is decided by rule and an open answer that is right by rule is right, unless the judge's mode is
+    ``judge_only``. ``answer`` None (no answer was found in the reply) is unparsed, and nobody is asked.
+    """
+    if answer is None:
+        return Grade(correct=False, parsed=False)
+    if judge is None or (judge.settings.mode == "rule_first" and options):
+        return grade(answer, truth, options)
+    if judge.settings.mode == "rule_first" and grade(answer, truth).correct:
+        return Grade(correct=True, parsed=True)
+    verdict = await judge.verdict(question, answer, truth)
+    return None if verdict is None else Grade(correct=verdict, parsed=True)

@@ -1,0 +1,54 @@
+"""Verdicts of a judge, kept so that no question is put to it twice."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+
+class VerdictCache:
+    """Maps `key` to a verdict, in the SQLite file ``path`` or, without one, in memory.
+
+    Processes of one machine may share the file; machines may not, since SQLite's write-ahead log does not work over a network
+    file system. Raises sqlite3.DatabaseError if the file is something else.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        # Not bound to a thread: a Ray actor is built in one and serves in another.
+        if path is None:
+            self._rows = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            self._create()
+            return
+        folder = Path(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            # When two processes switch a file to the write-ahead log at once, one is told "locked" whatever its timeout.
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            self._rows = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._rows.execute("PRAGMA journal_mode = WAL")
+            self._rows.execute("PRAGMA synchronous = NORMAL")
+            self._create()
+        finally:
+            os.close(directory)
+
+    def _create(self) -> None:
+        self._rows.execute("CREATE TABLE IF NOT EXISTS verdicts (key BLOB PRIMARY KEY, verdict INTEGER NOT NULL) WITHOUT ROWID")
+
+    def get(self, key: bytes) -> bool | None:
+        """The verdict, or None if there is none yet."""
+        row = self._rows.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bool(row[0])
+
+    def put(self, key: bytes, verdict: bool) -> None:
+        """Keeps a verdict; one that is there already stays, so that all processes go by the same."""
+        self._rows.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?)", (key, verdict))
+
+
+def key(model: str, template: str, question: str, answer: str, truth: str) -> bytes:
+    """What a verdict depends on, as a digest."""
+    return hashlib.sha256(json.dumps([model, template, question, answer, truth]).encode()).digest()

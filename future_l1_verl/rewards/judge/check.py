@@ -1,0 +1,101 @@
+"""Whether a server is fit to judge: it answers, in the right form, and knows right from wrong."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+
+from future_l1_verl.rewards.judge.client import Judge, JudgeSettings, JudgeUnavailable, headers
+
+
+@dataclass(frozen=True)
+class Example:
+    """An answer of which the right verdict is known."""
+
+    question: str
+    truth: str
+    answer: str
+    right: bool
+
+
+EXAMPLES = (
+    Example("What happens to the ball next?", "It rolls off the table.", "The ball falls from the table's edge.", True),
+    Example("What will the woman do next?", "She opens the refrigerator.", "open the fridge", True),
+    Example("How many cups are left on the shelf afterwards?", "Three.", "There are 3 cups left.", True),
+    Example("What happens to the glass next?", "It breaks on the floor.", "It stays whole on the table.", False),
+    Example("Which car reaches the crossing first?", "The red one.", "The blue car gets there first.", False),
+    Example(
+        "What will the man do after washing his hands?", "He dries them with a towel.", "He begins to wash his hands.", False
+    ),
+)
+
+
+async def _served_models(url: str, api_key_file: str | None, timeout: float) -> list[str]:
+    session = aiohttp.ClientSession(headers=headers(api_key_file), timeout=aiohttp.ClientTimeout(total=timeout))
+    try:
+        async with session, session.get(f"{url.rstrip('/')}/models") as response:
+            status, body = response.status, await response.read()
+        return [model["id"] for model in json.loads(body)["data"]]
+    except (TimeoutError, aiohttp.ClientError) as error:
+        raise JudgeUnavailable(f"{url}/models is unreachable: {type(error).__name__}: {error}") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        said = body.decode(errors="replace")[:500]
+        raise JudgeUnavailable(f"{url}/models gives no list of models; name one with --model. HTTP {status}: {said}") from error
+
+
+async def _check(url: str, model: str | None, prompt: str | None, api_key_file: str | None, timeout: float) -> str | None:
+    """Prints a table of verdicts on `EXAMPLES`; what is wrong with the judge, None if nothing is."""
+    if model is None:
+        models = await _served_models(url, api_key_file, timeout)
+        if len(models) != 1:
+            return f"{url} serves {len(models)} models; name one with --model: {', '.join(models)}"
+        model = models[0]
+    judge = Judge(
+        JudgeSettings(
+            url, model, prompt=prompt, api_key_file=api_key_file, timeout=timeout, attempts=1, concurrency=len(EXAMPLES)
+        )
+    )
+
+    async def timed(example: Example) -> tuple[bool | None, float]:
+        start = time.perf_counter()
+        return await judge.verdict(example.question, example.answer, example.truth), time.perf_counter() - start
+
+    try:
+        results = await asyncio.gather(*map(timed, EXAMPLES))
+    finally:
+        await judge.close()
+    words = {True: "yes", False: "no", None: "none"}
+    print(f"{'question':50} expected  got   seconds")
+    for example, (verdict, seconds) in zip(EXAMPLES, results, strict=True):
+        print(f"{example.question:50} {words[example.right]:9} {words[verdict]:5} {seconds:.2f}")
+    counts = judge.counts
+    unanswered = counts.reasons.total() - counts.reasons["unusable reply"]
+    if unanswered:
+        return f"{model} at {url} does not answer: {unanswered} of {counts.asked} requests failed; {counts.last_error}"
+    if counts.failed:
+        return f"{model} does not follow the reply format in {counts.failed} of {counts.asked} replies; {counts.last_error}"
+    wrong = sum(verdict is not example.right for example, (verdict, _) in zip(EXAMPLES, results, strict=True))
+    return f"{model} gives wrong verdicts on {wrong} of {counts.asked} examples" if wrong > 1 else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 if the judge is fit: every reply is of the right form and at most one of six verdicts is wrong; 1 if not."""
+    parser = argparse.ArgumentParser(prog="python -m future_l1_verl.rewards.judge", description=main.__doc__)
+    parser.add_argument("--check", metavar="URL", required=True, help="what comes before /chat/completions")
+    parser.add_argument("--model", help="default: the only one that the server lists")
+    parser.add_argument("--prompt", metavar="FILE", help="with {question}, {truth} and {answer}; default: ours")
+    parser.add_argument("--api-key-file", metavar="FILE")
+    parser.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds per request; default: %(default)s")
+    args = parser.parse_args(argv)
+    try:
+        wrong = asyncio.run(_check(args.check, args.model, args.prompt, args.api_key_file, args.timeout))
+    except (JudgeUnavailable, ValueError, OSError) as error:
+        wrong = str(error)
+    print(wrong or "the judge is fit")
+    return 1 if wrong else 0

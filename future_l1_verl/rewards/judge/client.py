@@ -1,0 +1,252 @@
+"""Asking a judge that speaks the OpenAI chat API, without losing a verdict or inventing one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import re
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from future_l1_verl.rewards.judge import cache as verdict_cache
+from future_l1_verl.rewards.judge.verdict import parse_verdict
+
+LONGEST_PAUSE = 30.0  # seconds
+RATE_WINDOW = 1000  # verdicts that the failure rate looks back on: an outage must show late in a long run as well
+RATE_FROM = 20  # verdicts before which there is no failure rate
+
+_PERMANENT = {
+    400: "it refuses the request",
+    401: "it wants another API key",
+    403: "the API key may not use it",
+    404: "it knows no such model or no such path",
+    422: "it refuses the request",
+}
+
+_PLACEHOLDER = re.compile(r"\{(question|truth|answer)\}")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Which judge to ask and how. Raises ValueError naming the field that makes no sense.
+
+    ``url`` is what comes before ``/chat/completions``; ``mode`` says whether a rule decides first (``rule_first``) or the judge
+    alone (``judge_only``); ``prompt`` is a file with ``{question}``, ``{truth}`` and ``{answer}``, None for ours;
+    ``concurrency`` bounds the requests in flight; ``timeout`` is in seconds per attempt; ``backoff`` is the pause in seconds
+    before the second attempt, doubled before each further one up to 30 and shortened at random by up to half; ``cache`` is a
+    file for the processes of one machine, None for the memory of this process; ``max_failure_rate`` is the share of failed
+    verdicts above which the judge counts as unavailable.
+    """
+
+    url: str
+    model: str
+    mode: str = "rule_first"
+    prompt: str | None = None
+    concurrency: int = 64
+    timeout: float = 60.0
+    attempts: int = 5
+    backoff: float = 0.5
+    max_tokens: int = 64
+    api_key_file: str | None = None
+    cache: str | None = None
+    max_failure_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url must start with http:// or https://, not {self.url!r}")
+        if not self.model:
+            raise ValueError("model must be named")
+        if self.mode not in ("rule_first", "judge_only"):
+            raise ValueError(f"mode must be rule_first or judge_only, not {self.mode!r}")
+        for name in ("concurrency", "attempts", "max_tokens"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        for name in ("timeout", "backoff"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, not {value!r}")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise ValueError(f"max_failure_rate must be in [0, 1], not {self.max_failure_rate!r}")
+
+
+def read_prompt(path: str | None) -> str:
+    """The prompt template in a file, or ours. Raises ValueError if it lacks a placeholder."""
+    file = Path(path) if path is not None else Path(__file__).with_name("prompt.txt")
+    template = file.read_text(encoding="utf-8")
+    for name in ("question", "truth", "answer"):
+        if f"{{{name}}}" not in template:
+            raise ValueError(f"{file}: the prompt has no {{{name}}}")
+    return template
+
+
+class JudgeUnavailable(RuntimeError):
+    """The judge refuses requests, or too many verdicts fail; the message says how many, why, and what came last."""
+
+
+@dataclass
+class Counts:
+    """What a judge did so far.
+
+    ``asked``: verdicts asked of the server that came to an end, the ``failed`` among them; ``cached``: those from the cache or
+    shared with the same question in flight; ``attempts``: requests; ``reasons``: how many requests gave no verdict, by reason
+    (``timeout``, ``connection``, ``http 500``, ``unusable reply``); ``last_error``: the last of them in words.
+    """
+
+    asked: int = 0
+    cached: int = 0
+    failed: int = 0
+    attempts: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    last_error: str = ""
+
+
+@dataclass
+class _Connection:
+    loop: asyncio.AbstractEventLoop
+    session: aiohttp.ClientSession
+    slots: asyncio.Semaphore
+    in_flight: dict[bytes, asyncio.Task[bool | None]]
+
+
+class Judge:
+    """Asks a judge whether open answers are right. For one event loop at a time; `close` belongs in the loop that asked.
+
+    Raises ValueError if the prompt lacks a placeholder or the file of the API key is empty.
+    """
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self._template = read_prompt(settings.prompt)
+        self._headers = headers(settings.api_key_file)
+        self._cache = verdict_cache.VerdictCache(settings.cache)
+        self._recent: deque[bool] = deque(maxlen=RATE_WINDOW)  # whether each verdict failed
+        self._random = random.Random()  # not the global one, which the training seeds
+        self._connection: _Connection | None = None
+
+    async def verdict(self, question: str, answer: str, truth: str) -> bool | None:
+        """Whether ``answer`` is right, ``truth`` being right; None if every attempt failed. ``answer`` is sent as it is.
+
+        The same question while it is in flight, or after a verdict, is not asked again; after a failure it is. Whoever waits
+        may be cancelled without harm to others who wait for the same. Raises JudgeUnavailable if the server refuses the
+        request for good (400, 401, 403, 404, 422), or if more than ``max_failure_rate`` of the last 1000 verdicts failed and
+        there were at least 20.
+        """
+        key = verdict_cache.key(self.settings.model, self._template, question, answer, truth)
+        known = self._cache.get(key)
+        if known is not None:
+            self.counts.cached += 1
+            return known
+        connection = self._connect()
+        task = connection.in_flight.get(key)
+        if task is None:
+            parts = {"question": question, "truth": truth, "answer": answer}
+            prompt = _PLACEHOLDER.sub(lambda match: parts[match[1]], self._template)
+            task = asyncio.create_task(self._ask(connection, key, prompt))
+            connection.in_flight[key] = task
+            task.add_done_callback(lambda _: connection.in_flight.pop(key))
+        else:
+            self.counts.cached += 1
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends the connections, and verdicts in flight with them. A later `verdict` connects anew; the cache stays."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            tasks = list(connection.in_flight.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await connection.session.close()
+
+    def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        if self._connection is None or self._connection.loop is not loop:
+            session = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
+                connector=aiohttp.TCPConnector(limit=0),  # the slots are the limit; waiting for one is no part of the timeout
+            )
+            self._connection = _Connection(loop, session, asyncio.Semaphore(self.settings.concurrency), {})
+        return self._connection
+
+    async def _ask(self, connection: _Connection, key: bytes, prompt: str) -> bool | None:
+        verdict, pause = None, self.settings.backoff
+        for attempt in range(self.settings.attempts):
+            if attempt > 0:
+                pause = min(pause, LONGEST_PAUSE)
+                await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
+                pause *= 2
+            verdict = await self._attempt(connection, prompt)
+            if verdict is not None:
+                self._cache.put(key, verdict)
+                break
+        self.counts.asked += 1
+        self.counts.failed += verdict is None
+        self._recent.append(verdict is None)
+        if len(self._recent) >= RATE_FROM and sum(self._recent) / len(self._recent) > self.settings.max_failure_rate:
+            raise self._unavailable("too many verdicts failed")
+        return verdict
+
+    async def _attempt(self, connection: _Connection, prompt: str) -> bool | None:
+        request = {
+            "model": self.settings.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": self.settings.max_tokens,
+        }
+        url = f"{self.settings.url.rstrip('/')}/chat/completions"
+        async with connection.slots:
+            self.counts.attempts += 1
+            try:
+                async with connection.session.post(url, json=request) as response:
+                    status, body = response.status, await response.read()
+            except TimeoutError:
+                return self._miss("timeout", f"no reply within {self.settings.timeout:g} s")
+            except aiohttp.ClientError as error:
+                return self._miss("connection", f"{type(error).__name__}: {error}")
+        said = body.decode(errors="replace")[:500]
+        if status != 200:
+            self._miss(f"http {status}", f"HTTP {status}: {said}")
+            if status in _PERMANENT:
+                raise self._unavailable(_PERMANENT[status])
+            return None
+        verdict = _read_verdict(body)
+        return verdict if verdict is not None else self._miss("unusable reply", f"unusable reply: {said}")
+
+    def _miss(self, reason: str, error: str) -> None:
+        self.counts.reasons[reason] += 1
+        self.counts.last_error = error
+
+    def _unavailable(self, why: str) -> JudgeUnavailable:
+        failed, recent = sum(self._recent), len(self._recent)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.counts.reasons.most_common())
+        return JudgeUnavailable(
+            f"the judge at {self.settings.url}: {why}; of the last {recent} verdicts {failed} failed "
+            f"({failed / max(recent, 1):.1%}, at most {self.settings.max_failure_rate:.1%} may); "
+            f"requests without a verdict: {reasons}; the last error: {self.counts.last_error}"
+        )
+
+
+def headers(api_key_file: str | None) -> dict[str, str]:
+    if api_key_file is None:
+        return {}
+    api_key = Path(api_key_file).read_text(encoding="utf-8").strip()
+    if not api_key:
+        raise ValueError(f"api_key_file: {api_key_file} is empty")
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def _read_verdict(body: bytes) -> bool | None:
+    """The verdict in the body of a chat completion; None if it is none or has no usable text."""
+    try:
+        text = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return parse_verdict(text) if isinstance(text, str) else None

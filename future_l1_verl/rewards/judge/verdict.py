@@ -1,0 +1,63 @@
+"""Reading a judge's reply: a verdict, or nothing that can be used."""
+
+from __future__ import annotations
+
+import json
+import re
+
+_MARK = r"[\s*_\"'`\u2018-\u201d]"
+_VERDICT = re.compile(
+    rf"{_MARK}*(?:(?:verdict|answer){_MARK}*:{_MARK}*)?"
+    r"(?:(?P<yes>yes|correct|true)|(?P<no>no|incorrect|false))"
+    rf"(?:[*_\"'`\u2019\u201d]*(?:[.,;:!]++(?!\w)|\s+[-\u2013(]|\s*[\n\u2014])|{_MARK}*\Z)",
+    re.IGNORECASE,
+)
+_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE)
+
+
+def _whole(words: str) -> str:
+    """Matches one of ``words`` where it is no part of a longer word, "no-one" and "no's" included."""
+    letter = r"[^\W_]"
+    return rf"(?<!{letter})(?<!{letter}[-'\u2019])(?:{words})(?![-'\u2019]?{letter})"
+
+
+_NEGATED = r"(?:\bnot|n['\u2019]t)\s+(?:\w+\s+)?"
+_AGAINST_YES = re.compile(rf"{_whole('no|incorrect|false')}|{_NEGATED}{_whole('yes|correct|true')}", re.IGNORECASE)
+_AGAINST_NO = re.compile(_whole("yes|correct|true"), re.IGNORECASE)
+
+
+def parse_verdict(text: str) -> bool | None:
+    """The verdict of a judge's reply; None if the reply is not of a form that leaves no doubt.
+
+    Either the first word, maybe behind "Verdict:" or "Answer:", is yes, no, correct, incorrect, true or false in any case,
+    nothing or a mark and an explanation follow, and no whole word of the explanation says the opposite. Or the reply is one
+    JSON object, maybe fenced, with ``"correct": true`` or ``"verdict": "yes"``.
+    """
+    stripped = text.strip()
+    fenced = _FENCED.fullmatch(stripped)
+    if fenced or stripped.startswith("{"):
+        return _parse_json(fenced[1] if fenced else stripped)
+    return _parse_words(text)
+
+
+def _parse_words(text: str) -> bool | None:
+    match = _VERDICT.match(text)
+    if match is None:
+        return None
+    verdict = match["yes"] is not None
+    against = _AGAINST_YES if verdict else _AGAINST_NO
+    return None if against.search(text, match.end(match.lastgroup)) else verdict
+
+
+def _parse_json(text: str) -> bool | None:
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return None
+    match [(name, value) for name, value in pairs if name in ("correct", "verdict")]:
+        case [("correct", bool(verdict))]:
+            return verdict
+        case [("verdict", str(words))]:
+            return _parse_words(words)
+        case _:
+            return None

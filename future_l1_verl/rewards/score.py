@@ -1,0 +1,90 @@
+"""The rewards of a single reply as a reward function of a stock verl job, for any text model.
+
+    reward.custom_reward_function.path=pkg://future_l1_verl.rewards.score
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.repetition=0.1
+
+Rows are verl's own: ``reward_model.ground_truth``, and in ``extra_info`` the ``question`` (for the judge) and the ``options``
+of a multiple choice. recipes/stock_verl_rewards.sh is a whole job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from future_l1_verl.rewards.accuracy import assess
+from future_l1_verl.rewards.answer import answer_text
+from future_l1_verl.rewards.format import has_shape
+from future_l1_verl.rewards.judge import Judge, JudgeSettings
+from future_l1_verl.rewards.overlong import overlong as overlong_penalty
+from future_l1_verl.rewards.repetition import repetition as repetition_penalty
+from future_l1_verl.rewards.total import Weights
+
+
+class NoVerdict(RuntimeError):
+    """The judge gave no usable verdict. verl then leaves the rollout out of its group and of the step."""
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any],
+    *,
+    accuracy: float = Weights.accuracy,
+    format: float = Weights.format,
+    repetition: float = Weights.repetition,
+    overlong: float = Weights.overlong,
+    repetition_ngram: int = 20,
+    tokenizer: str | None = None,
+    max_response_length: int | None = None,
+    overlong_buffer: int = 512,
+    judge: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> dict[str, float]:
+    """``score``, the weighted sum of the parts, and the parts ``acc, format, repetition, overlong`` and ``parsed``.
+
+    The keyword arguments are verl's ``reward_kwargs``: four weights; the n of repeated n-grams of words; for ``overlong`` the
+    policy's ``tokenizer`` (a directory), ``max_response_length`` and the length of the buffer in tokens; and the fields of
+    `JudgeSettings`. What stands in ``<answer>`` is graded, or the whole reply if it has no such tag.
+
+    Raises NoVerdict if the judge fails, JudgeUnavailable if it fails too often, and ValueError if ``overlong`` has a weight
+    but not what it needs.
+    """
+    answer = answer_text(solution_str) if "<answer>" in solution_str else solution_str.strip() or None
+    options = extra_info.get("options")
+    asked = _judge(JudgeSettings(**judge)) if judge else None
+    grade = await assess(
+        answer, extra_info.get("question", ""), ground_truth, list(options) if options is not None else None, asked
+    )
+    if grade is None:
+        raise NoVerdict(f"no verdict on {answer!r}")
+    penalty = 0.0
+    if overlong > 0:
+        if tokenizer is None or max_response_length is None:
+            raise ValueError("a weight on overlong needs reward_kwargs.tokenizer and reward_kwargs.max_response_length")
+        length = len(_tokenizer(tokenizer)(solution_str, add_special_tokens=False)["input_ids"])
+        penalty = overlong_penalty(length, max_response_length, overlong_buffer)
+    parts = {
+        "acc": float(grade.correct),
+        "format": float(has_shape(solution_str, "text_only")),
+        "repetition": repetition_penalty(solution_str.split(), repetition_ngram),
+        "overlong": penalty,
+    }
+    weights = {"acc": accuracy, "format": format, "repetition": repetition, "overlong": overlong}
+    score = sum(weights[name] * value for name, value in parts.items())
+    return {"score": score} | parts | {"parsed": float(grade.parsed)}
+
+
+@lru_cache
+def _judge(settings: JudgeSettings) -> Judge:
+    return Judge(settings)
+
+
+@lru_cache
+def _tokenizer(directory: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)

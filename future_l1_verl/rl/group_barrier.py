@@ -1,0 +1,82 @@
+"""A place where all rollouts of a prompt meet before any of them is stored.
+
+All rollouts of a prompt run in one worker process, so what depends on the whole group (R_ctr needs every rollout of a prompt) is
+computed there, before TransferQueue and the group filter see a score.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import transfer_queue as tq
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+
+@dataclass
+class _Group:
+    """The rollouts of one prompt that have arrived so far, each with what was found out about it."""
+
+    size: int
+    arrived: list[tuple[AgentLoopOutput, Any]] = field(default_factory=list)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    error: BaseException | None = None
+
+
+# AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py:52); this is the class it was made of.
+_Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+
+
+class GroupWorker(_Worker):
+    """verl's worker, whose rollouts are scored one by one by `_assess` and then together by `_reward`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.groups: dict[str, _Group] = {}
+
+    async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Any:
+        """What is known of a rollout by itself; ``row`` is its row of the data set."""
+        raise NotImplementedError
+
+    def _reward(self, arrived: list[tuple[AgentLoopOutput, Any]]) -> None:
+        """Sets ``reward_score`` and ``extra_fields["reward_extra_info"]`` of all rollouts of a prompt."""
+        raise NotImplementedError
+
+    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+        rollout = self.config.actor_rollout_ref.rollout
+        size = prompt.get("__rollout_n__", rollout.val_kwargs.n if trajectory["validate"] else rollout.n)
+        self.groups[prompt["uid"]] = _Group(int(size))
+        try:
+            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        finally:
+            del self.groups[prompt["uid"]]
+
+    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
+        """A rollout that fails releases its siblings, which would wait for it for ever, and tells the trainer why.
+
+        Upstream tells that it failed (agent_loop_tq.py:133), not why.
+        """
+        group = self.groups[kwargs["uid"]]
+        try:
+            return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
+        except BaseException as error:
+            if group.error is None:
+                group.error = error
+                partition = "val" if trajectory["validate"] else "train"
+                await tq.async_kv_put(key=kwargs["uid"], partition_id=partition, tag={"error": repr(error)})
+                group.complete.set()
+            raise
+
+    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
+        """Upstream (agent_loop.py:967) scores each rollout for itself, as soon as it is there; the judge is asked then, while
+        its siblings and other prompts are still decoding (reference-audit.md, row 24). Here it then waits for its group."""
+        group, output = self.groups[kwargs["uid"]], outputs[-1]
+        group.arrived.append((output, await self._assess(output, kwargs)))
+        if len(group.arrived) == group.size:
+            self._reward(group.arrived)
+            group.complete.set()
+        await group.complete.wait()
+        if group.error is not None:
+            raise RuntimeError(f"another rollout of prompt {kwargs['uid']} failed: {group.error!r}") from group.error

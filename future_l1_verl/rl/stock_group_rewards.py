@@ -1,0 +1,56 @@
+"""R_ctr and R_div on top of whatever scores a stock verl job, by one key:
+
+    +actor_rollout_ref.rollout.agent.agent_loop_manager_class=future_l1_verl.rl.stock_group_rewards.GroupRewardManager
+
+Each rollout is scored by verl's own reward loop first. The group parts are those of its latents, which the rollout of
+``actor_rollout_ref.model.external_lib=future_l1_verl.rl.register`` attaches; a text model has none, and nothing is added. The
+weights are the paper's; a section ``rewards`` (``+rewards.contrastive=...``) changes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+import torch
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
+
+from future_l1_verl.latents.spans import response_layout
+from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.rewards.answer import Grade
+from future_l1_verl.rewards.latent import Case
+from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, Rollout, Weights, group_rewards
+from future_l1_verl.rl.group_barrier import GroupWorker
+
+
+class GroupRewardWorker(GroupWorker):
+    async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Rollout:
+        """verl's own score of the rollout; its ``acc`` says whether the answer is right."""
+        await super(GroupWorker, self)._compute_score([output], row)
+        correct = output.extra_fields["reward_extra_info"]["acc"] > 0
+        return Rollout(Grade(bool(correct), True), well_formed=False, spans=self._spans(output))
+
+    def _spans(self, output: AgentLoopOutput) -> list[torch.Tensor]:
+        latents = output.extra_fields.get("latents")
+        if latents is None:
+            return []
+        settings = LatentSettings.from_config(self.model_config.hf_config)
+        layout = response_layout(torch.tensor(output.response_ids), settings.tokens, settings.max_latents)
+        return list(latents.split((layout.spans[:, 1] - layout.spans[:, 0]).tolist()))
+
+    def _reward(self, arrived: list[tuple[AgentLoopOutput, Rollout]]) -> None:
+        section = self.config.get("rewards") or {}
+        weights = Weights(**{part: section.get(part, getattr(Weights, part)) for part in LATENT_PARTS})
+        rewards = group_rewards([rollout for _, rollout in arrived], weights, section.get("temperature", 0.5))
+        for i, (output, _) in enumerate(arrived):
+            parts = {part: float(rewards.parts[i, PARTS.index(part)]) for part in LATENT_PARTS}
+            output.reward_score += sum(getattr(weights, part) * value for part, value in parts.items())
+            defined = {"contrastive_defined": float(rewards.case[i] != Case.UNDEFINED)}
+            output.extra_fields["reward_extra_info"] |= parts | defined | {"diversity_defined": float(rewards.diverse[i])}
+
+
+class GroupRewardManager(AgentLoopManagerTQ):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(GroupRewardWorker)

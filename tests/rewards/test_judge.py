@@ -1,0 +1,565 @@
+"""The judge of open answers against a real HTTP server that misbehaves on command."""
+
+import asyncio
+import json
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable, parse_verdict
+from future_l1_verl.rewards.judge import cache as verdict_cache
+from future_l1_verl.rewards.judge.check import EXAMPLES, main
+
+T = TypeVar("T")
+
+# Audit row 23: no verdict is read from a substring, and none from a reply that leaves doubt.
+REPLIES = [
+    ("yes", True),
+    ("No", False),
+    ("CORRECT", True),
+    ("incorrect.", False),
+    ("True", True),
+    ("false!", False),
+    ("  \n yes \n", True),
+    ("**Yes**", True),
+    ("**No.** They differ.", False),
+    ('"yes"', True),
+    ("\u201cno\u201d", False),
+    ("`yes`", True),
+    ("_no_", False),
+    ("Verdict: yes", True),
+    ("**Verdict:** No", False),
+    ("answer: no, it names another car", False),
+    ("yes, it denotes the same event", True),
+    ("Yes. I know nothing that sets them apart.", True),
+    ("yes\nBoth name the fall of the ball.", True),
+    ("Yes (no-one else is there)", True),
+    ("No - the yesterday of the reference is missing", False),
+    ("No: the answer is incorrectly ordered", False),
+    ('{"correct": true}', True),
+    ('{"verdict": "no"}', False),
+    ('{"reason": "no doubt", "verdict": "Yes."}', True),
+    ('```json\n{"correct": false}\n```', False),
+    ("yes and no", None),
+    ("yes/no", None),
+    ("Yes. On reflection: No.", None),
+    ("No. It is correct.", None),
+    ("Yes: it is not correct.", None),
+    ("Correct? It isn't.", None),
+    ("Correct, though it isn't quite correct.", None),
+    ("not correct", None),
+    ("yesterday, it fell", None),
+    ("nobody knows", None),
+    ("no-one knows", None),
+    ("yes-ish", None),
+    ("no one can say", None),
+    ("Yes...but", None),
+    ("I think yes", None),
+    ("The answer is correct.", None),
+    ("<think>yes</think>no", None),
+    ("Verdict:", None),
+    ("", None),
+    ("maybe", None),
+    ("1", None),
+    ('{"correct": "true"}', None),
+    ('{"correct": 1}', None),
+    ('{"correct": true, "verdict": "no"}', None),
+    ('{"correct": true, "correct": false}', None),
+    ('{"correct": true} no', None),
+    ('[["correct", true]]', None),
+    ('{"correct": tr', None),
+    ('{"a":' * 5000, None),
+]
+LONGER_WORDS = ["denotes", "know", "yesterday", "eyes", "falsehood", "untrue", "trueness", "incorrectly", "no-one", "correct's"]
+
+
+@pytest.mark.parametrize(("text", "verdict"), REPLIES)
+def test_the_verdict_of_a_reply(text: str, verdict: bool | None) -> None:
+    assert parse_verdict(text) is verdict
+
+
+@given(st.text() | st.lists(st.sampled_from(["verdict", ":", "**", ".", ",", "\n", '{"correct":', "}", "maybe"])).map(" ".join))
+def test_text_without_a_verdict_word_gives_no_verdict(text: str) -> None:
+    assume(not re.search("yes|no|correct|true|false", text, re.IGNORECASE))
+    assert parse_verdict(text) is None
+
+
+@given(st.lists(st.sampled_from(LONGER_WORDS), min_size=1), st.sampled_from([", ", ". ", "\n", " - ", ": ", " ("]))
+def test_longer_words_neither_make_nor_change_a_verdict(words: list[str], mark: str) -> None:
+    assert parse_verdict(" ".join(words)) is None
+    assert parse_verdict(f"Yes{mark}{' '.join(words)}") is True
+    assert parse_verdict(f"No{mark}{' '.join(words)}") is False
+
+
+@given(st.text(), st.text())
+def test_the_opposite_word_always_takes_the_verdict_back(before: str, after: str) -> None:
+    assert parse_verdict(f"Yes, {before} no {after}") is None
+    assert parse_verdict(f"No, {before} yes {after}") is None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``body`` of a 200 unless ``status`` says otherwise; ``after`` seconds late; or the connection ends without one."""
+
+    body: str = ""
+    status: int = 200
+    after: float = 0.0
+    drop: bool = False
+
+
+def says(content: str | None) -> Reply:
+    return Reply(json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}))
+
+
+Script = Callable[[str, int], Reply]
+DROPPED = Reply(drop=True)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers chat completions by ``script(prompt, how many times it came before)`` and writes down what it saw."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.script: Script = lambda prompt, nth: says("yes")
+        self.models = ["judge"]
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.seen: Counter[str] = Counter()
+        self.in_flight = self.peak = 0
+
+    def prompts(self) -> list[str]:
+        return [request["messages"][0]["content"] for request in self.requests]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        assert self.path == "/v1/models"
+        self.send(Reply(json.dumps({"data": [{"id": model} for model in self.server.models]})))
+
+    def do_POST(self) -> None:
+        assert self.path == "/v1/chat/completions"
+        server = self.server
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = request["messages"][0]["content"]
+        with server.lock:
+            nth = server.seen[prompt]
+            server.seen[prompt] += 1
+            server.requests.append(request)
+            server.keys.append(self.headers["Authorization"])
+            server.in_flight += 1
+            server.peak = max(server.peak, server.in_flight)
+        reply = server.script(prompt, nth)
+        # A late reply leaves the count now: when the client gives it up, its next request may arrive before that shows here.
+        with server.lock:
+            server.in_flight -= 1
+        server.stopped.wait(reply.after)
+        self.send(reply)
+
+    def send(self, reply: Reply) -> None:
+        if reply.drop:
+            self.close_connection = True
+            return
+        body = reply.body.encode()
+        self.send_response(reply.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except ConnectionError:  # the client gave up on a late reply
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.stopped.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def settings_of(server: Server, **changes: Any) -> JudgeSettings:
+    return replace(JudgeSettings(server.url, "judge", backoff=0.001, max_failure_rate=1.0), **changes)
+
+
+def running(judge: Judge, what: Callable[[], Awaitable[T]]) -> T:
+    async def run() -> T:
+        try:
+            return await what()
+        finally:
+            await judge.close()
+
+    return asyncio.run(run())
+
+
+def ask(judge: Judge, question: str = "What falls?", answer: str = "a ball", truth: str = "the ball") -> bool | None:
+    return running(judge, lambda: judge.verdict(question, answer, truth))
+
+
+def ask_all(judge: Judge, questions: list[str]) -> list[bool | None]:
+    return running(judge, lambda: asyncio.gather(*(judge.verdict(question, "a", "b") for question in questions)))
+
+
+# Audit row 22: a failed verdict is None and counted, never False.
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(status=500), "http 500"),
+        (Reply(status=429), "http 429"),
+        (Reply('{"choices": [{"mess'), "unusable reply"),
+        (Reply("<html>no</html>"), "unusable reply"),
+        (Reply("[" * 5000), "unusable reply"),
+        (Reply('{"choices": []}'), "unusable reply"),
+        (Reply('{"choices": null}'), "unusable reply"),
+        (Reply('{"error": {"message": "no"}}'), "unusable reply"),
+        (Reply('"no"'), "unusable reply"),
+        (says(None), "unusable reply"),
+        (says(""), "unusable reply"),
+        (says("well, no"), "unusable reply"),
+        (DROPPED, "connection"),
+        (Reply("HTTP", after=60.0), "timeout"),
+    ],
+)
+def test_a_verdict_that_fails_at_every_attempt_is_none_and_counted(server: Server, reply: Reply, reason: str) -> None:
+    server.script = lambda prompt, nth: reply
+    judge = Judge(settings_of(server, attempts=3, timeout=0.2 if reason == "timeout" else 60.0))
+    assert ask(judge) is None
+    counts = judge.counts
+    assert (counts.asked, counts.failed, counts.cached, counts.attempts) == (1, 1, 0, 3)
+    assert counts.reasons == {reason: 3}
+    assert len(server.requests) == 3
+
+
+def test_a_refused_connection_is_none_and_counted(server: Server) -> None:
+    closed = Server()
+    closed.server_close()
+    judge = Judge(settings_of(closed, attempts=3))
+    assert ask(judge) is None
+    assert (judge.counts.failed, judge.counts.attempts, judge.counts.reasons) == (1, 3, {"connection": 3})
+
+
+@pytest.mark.parametrize("fault", [Reply(status=503), Reply("<html>"), says("hm"), DROPPED])
+def test_a_verdict_after_faults_counts_as_no_failure(server: Server, fault: Reply) -> None:
+    server.script = lambda prompt, nth: fault if nth < 2 else says("no, it denotes another event")
+    judge = Judge(settings_of(server))
+    assert ask(judge) is False
+    assert (judge.counts.asked, judge.counts.failed, judge.counts.attempts) == (1, 0, 3)
+    assert judge.counts.reasons.total() == 2
+
+
+def test_yes_it_denotes_is_yes_over_the_wire(server: Server) -> None:
+    server.script = lambda prompt, nth: says("yes, it denotes the same event")  # audit row 23
+    judge = Judge(settings_of(server))
+    assert ask(judge) is True
+    assert (judge.counts.attempts, judge.counts.reasons) == (1, {})
+    assert (server.requests[0]["temperature"], server.requests[0]["max_tokens"]) == (0, 64)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refusal_for_good_raises_after_one_request_with_what_the_server_said(server: Server, status: int) -> None:
+    server.script = lambda prompt, nth: Reply('{"error": "the key has expired"}', status)
+    judge = Judge(settings_of(server))
+    with pytest.raises(JudgeUnavailable, match=f"HTTP {status}.*the key has expired"):
+        ask(judge)
+    assert len(server.requests) == judge.counts.attempts == 1
+
+
+def test_the_api_key_comes_from_its_file(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    ask(Judge(settings_of(server, api_key_file=str(tmp_path / "key"))))
+    ask(Judge(settings_of(server)))
+    assert server.keys == ["Bearer s3cret", None]
+    (tmp_path / "key").write_text("\n")
+    with pytest.raises(ValueError, match="api_key_file"):
+        Judge(settings_of(server, api_key_file=str(tmp_path / "key")))
+
+
+def number_of(prompt: str) -> int:
+    return int(re.search(r"number (\d+)", prompt)[1])
+
+
+def test_a_thousand_verdicts_with_faults_are_all_accounted_for_and_none_is_wrong(server: Server) -> None:
+    # Audit row 22. Every 100th question fails always; of the other requests one in five does.
+    def faulty(prompt: str, nth: int) -> Reply:
+        time.sleep(0.005)
+        number = number_of(prompt)
+        if number % 100 == 0:
+            return Reply(status=500)
+        draw = random.Random(f"{number}/{nth}").random()
+        if draw < 0.2:
+            faults = [Reply(status=500), Reply("{garbage"), says("no idea"), DROPPED, Reply(status=502)]
+            return Reply(after=60.0) if draw < 0.01 else faults[number % len(faults)]
+        return says("yes" if number % 2 == 0 else "No.")
+
+    server.script = faulty
+    judge = Judge(settings_of(server, attempts=8, timeout=1.5))
+    questions = [f"Is the number {number} even?" for number in range(1000)]
+    verdicts = ask_all(judge, questions)
+
+    assert verdicts == [None if number % 100 == 0 else number % 2 == 0 for number in range(1000)]
+    assert server.peak <= 64
+    counts = judge.counts
+    assert (counts.asked, counts.failed, counts.cached) == (1000, 10, 0)
+    assert counts.attempts == len(server.requests) == 990 + counts.reasons.total()
+    assert set(counts.reasons) == {"http 500", "http 502", "unusable reply", "connection", "timeout"}
+
+
+def test_as_many_requests_are_in_flight_as_may_be_and_no_more(server: Server) -> None:
+    four = threading.Barrier(4)
+
+    def held(prompt: str, nth: int) -> Reply:
+        four.wait(timeout=30)
+        time.sleep(0.01)  # for a fifth to show
+        return says("yes")
+
+    server.script = held
+    assert ask_all(Judge(settings_of(server, concurrency=4)), [str(n) for n in range(40)]) == [True] * 40
+    assert server.peak == 4
+
+
+def test_failures_above_the_rate_raise_with_the_reasons(server: Server) -> None:
+    # Audit row 22. Of the first 20 questions 3 fail: above 10 %, not above 15 %.
+    server.script = lambda prompt, nth: Reply(status=503) if number_of(prompt) < 3 else says("no")
+    questions = [f"number {n}" for n in range(20)]
+
+    judge = Judge(settings_of(server, attempts=2, max_failure_rate=0.1))
+    with pytest.raises(JudgeUnavailable, match=r"of the last 20 verdicts 3 failed \(15.0%.*http 503 6.*HTTP 503"):
+        ask_all(judge, questions)
+
+    judge = Judge(settings_of(server, attempts=2, max_failure_rate=0.15))
+    assert ask_all(judge, questions) == [None] * 3 + [False] * 17
+    assert (judge.counts.asked, judge.counts.failed) == (20, 3)
+
+
+def test_fewer_than_twenty_verdicts_have_no_failure_rate(server: Server) -> None:
+    server.script = lambda prompt, nth: Reply(status=503)
+    judge = Judge(settings_of(server, attempts=1, max_failure_rate=0.1))
+    assert ask_all(judge, [str(n) for n in range(19)]) == [None] * 19
+    with pytest.raises(JudgeUnavailable):
+        ask(judge, "one more")
+
+
+def test_an_outage_late_in_a_run_is_not_diluted_by_what_went_well_before(server: Server) -> None:
+    server.script = lambda prompt, nth: says("yes") if number_of(prompt) < 1500 else Reply(status=503)
+    judge = Judge(settings_of(server, attempts=1, max_failure_rate=0.1))
+    assert ask_all(judge, [f"number {n}" for n in range(1500)]) == [True] * 1500
+    assert ask_all(judge, [f"number {n}" for n in range(1500, 1600)]) == [None] * 100
+    with pytest.raises(JudgeUnavailable, match="of the last 1000 verdicts 101 failed"):
+        ask(judge, "number 1600")
+
+
+def test_the_same_question_is_asked_once(server: Server) -> None:
+    judge = Judge(settings_of(server))
+    assert ask_all(judge, ["same"] * 50) == [True] * 50
+    assert ask(judge, "same", "a", "b") is True  # in another event loop
+    assert len(server.requests) == 1
+    assert (judge.counts.asked, judge.counts.cached) == (1, 50)
+
+
+def test_every_part_of_a_question_makes_it_another(server: Server) -> None:
+    judge = Judge(settings_of(server))
+    for parts in [("q", "a", "t"), ("Q", "a", "t"), ("q", "A", "t"), ("q", "a", "T"), ("qa", "", "t"), ("q", "t", "a")]:
+        ask(judge, *parts)
+    assert len(server.requests) == 6
+
+
+def test_a_cancelled_waiter_takes_the_verdict_from_nobody_else(server: Server) -> None:
+    release = threading.Event()
+
+    def held(prompt: str, nth: int) -> Reply:
+        release.wait()
+        return says("yes")
+
+    server.script = held
+    judge = Judge(settings_of(server))
+
+    async def two_waiters() -> bool | None:
+        first = asyncio.create_task(judge.verdict("q", "a", "t"))
+        second = asyncio.create_task(judge.verdict("q", "a", "t"))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        release.set()
+        assert first.cancelled()
+        return await second
+
+    assert running(judge, two_waiters) is True
+    assert len(server.requests) == 1
+
+
+def test_a_judge_outlives_an_event_loop_that_nobody_closed(server: Server) -> None:
+    judge = Judge(settings_of(server))
+    assert [asyncio.run(judge.verdict(question, "a", "t")) for question in ("one", "two")] == [True, True]
+
+
+def test_judges_share_a_cache_file_but_not_across_models_or_prompts(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("{question} {truth} {answer}?")
+    kept = settings_of(server, cache=str(tmp_path / "new" / "verdicts.sqlite"))
+    first, second = Judge(kept), Judge(kept)
+    assert (ask(first), ask(second), len(server.requests)) == (True, True, 1)
+    assert (second.counts.asked, second.counts.cached) == (0, 1)
+
+    server.script = lambda prompt, nth: says("no")
+    for other in (replace(kept, model="other"), replace(kept, prompt=str(tmp_path / "prompt.txt"))):
+        assert ask(Judge(other)) is False
+    assert (ask(Judge(kept)), len(server.requests)) == (True, 3)
+
+
+def test_processes_may_make_and_fill_a_cache_file_at_the_same_time(tmp_path: Path) -> None:
+    program = """
+import sys
+from future_l1_verl.rewards.judge.cache import VerdictCache
+print("ready", flush=True)
+for line in sys.stdin:
+    VerdictCache(line.strip()).put(sys.argv[1].encode(), True)
+    print("done", flush=True)
+"""
+    names = ["a", "b", "c", "d"]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name in names
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for file in [str(tmp_path / f"{n}.sqlite") for n in range(200)]:
+        for process in processes:
+            process.stdin.write(f"{file}\n")
+            process.stdin.flush()
+        assert [process.stdout.readline() for process in processes] == ["done\n"] * 4
+        assert [verdict_cache.VerdictCache(file).get(name.encode()) for name in names] == [True] * 4
+    for process in processes:
+        process.communicate()
+
+
+def test_a_failed_verdict_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.script = lambda prompt, nth: says("hm" if nth == 0 else "no")
+    judge = Judge(settings_of(server, attempts=1, cache=str(tmp_path / "verdicts.sqlite")))
+    assert [ask(judge), ask(judge), ask(judge)] == [None, False, False]
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", ["left and / or right", " {truth} {question}\n", "{} {0} {answer!r} \\1 \\g<0> {{x}}", "火 🔥 </s>"]
+)
+def test_the_answer_reaches_the_judge_as_it_is(server: Server, tmp_path: Path, answer: str) -> None:
+    # Audit row 19.
+    (tmp_path / "prompt.txt").write_text('{"q": "{question}"}\n{truth}|{answer}|{answer}')
+    ask(Judge(settings_of(server, prompt=str(tmp_path / "prompt.txt"))), "What {answer}?", answer, "T")
+    ask(Judge(settings_of(server)), "Q", answer, "T")
+    custom, ours = server.prompts()
+    assert custom == f'{{"q": "What {{answer}}?"}}\nT|{answer}|{answer}'
+    assert f"\n{answer}\n" in ours
+
+
+@pytest.mark.parametrize("name", ["question", "truth", "answer"])
+def test_a_prompt_without_a_placeholder_is_refused(server: Server, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text("{question} {truth} {answer}".replace(f"{{{name}}}", "{ " + name + " }"))
+    with pytest.raises(ValueError, match=rf"prompt.txt.*{{{name}}}"):
+        Judge(settings_of(server, prompt=str(file)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("url", "localhost:8000"),
+        ("model", ""),
+        ("mode", "judge_first"),
+        ("concurrency", 0),
+        ("timeout", 0.0),
+        ("timeout", float("nan")),
+        ("attempts", 0),
+        ("attempts", 1.5),
+        ("backoff", -1.0),
+        ("max_tokens", 0),
+        ("max_failure_rate", 1.1),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(JudgeSettings("http://localhost/v1", "judge"), **{name: value})
+
+
+def knowing(right: str, wrong: str, mistaken: int = 0) -> Script:
+    """Knows the examples of the check but for the first ``mistaken``."""
+
+    def script(prompt: str, nth: int) -> Reply:
+        index = next(i for i, example in enumerate(EXAMPLES) if example.answer in prompt)
+        return says(right if EXAMPLES[index].right is (index >= mistaken) else wrong)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "message"),
+    [
+        (knowing("Yes.", "No."), 0, "the judge is fit"),
+        (knowing("Yes.", "No.", mistaken=1), 0, "the judge is fit"),
+        (knowing("Yes.", "No.", mistaken=2), 1, "judge gives wrong verdicts on 2 of 6 examples"),
+        (knowing("Sure, that is right.", "No."), 1, "judge does not follow the reply format in 3 of 6 replies.*Sure"),
+        (lambda prompt, nth: Reply("no model named judge", 404), 1, "knows no such model.*no model named judge"),
+        (lambda prompt, nth: DROPPED, 1, "does not answer: 6 of 6 requests failed"),
+        (lambda prompt, nth: Reply("busy", 503), 1, "does not answer: 6 of 6 requests failed.*busy"),
+    ],
+)
+def test_check_tells_a_fit_judge_from_others(
+    server: Server, capsys: pytest.CaptureFixture[str], script: Script, status: int, message: str
+) -> None:
+    server.script = script
+    assert main(["--check", server.url, "--model", "judge"]) == status
+    assert re.search(message, capsys.readouterr().out, re.DOTALL)
+
+
+def test_check_shows_each_question_with_both_verdicts(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.script = knowing("yes", "no", mistaken=1)
+    main(["--check", server.url, "--model", "judge"])
+    rows = capsys.readouterr().out.splitlines()[1 : 1 + len(EXAMPLES)]
+    assert [row.startswith(example.question) for row, example in zip(rows, EXAMPLES, strict=True)] == [True] * 6
+    assert [row.split()[-3:-1] for row in rows] == [["yes", "no"], ["yes", "yes"], ["yes", "yes"]] + [["no", "no"]] * 3
+
+
+def test_check_takes_the_only_model_and_lists_several(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.script = knowing("yes", "no")
+    server.models = ["large"]
+    assert main(["--check", server.url]) == 0
+    assert {request["model"] for request in server.requests} == {"large"}
+    server.models = ["large", "small"]
+    assert main(["--check", server.url]) == 1
+    assert "serves 2 models; name one with --model: large, small" in capsys.readouterr().out
+
+
+def test_check_says_that_nothing_listens(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    closed = Server()
+    closed.server_close()
+    for model, message in ([], "is unreachable"), (["--model", "judge"], "does not answer"):
+        assert main(["--check", closed.url, *model]) == 1
+        assert message in capsys.readouterr().out

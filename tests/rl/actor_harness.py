@@ -1,0 +1,205 @@
+"""Real actors on recorded rollouts, on one or more ranks: verl's FSDP2 engine with latents, gloo, CPU."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+from PIL import Image
+from tensordict import NonTensorStack, TensorDict
+from torch import Tensor
+
+from future_l1_verl.latents.tokens import LatentSettings
+
+REWARDS = [1.0, 0.0, 1.0, 0.25, 0.0, 1.0, 0.5, 0.75]
+
+
+def config(checkpoint: Path, *overrides: str) -> DictConfig:
+    common = [
+        "platform=cpu", f"actor_rollout_ref.model.path={checkpoint}", "data.train_files=none", "data.val_files=none",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.actor.optim.lr=1e-3", "actor_rollout_ref.actor.clip_ratio_low=0.2",
+    ]  # fmt: skip
+    with initialize_config_module("future_l1_verl.config.rl", version_base=None):
+        return compose("main", overrides=[*common, *overrides])
+
+
+def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> TensorDict:
+    """Eight rollouts of two prompts, one with an image, with every role among them, as they arrive at the actor."""
+    from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+    from future_l1_verl.rl.agent_loop import LatentAgentLoopWorker
+
+    settings, generator = LatentSettings.from_checkpoint(checkpoint), torch.Generator().manual_seed(0)
+    processor, plain = AutoProcessor.from_pretrained(checkpoint), Qwen3VLForConditionalGeneration.from_pretrained(checkpoint)
+    worker = object.__new__(LatentAgentLoopWorker)
+    worker.config = DictConfig({"latent": {"likelihood": likelihood, "min_latents": 1}})
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    rows = []
+    for i in range(8):
+        image = [{"type": "image"}] if i < 4 else []
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": [*image, {"type": "text", "text": "What is next?"}]}],
+            tokenize=False, add_generation_prompt=True,
+        )  # fmt: skip
+        seen = processor(text=[text], images=[Image.fromarray(pixels)] if image else None, return_tensors="pt")
+        response = _response(settings, i, generator, spans)
+        ids = torch.cat([seen["input_ids"][0], response])
+        kinds = torch.zeros(1, len(ids), dtype=torch.int)
+        kinds[0, : seen["input_ids"].shape[1]] = seen["mm_token_type_ids"][0]
+        rope, _ = plain.model.get_rope_index(ids[None], mm_token_type_ids=kinds, image_grid_thw=seen.get("image_grid_thw"))
+        layout = _layout(response, settings)
+        rows.append({
+            "prompts": seen["input_ids"][0], "responses": response, "input_ids": ids,
+            "position_ids": torch.cat([torch.arange(len(ids))[None], rope[:, 0]]),
+            "response_mask": worker._chosen(layout).long(), "loss_mask": worker._chosen(layout).long(),
+            "latents": torch.randn(int(layout.slots.sum()), 128, generator=generator),
+            "advantages": torch.full((len(response),), REWARDS[i] - 0.5) * worker._chosen(layout),
+            "images": {key: seen[key] for key in ("pixel_values", "image_grid_thw") if key in seen},
+        })  # fmt: skip
+    return _batch(rows)
+
+
+def _response(settings: LatentSettings, index: int, generator: torch.Generator, spans: bool) -> Tensor:
+    """Text, and by turns: a span that stops, one that ends at the budget, both, none."""
+    t = settings.tokens
+    words = torch.randint(20, 400, (5 + index,), generator=generator).tolist()
+    stopped, full = [t.start, t.latent, t.latent, t.end], [t.start, *[t.latent] * settings.max_latents, t.end]
+    between = {0: stopped, 1: full, 2: stopped + words[:2] + full, 3: []}[index % 4] if spans else []
+    return torch.tensor(words[:3] + between + words[3:])
+
+
+def _layout(response: Tensor, settings: LatentSettings) -> Any:
+    from future_l1_verl.latents.spans import response_layout
+
+    return response_layout(response, settings.tokens, settings.max_latents)
+
+
+def _batch(rows: list[dict[str, Any]]) -> TensorDict:
+    from verl.utils import tensordict_utils as tu
+
+    def ragged(name: str) -> Tensor:
+        return torch.nested.as_nested_tensor([row[name] for row in rows], layout=torch.jagged)
+
+    names = ("prompts", "responses", "input_ids", "response_mask", "loss_mask", "advantages", "latents")
+    data = TensorDict({name: ragged(name) for name in names}, batch_size=[len(rows)])
+    data["position_ids"] = tu.nested_tensor_from_tensor_list([row["position_ids"] for row in rows], ragged_idx=2)
+    data["multi_modal_inputs"] = NonTensorStack(*[row["images"] for row in rows])
+    data["latents_checksum"] = _checksums(data)
+    return data
+
+
+def _checksums(data: TensorDict) -> Tensor:
+    from future_l1_verl.latents.checksum import checksum
+
+    return torch.tensor([[checksum(row)] for row in data["latents"].unbind()])
+
+
+def rows_of(data: TensorDict, rows: Sequence[int]) -> TensorDict:
+    from verl.utils import tensordict_utils as tu
+
+    return tu.index_select_tensor_dict(data, list(rows))
+
+
+class Actor:
+    """The engine of a role, and the passes of a step as verl's trainer makes them."""
+
+    def __init__(self, config: DictConfig, forward_only: bool = False, sequence_parallel: int = 1) -> None:
+        from verl.utils.config import omega_conf_to_dataclass
+        from verl.workers.engine import EngineRegistry
+
+        import future_l1_verl.rl.register  # noqa: F401
+        from future_l1_verl.rl.trainer import loss_function
+
+        torch.manual_seed(0)
+        actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+        model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
+        engine_config = actor.engine
+        object.__setattr__(engine_config, "ulysses_sequence_parallel_size", sequence_parallel)
+        object.__setattr__(engine_config, "forward_only", forward_only)
+        engine_config.use_remove_padding = model.use_remove_padding
+        self.engine = EngineRegistry.new(
+            model_type=model.model_type, backend="fsdp2", model_config=model, engine_config=engine_config,
+            optimizer_config=actor.optim, checkpoint_config=actor.checkpoint,
+        )  # fmt: skip
+        self.engine.initialize()
+        self.loss = loss_function(config, LatentSettings.from_checkpoint(config.actor_rollout_ref.model.path))
+        self.temperature = config.actor_rollout_ref.rollout.temperature
+        self.kl = config.latent_loss.kl_coef > 0
+
+    def infer(self, data: TensorDict, micro_batch: int = 8, packed: bool = False, states: bool = False) -> dict[str, Tensor]:
+        data = self._prepared(data, micro_batch, packed)
+        from verl.utils import tensordict_utils as tu
+
+        tu.assign_non_tensor(data, return_latent_states=states)
+        with self.engine.eval_mode():
+            return self.engine.infer_batch(data)["model_output"]
+
+    def update(self, data: TensorDict, micro_batch: int = 8, packed: bool = False) -> dict[str, Any]:
+        """One optimiser step: the sums of its loss and metrics, and the gradients, clipped."""
+        data = self._prepared(data, micro_batch, packed)
+        with self.engine.train_mode():
+            output = self.engine.train_batch(data, loss_function=self.loss)
+            named = self.engine.module.named_parameters()
+            gradients = {name: p.grad.full_tensor().clone() for name, p in named if p.grad is not None}
+        metrics = {key: _total(value) for key, value in output["metrics"].items()}
+        return {"metrics": {"loss": sum(output["loss"])} | metrics, "gradients": gradients}
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {name: p.full_tensor().detach().clone() for name, p in self.engine.module.named_parameters()}
+
+    def _prepared(self, data: TensorDict, micro_batch: int, packed: bool) -> TensorDict:
+        from verl.utils import tensordict_utils as tu
+
+        data = data.copy()
+        tu.assign_non_tensor(
+            data, temperature=self.temperature, use_dynamic_bsz=False, micro_batch_size_per_gpu=micro_batch,
+            use_remove_padding=packed, use_fused_kernels=False, calculate_entropy=False, global_batch_size=8,
+        )  # fmt: skip
+        return data
+
+
+def with_old(actor: Actor, data: TensorDict, **options: Any) -> TensorDict:
+    """The batch with what the old pass and, with the same weights, the reference pass add."""
+    from verl.workers.utils.padding import response_from_nested
+
+    output, data = actor.infer(data, states=actor.kl, **options), data.copy()
+    data["old_log_probs"] = response_from_nested(output["log_probs"], data["response_mask"])
+    data["old_log_density"] = response_from_nested(output["latent_term"], data["response_mask"])
+    data["ref_log_prob"] = data["old_log_probs"]
+    if actor.kl:
+        data["ref_latent_states"] = output["latent_states"]
+    return data
+
+
+def _total(value: Any) -> float:
+    """Sums over micro-batches, as verl's Metric.aggregate does for sums."""
+    return float(value.aggregate()) if hasattr(value, "aggregate") else float(np.sum(value))
+
+
+def run_ranks(function: str, ranks: int, out: Path, *arguments: str, timeout: float = 300) -> list[Any]:
+    """Runs ``actor_ranks.py function arguments`` as ``ranks`` processes with a gloo group; what each returned, by rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = Path(__file__).with_name("actor_ranks.py")
+    processes = [
+        subprocess.Popen([sys.executable, str(script), str(rank), str(ranks), str(port), str(out), function, *arguments])
+        for rank in range(ranks)
+    ]
+    try:
+        codes = [process.wait(timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0] * ranks
+    return [pickle.loads((out / f"{function}-{ranks}-{rank}.pickle").read_bytes()) for rank in range(ranks)]
