@@ -30,7 +30,7 @@ class Decoding:
 
 
 def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> list[dict[str, Any]]:
-    """One record per row, in order: ``id, split, text, token_ids, spans`` (latents per span), ``correct, parsed``, the question.
+    """One record per row, in order: ``id, split, text, token_ids, spans`` (latents per span), ``correct, parsed``, question.
 
     A reply without one ``<answer>`` is unparsed, as it is in training.
     """

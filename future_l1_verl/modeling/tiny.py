@@ -90,7 +90,14 @@ def build_text(out: Path, seed: int = 0) -> None:
     tokenizer = _tokenizer(words.sentences())
     vision_language = _config(tokenizer).text_config.to_dict()
     rope = {"rope_type": "default", "rope_theta": 10000.0}
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    names = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+    )
     names += ("head_dim", "max_position_embeddings", "eos_token_id", "pad_token_id", "tie_word_embeddings")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -82,7 +82,7 @@ _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 
 
 def plain(text: str) -> str:
-    r"""Single spaces, plain quotes and dashes, no Markdown emphasis, no ``$``, only the contents of ``\boxed`` and ``\text``."""
+    r"""Single spaces, plain quotes and dashes, no Markdown emphasis, no ``$``, no ``\boxed{}`` or ``\text{}`` around text."""
     for _ in range(3):  # \boxed{\text{\mathbf{B}}}
         text = _WRAPPER.sub(r"\1", text)
     return " ".join(_MARKUP.sub("", text.translate(_ASCII)).split())

@@ -33,7 +33,6 @@ REQUIRED: dict[str, tuple[Any, str]] = {
 }
 
 
-
 def _names(*types: type) -> set[str]:
     return {field.name for each in types for field in fields(each)}
 

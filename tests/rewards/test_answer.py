@@ -5,10 +5,10 @@ import sys
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from future_l1_verl.rewards.answer import LETTERS, Grade, answer_text, chosen_option, grade, normalise, quantity
+from future_l1_verl.rewards.answer import LETTERS, Grade, answer_text, chosen_option, grade, quantity
 
 OPTIONS = ["the upper left wall", "left wall", "the right wall", "blue ball"]
 RIGHT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
@@ -107,7 +107,7 @@ NEGATED = [
     "not B",
     "isn't (B)",
     "neither A nor B",
-    "anything rather than left wall",
+    "floor rather than left wall",
 ]
 EMPTY = ["", "  ", "...", "$$", "<answer></answer>"]
 
@@ -180,18 +180,8 @@ def test_options_of_other_kinds(answer: str, options: list[str], index: int | No
 
 words = st.text("klmnopqrstuvwxyz", min_size=3, max_size=8)
 option_lists = st.lists(st.lists(words, min_size=1, max_size=3).map(" ".join), min_size=2, max_size=10, unique=True)
-FORMS = [
-    "{}",
-    "({})",
-    "{}.",
-    "**{}**",
-    "${}$",
-    r"\boxed{{{}}}",
-    r"\text{{{}}}",
-    "Answer: {}",
-    "the answer is ({})",
-    "Option {}",
-]
+FORMS = ["{}", "({})", "{}.", "**{}**", "${}$", r"\boxed{{{}}}", r"\text{{{}}}", r"\boxed{{\text{{({})}}}}"]
+FORMS += ["Answer: {}", "the answer is ({})", "Option {}"]
 RUNNING_FORMS = ["{}, because it rolls", "Dave opens the car door, so {}", "A car passes, so {}"]
 
 
@@ -210,6 +200,7 @@ def test_a_text_without_letter_or_option_is_unparsed(options: list[str], text: s
     assert grade(text, "A", options) == UNPARSED
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.none() | option_lists)
 def test_any_text_gets_a_grade(answer: str, truth: str, options: list[str] | None) -> None:
     grade(answer, truth if options is None else "B", options)
@@ -305,6 +296,7 @@ def test_open_text(answer: str, truth: str, expected: Grade) -> None:
     assert grade(answer, truth) == expected
 
 
+@settings(deadline=None)  # the first comparison imports sympy
 @given(st.fractions(-1000, 1000, max_denominator=1000), st.sampled_from(["{}", "${}$", r"\boxed{{{}}}", "the answer is {}"]))
 def test_a_fraction_equals_itself_in_latex_and_no_neighbour(value, form: str) -> None:
     sign = "-" if value < 0 else ""
@@ -318,32 +310,11 @@ def test_a_fraction_equals_itself_in_latex_and_no_neighbour(value, form: str) ->
 @pytest.mark.parametrize("options", [None, ["7.5", r"\sqrt{2}"]])
 def test_hostile_answers_take_no_time(truth: str, options: list[str] | None) -> None:
     n = 20_000
-    powers = [
-        "9^{9^{9^{9}}}",
-        "9^9^9^9",
-        "9**9**9**9",
-        "(9^99)^99",
-        r"(\sqrt{2}+\sqrt{3}+\sqrt{5}+\pi)^{999}",
-        "99999999!",
-        "9^{99}" * 6,
-    ]
-    nested = [
-        "{" * 30 + "3" + "}" * 30,
-        "(" * 30 + "3" + ")" * 30,
-        r"\sqrt{" * 9 + "3" + "}" * 9,
-        r"\frac{1}{" * 7 + "3" + "}" * 7,
-    ]
-    long = [
-        r"\text{" * n,
-        r"\boxed{" * n + "B" + "}" * n,
-        "." * n + "x",
-        "B," * n,
-        "so " * n,
-        "7.5 " * n,
-        "A " * n,
-        "1+" * n + "1",
-        "9" * n,
-    ]
+    powers = ["9^{9^{9^{9}}}", "9^9^9^9", "9**9**9**9", "(9^99)^99", r"(\sqrt{2}+\pi)^{999}", "99999999!", "9^{99}" * 6]
+    brackets = [("{{{", "}}}"), ("(((", ")))"), (r"\sqrt{", "}"), (r"\frac1{", "}")]
+    nested = [opening * 8 + "3" + closing * 8 for opening, closing in brackets]
+    long = [piece * n for piece in (r"\text{", r"\text{x}", "B,", "so ", "not ", "7.5 ", "A ", "is,", "1+", "9", " ", "$", "(")]
+    long += [r"\boxed{" * n + "B" + "}" * n, "." * n + "x", "<answer>" * n]
     flat = ["1+" * 31 + "1", "(3)" * 21, "+".join(rf"\sqrt{{{i}}}" for i in (2, 3, 5, 7, 11, 13)), r"\sum_{i=1}^{99999999}i"]
     for answer in [*powers, *nested, *long, *flat]:
         grade(answer, truth, options)
@@ -390,11 +361,6 @@ def test_the_text_of_the_only_answer(reply: str, text: str | None) -> None:
 @given(st.text().filter(lambda text: "answer>" not in text and text.strip()))
 def test_answer_text_leaves_the_text_alone(text: str) -> None:
     assert answer_text(f"<reason>x</reason><answer>{text}</answer>") == text.strip()
-
-
-@given(st.text())
-def test_normalising_twice_is_normalising_once_for_words(text: str) -> None:
-    assert normalise(text) == " ".join(normalise(text).split())
 
 
 def test_neither_torch_nor_sympy_is_imported_for_a_choice() -> None:

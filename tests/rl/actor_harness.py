@@ -18,6 +18,7 @@ from PIL import Image
 from tensordict import NonTensorStack, TensorDict
 from torch import Tensor
 
+from future_l1_verl.latents.spans import Layout, Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 
 REWARDS = [1.0, 0.0, 1.0, 0.25, 0.0, 1.0, 0.5, 0.75]
@@ -66,7 +67,17 @@ def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> T
             "advantages": torch.full((len(response),), REWARDS[i] - 0.5) * worker._chosen(layout),
             "images": {key: seen[key] for key in ("pixel_values", "image_grid_thw") if key in seen},
         })  # fmt: skip
-    return _batch(rows)
+    return batch(rows)
+
+
+def text_row(response: Tensor, latents: Tensor, settings: LatentSettings) -> dict[str, Any]:
+    """A rollout of a prompt of three words."""
+    ids = torch.cat([torch.tensor([20, 21, 22]), response])
+    mask = (_layout(response, settings).roles != Role.STOP_FORCED).long()
+    return {
+        "prompts": ids[:3], "responses": response, "input_ids": ids, "position_ids": torch.arange(len(ids)).expand(4, -1),
+        "response_mask": mask, "loss_mask": mask, "latents": latents, "advantages": mask.float(), "images": {},
+    }  # fmt: skip
 
 
 def _response(settings: LatentSettings, index: int, generator: torch.Generator, spans: bool) -> Tensor:
@@ -78,13 +89,11 @@ def _response(settings: LatentSettings, index: int, generator: torch.Generator, 
     return torch.tensor(words[:3] + between + words[3:])
 
 
-def _layout(response: Tensor, settings: LatentSettings) -> Any:
-    from future_l1_verl.latents.spans import response_layout
-
+def _layout(response: Tensor, settings: LatentSettings) -> Layout:
     return response_layout(response, settings.tokens, settings.max_latents)
 
 
-def _batch(rows: list[dict[str, Any]]) -> TensorDict:
+def batch(rows: list[dict[str, Any]]) -> TensorDict:
     from verl.utils import tensordict_utils as tu
 
     def ragged(name: str) -> Tensor:

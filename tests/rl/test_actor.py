@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from actor_harness import run_ranks
-from actor_ranks import ABLATIONS
 
 from future_l1_verl.modeling import tiny
+
+KINDS = ("language", "vision")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,39 @@ def test_padded_packed_and_micro_batched_are_one_loss(folder: Path) -> None:
         assert {shape["metrics"][key] for shape in found.values()} == {found["padded"]["metrics"][key]}
 
 
-def test_two_ranks_are_one(folder: Path) -> None:
-    one = run_ranks("data_parallel", 1, folder, str(folder / "tiny"))[0]
-    for rank in run_ranks("data_parallel", 2, folder, str(folder / "tiny")):
+@pytest.mark.parametrize("function", ["data_parallel", "sequence_parallel"])
+def test_two_ranks_are_one(function: str, folder: Path) -> None:
+    """Row 14: with Ulysses each rank holds half of every sequence. Its collectives and kernel on a CPU: ulysses_on_cpu.py."""
+    one = run_ranks(function, 1, folder, str(folder / "tiny"))[0]
+    for rank in run_ranks(function, 2, folder, str(folder / "tiny")):
         assert largest_gap(rank["gradients"], one["gradients"]) <= 1e-6
+
+
+def test_every_ablation_takes_two_steps_on_recorded_rollouts(folder: Path) -> None:
+    for name, found in run_ranks("ablations", 1, folder, str(folder / "tiny"))[0].items():
+        first, second = found["steps"]
+        text_only = name.startswith("text_only")
+        parts = ("text",) if text_only else ("text", "latent")
+        assert (first["actor/latent/entries"] == 0) == text_only, name
+        for part in parts:
+            ratio = [step[f"actor/{part}/ratio_sum"] / step[f"actor/{part}/entries"] for step in (first, second)]
+            # The first update is on-policy; after it the ratios move.
+            assert ratio[0] == pytest.approx(1.0, abs=1e-5) and ratio[1] != pytest.approx(1.0, abs=1e-5), name
+            assert first[f"actor/{part}/old_kl_sum"] == pytest.approx(0.0, abs=1e-4), name
+        # The reference has the first step's weights, so the KL to it starts at 0 and grows.
+        assert first["actor/text/ref_kl_sum"] == pytest.approx(0.0, abs=1e-4) and second["actor/text/ref_kl_sum"] > 1e-3
+        assert ("actor/latent/ref_kl_sum" in first) == (name == "depo")
+        moved = {kind: max(v for key, v in found["moved"].items() if ("visual" in key) == (kind == "vision")) for kind in KINDS}
+        assert moved["vision"] == 0.0 and moved["language"] > 1e-4, name
+
+
+@pytest.mark.parametrize(("rewarded", "sign"), [("longer", 1.0), ("shorter", -1.0)])
+def test_p_end_follows_a_reward_on_the_length_of_spans(rewarded: str, sign: float, folder: Path) -> None:
+    """reference-audit.md, row 3: there the decision's log-prob is overwritten, and length gets no gradient."""
+    moved = run_ranks("length_bandit", 1, folder, str(folder / "tiny"), rewarded)[0]
+    assert sign * moved["log(1 - p(end))"] > 0 > sign * moved["log p(end)"]
+
+
+def test_the_hidden_state_moves_toward_rewarded_latents(folder: Path) -> None:
+    moved = run_ranks("latent_bandit", 1, folder, str(folder / "tiny"))[0]
+    assert moved["rewarded"] > 0.01 and moved["punished"] < -0.01

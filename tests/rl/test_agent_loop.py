@@ -121,7 +121,9 @@ def test_repetition_counts_text_and_not_latents() -> None:
     instance.rewards = replace(REWARDS, repetition_ngram=2)
     assert asyncio.run(instance._assess(rollout, ROW)).repetition == 0.0
     # Pairs: (left right)(right left)(left right): one of three came before.
-    assert asyncio.run(instance._assess(output("left right left right", torch.ones(0, 2)), ROW)).repetition == pytest.approx(-1 / 3)
+    assert asyncio.run(instance._assess(output("left right left right", torch.ones(0, 2)), ROW)).repetition == pytest.approx(
+        -1 / 3
+    )
 
 
 @pytest.fixture

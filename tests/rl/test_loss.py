@@ -42,7 +42,7 @@ def loss(
     advantage: float = 0.0,
     new: tuple[list[float], list[float]] = (DECISIONS, DENSITIES),
     reference: list[float] = DECISIONS,
-    latent_kl: list[float] = [0.0] * 6,  # noqa: B006
+    latent_kl: list[float] = [0.0] * 6,
     **config: object,
 ) -> tuple[float, dict[str, float]]:
     data = TensorDict(
@@ -59,7 +59,9 @@ def loss(
         # The model's entries cover prompt and response, shifted: entry p scores token p + 1.
         return jagged([[9.0] * (len(PROMPT) - 1) + values + [9.0]])
 
-    output = {name: over_sequence(v) for name, v in zip(("log_probs", "latent_term", "latent_kl"), (*new, latent_kl), strict=True)}
+    output = {
+        name: over_sequence(v) for name, v in zip(("log_probs", "latent_term", "latent_kl"), (*new, latent_kl), strict=True)
+    }
     tree = actor_config(**config)
     clip = replace(tree, clip_ratio_low=latent.clip_low, clip_ratio_high=latent.clip_high, global_batch_info={})
     value, metrics = la_dapo_loss(

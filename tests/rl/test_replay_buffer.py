@@ -2,17 +2,16 @@
 
 import json
 import math
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from verl.trainer.ppo.v1 import replay_buffer as upstream
 
 from future_l1_verl.rl import replay_buffer
 from future_l1_verl.rl.replay_buffer import NothingPasses, RolloutError, StrictReplayBuffer
-from verl.trainer.ppo.v1 import replay_buffer as upstream
 
 
 class Queue:
@@ -119,5 +118,3 @@ def test_without_a_metric_nothing_is_filtered(tmp_path: Path, queue: Queue) -> N
     strict.filter_groups_metric = None
     batch, metrics = strict.sample(7, "train", 1)
     assert len(batch.keys) == 4 and not any(key.startswith("filter/") for key in metrics)
-
-
