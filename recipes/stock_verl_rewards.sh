@@ -54,7 +54,7 @@ exec "$python" -m verl.trainer.main_ppo "${cpu[@]}" "${rewards[@]}" \
     actor_rollout_ref.rollout.name=vllm actor_rollout_ref.rollout.n=4 actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16 \
     actor_rollout_ref.rollout.max_model_len=512 actor_rollout_ref.rollout.max_num_seqs=16 actor_rollout_ref.rollout.max_num_batched_tokens=2048 \
     reward.num_workers=1 \
-    trainer.logger=[console] trainer.rollout_data_dir="$run/rollouts" trainer.default_local_dir="$run/checkpoints" \
-    trainer.val_before_train=false trainer.test_freq=-1 trainer.save_freq=-1 trainer.resume_mode=disable \
+    trainer.logger=[console] trainer.validation_data_dir="$run/validation" trainer.default_local_dir="$run/checkpoints" \
+    data.val_max_samples=8 trainer.val_before_train=false trainer.test_freq="$steps" trainer.save_freq=-1 trainer.resume_mode=disable \
     trainer.total_training_steps="$steps" \
     "$@"

@@ -12,7 +12,7 @@ _SHOWN = {
     "train/latent_error": "latent error",
     "val/loss": "validation loss",
     "critic/score/mean": "reward",
-    "rewards/acc/mean": "accuracy",
+    "rewards/accuracy/mean": "accuracy",
     "rewards/format/mean": "format",
     "rewards/contrastive/mean": "R_ctr",
     "rewards/diversity/mean": "R_div",

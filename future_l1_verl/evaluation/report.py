@@ -23,7 +23,13 @@ SFT_FIGURES = {
 RL_FIGURES = {
     "rl_rewards": (
         "Stage 2: reward parts (mean of a step)",
-        ("critic/score/mean", "rewards/acc/mean", "rewards/format/mean", "rewards/contrastive/mean", "rewards/diversity/mean"),
+        (
+            "critic/score/mean",
+            "rewards/accuracy/mean",
+            "rewards/format/mean",
+            "rewards/contrastive/mean",
+            "rewards/diversity/mean",
+        ),
     ),
     "rl_loss": ("Stage 2: policy loss and KL", ("actor/pg_loss", "actor/kl_loss", "actor/grad_norm")),
     "rl_parity": (

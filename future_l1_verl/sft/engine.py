@@ -20,7 +20,7 @@ from verl.workers.engine import EngineRegistry
 from future_l1_verl.latents import likelihood
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import Role, feeding_positions, response_layout
-from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL, Objective
+from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
 from future_l1_verl.platform.verl_engine import PortableEngine
 from future_l1_verl.sft.objective import squared_error
 from future_l1_verl.versions import require

@@ -38,7 +38,9 @@ def test_options_are_accepted_exactly_if_they_make_sense(maximum: int, minimum: 
 def test_engine_arguments_carry_the_checkpoint_budget_unless_told_otherwise(tiny_checkpoint: str) -> None:
     budget = LatentSettings.from_checkpoint(tiny_checkpoint).max_latents
     given_nothing = engine_arguments(tiny_checkpoint)
-    assert given_nothing["additional_config"] == {"latent": {"max_latents": budget, "min_latents": 1, "sigma": 0.0, "spans": True}}
+    assert given_nothing["additional_config"] == {
+        "latent": {"max_latents": budget, "min_latents": 1, "sigma": 0.0, "spans": True}
+    }
     assert "async_scheduling" not in given_nothing
     told = engine_arguments(tiny_checkpoint, max_latents=9, min_latents=9, sigma=0.5, async_scheduling=False)
     assert told["additional_config"] == {"latent": {"max_latents": 9, "min_latents": 9, "sigma": 0.5}}

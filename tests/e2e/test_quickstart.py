@@ -1,10 +1,14 @@
 """The README's first command, as a newcomer runs it: everything real, default settings, about a quarter of an hour."""
 
 import json
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from e2e_environment import ENVIRONMENT
 
 from future_l1_verl.evaluation.report import read_curves
 
@@ -72,3 +76,39 @@ def test_running_it_again_does_nothing_twice(run: Path) -> None:
     assert result.returncode == 0
     assert result.stdout.count("done before") == 8
     assert (run / "rl").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("ablation", ["depo", "text_only_dapo"])
+def test_ablations_train_from_the_same_stage_1(ablation: str, run: Path, tmp_path: Path) -> None:
+    """LA-DAPO itself is the quickstart's own stage 2; the other ablations take their steps in tests/rl/test_actor.py."""
+    spans = not ablation.startswith("text_only")
+    # Without spans the model of a latent stage 1 answers little right: no group is dropped.
+    low = [] if spans else ["group_filter.low=0"]
+    result = stage_2(run, tmp_path, f"ablation={ablation}", *low)
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    steps = re.findall(r"step:\d+ - .*", result.stdout)
+    assert len(steps) == 2
+    metrics = dict(re.findall(r"([\w/]+):(?:np\.float64\()?(-?[\d.]+(?:e[-+]\d+)?)", steps[-1]))
+    assert float(metrics["parity/text_gap_max"]) <= 1e-4
+    assert (float(metrics["actor/latent/entries"]) > 0) == spans
+    assert float(metrics["actor/text/ref_kl"]) > 0  # after the first step it is no longer its reference
+    if spans:
+        assert float(metrics["actor/latent/ref_kl"]) > 0 and float(metrics["latents/with_span"]) > 0.9
+
+
+def stage_2(run: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    sft = next((run / "sft").glob("global_step_*/huggingface"))
+    rollout = ["log_prob_micro_batch_size_per_gpu=64", "max_model_len=1024", "max_num_seqs=128", "max_num_batched_tokens=4096"]
+    actor = ["actor.ppo_mini_batch_size=8", "actor.ppo_micro_batch_size_per_gpu=32", "actor.optim.lr=1e-4"]
+    command = [
+        *[sys.executable, "-m", "future_l1_verl.rl", "platform=cpu", f"actor_rollout_ref.model.path={sft}"],
+        *[f"data.train_files={run}/data/rl_train.parquet", f"data.val_files={run}/data/rl_test.parquet"],
+        *["data.train_batch_size=8", "data.max_prompt_length=512", "data.max_response_length=96", "data.system_prompt=null"],
+        *[f"actor_rollout_ref.{setting}" for setting in (*actor, "ref.log_prob_micro_batch_size_per_gpu=64")],
+        *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],
+        *["trainer.val_before_train=false", "trainer.logger=[console]", "trainer.resume_mode=disable"],
+        *[f"trainer.default_local_dir={out}", "trainer.total_training_steps=2", "trainer.test_freq=-1"],
+        *overrides,
+    ]
+    environment = os.environ | ENVIRONMENT
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment, cwd=out)

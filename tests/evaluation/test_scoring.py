@@ -46,6 +46,6 @@ def test_splits_are_counted_apart_and_together() -> None:
 
 
 def test_progress_shows_a_step_and_hides_the_rest() -> None:
-    line = "(pid=1) step:7 - rewards/acc/mean:0.25 - perf/x:1 - parity/text_gap_max:np.float64(1e-06)"
+    line = "(pid=1) step:7 - rewards/accuracy/mean:0.25 - perf/x:1 - parity/text_gap_max:np.float64(1e-06)"
     assert condense(line) == "step 7: accuracy 0.25, parity gap 1e-06"
     assert condense("loading weights") is None

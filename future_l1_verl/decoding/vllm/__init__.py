@@ -43,8 +43,9 @@ def engine_arguments(
 ) -> dict[str, Any]:
     """The engine arguments that select latent spans, to be added to the others of ``LLM`` or ``AsyncEngineArgs``.
 
-    ``max_latents`` is the checkpoint's budget unless given; without ``spans`` the engine answers in text alone; ``async_scheduling`` is vLLM's choice unless given. The values
-    are plain strings, numbers and dicts, so that they survive a command line.
+    ``max_latents`` is the checkpoint's budget unless given; without ``spans`` the engine answers in text alone;
+    ``async_scheduling`` is vLLM's choice unless given. The values are plain strings, numbers and dicts, so that they survive
+    a command line.
 
     Raises UnsupportedVersion for an untested vLLM, FileNotFoundError or ValueError if the checkpoint has no latent tokens,
     and ValueError for impossible options.
