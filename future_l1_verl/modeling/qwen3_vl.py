@@ -66,8 +66,9 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         """Makes ``module`` a `LatentQwen3VL` in place.
 
         ``divergence`` compares the states that feed the slots with ``reference_states``. Without ``spans`` the start token is
-        impossible. ``local_part`` cuts ``[B, T, ...]`` to this rank's part of the sequence (Ulysses); the language model's output is cut
-        already. Raises TypeError for another architecture and ValueError for a checkpoint without latent settings.
+        impossible. ``local_part`` cuts ``[B, T, ...]`` to this rank's part of the sequence (Ulysses); the language model's
+        output is cut already. Raises TypeError for another architecture and ValueError for a checkpoint without latent
+        settings.
         """
         if type(module) is not Qwen3VLForConditionalGeneration:
             raise TypeError(f"latents are implemented for Qwen3-VL, not for {type(module).__name__}")

@@ -23,9 +23,9 @@ def outcome_contrastive(similar: Tensor, correct: Sequence[bool | None], tempera
     """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `Case`, int64 ``[N]``.
 
     ``similar`` is `similarities` of the rollouts' latents; ``correct`` their outcomes, None without a verdict. With P_i the
-    other correct rollouts and N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))`` where s_i
-    is the largest s_ij in P_i. Without P_i it is 0, without N_i it is 1. A rollout is in none of its own sets, and one without
-    latents or verdict is in nobody's; its own value is not defined and 0 here.
+    other correct rollouts and N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))``
+    where s_i is the largest s_ij in P_i. Without P_i it is 0, without N_i it is 1. A rollout is in none of its own sets, and
+    one without latents or verdict is in nobody's; its own value is not defined and 0 here.
 
     Raises ValueError on a temperature that is not positive or on lists of different lengths.
     """

@@ -28,8 +28,8 @@ def part_advantages(
     divides by the standard deviation of the group's summed reward (GRPO, DAPO) and ``parts`` by that of the part itself (GDPO,
     arXiv 2601.05242, without its batch whitening). ``by_std`` False divides by nothing (Dr. GRPO).
 
-    Rows that are not ``counted`` (bool ``[B]``: padding, rollouts without a verdict) get 0 and count in no group. A group of one
-    has no baseline, and gets 0.
+    Rows that are not ``counted`` (bool ``[B]``: padding, rollouts without a verdict) get 0 and count in no group. A group of
+    one has no baseline, and gets 0.
     """
     parts, weights = parts.double(), weights.double()
     advantages = torch.zeros_like(parts)

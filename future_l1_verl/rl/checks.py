@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from data_prep.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.rewards.answer import chosen_option
-from future_l1_verl.rewards.judge import JudgeSettings
+from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
 from future_l1_verl.rewards.total import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
 from future_l1_verl.rl.loss import LatentLoss
@@ -68,7 +68,8 @@ def _check_sections(config: DictConfig) -> None:
     RewardSettings.of(config.rewards)
     LatentLoss(**config.latent_loss)
     GroupFilter(**config.group_filter)
-    judge_settings(config.judge)
+    if (judge := judge_settings(config.judge)) is not None:
+        read_prompt(judge.prompt)
     for key, allowed in (("normalise", NORMALISATIONS), ("latent_parts", ROUTES)):
         if config.advantage[key] not in allowed:
             raise ValueError(f"advantage.{key} is one of {', '.join(allowed)}, not {config.advantage[key]!r}")

@@ -1,7 +1,7 @@
 """A place where all rollouts of a prompt meet before any of them is stored.
 
-All rollouts of a prompt run in one worker process, so what depends on the whole group (R_ctr needs every rollout of a prompt) is
-computed there, before TransferQueue and the group filter see a score.
+All rollouts of a prompt run in one worker process, so what depends on the whole group (R_ctr needs every rollout of a prompt)
+is computed there, before TransferQueue and the group filter see a score.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ class StrictReplayBuffer(ReplayBuffer):
             raise NothingPasses(
                 f"step {global_steps}: {len(self.dropped)} of the groups have a mean accuracy outside "
                 f"[{self.group_filter.low}, {self.group_filter.high}] ({shown}, ...), more than group_filter.max_rounds="
-                f"{self.group_filter.max_rounds} rounds of {self.train_batch_size} prompts allow; the questions are too easy or "
-                "too hard for this model, or answers do not parse (answers/parsed)"
+                f"{self.group_filter.max_rounds} rounds of {self.train_batch_size} prompts allow; the questions are too easy "
+                "or too hard for this model, or answers do not parse (answers/parsed)"
             )
         return evicted
 

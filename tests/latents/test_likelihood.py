@@ -44,14 +44,15 @@ def test_gaussian_is_the_normal_density_and_its_kl_that_of_normals(seed: int, si
 
 @pytest.mark.parametrize("kappa", [0.01, 1.0, 5.0, 50.0])
 def test_the_mean_resultant_length_on_the_sphere_in_three_dimensions(kappa: float) -> None:
-    # There the ratio of Bessel functions is elementary: coth(kappa) - 1 / kappa; for small kappa its series, kappa/3 - kappa^3/45.
+    # There the ratio of Bessel functions is elementary: coth(kappa) - 1 / kappa; for small kappa by its series.
     closed = 1 / math.tanh(kappa) - 1 / kappa if kappa > 0.1 else kappa / 3 - kappa**3 / 45
     assert mean_resultant_length(kappa, 3) == pytest.approx(closed, rel=1e-9)
 
 
 @pytest.mark.parametrize(("kappa", "dim"), [(0.01, 4096), (100.0, 4096), (10_000.0, 4096)])
 def test_the_mean_resultant_length_in_many_dimensions_lies_within_its_bounds(kappa: float, dim: int) -> None:
-    # Amos 1974, with order v = dim/2 - 1: x / (v + 1 + sqrt(x^2 + (v + 1)^2)) <= I_{v+1}/I_v <= x / (v + sqrt(x^2 + (v + 2)^2)).
+    # Amos 1974, with order v = dim/2 - 1:
+    # x / (v + 1 + sqrt(x^2 + (v + 1)^2)) <= I_{v+1}(x) / I_v(x) <= x / (v + sqrt(x^2 + (v + 2)^2)).
     order = dim / 2 - 1
     low = kappa / (order + 1 + math.hypot(kappa, order + 1))
     high = kappa / (order + math.hypot(kappa, order + 2))

@@ -1,6 +1,7 @@
 """R_ctr and R_div against the formulas of paper section 4, written out with loops."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -114,7 +115,7 @@ def diversity_by_hand(spans: list[Tensor]) -> float:
     if len(spans) < 2:
         return 0.0
     means = [span.mean(0) for span in spans]
-    squares = [float(a @ b / (a.norm() * b.norm())) ** 2 for a, b in zip(means, means[1:], strict=False)]
+    squares = [float(a @ b / (a.norm() * b.norm())) ** 2 for a, b in pairwise(means)]
     return -sum(squares) / len(squares)
 
 

@@ -83,11 +83,39 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "latent.min_latents=5", "latent.min_latents must lie in 1..4"),
         ("rl", "latent.sigma=-1", "latent.sigma"),
         ("rl", "latent.sigma=0.5", "need each other"),
+        ("rl", "latent.kappa=0", "vmf needs a positive kappa"),
+        ("rl", "latent_loss.ratio=both", "ratio is one of shared, decoupled"),
+        ("rl", "latent_loss.weight=-1", "weight must be at least 0"),
+        ("rl", "rewards.shape=free", "rewards.shape is one of interleaved"),
+        ("rl", "rewards.overlong_buffer=0", "rewards.overlong_buffer must be at least 1"),
+        ("rl", "advantage.normalise=both", "advantage.normalise is one of sum, parts"),
+        ("rl", "group_filter.low=0.95", "group_filter.low <= group_filter.high"),
+        ("rl", "group_filter.max_rounds=0", "group_filter.max_rounds"),
+        ("rl", "latent.spans=false", "does not go with rewards.shape=interleaved"),
+        ("rl", "algorithm.filter_groups.metric=reward", "algorithm.filter_groups.metric must be acc"),
     ],
 )
 def test_numbers_out_of_range(stage: str, override: str, message: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=message):
         CHECK[stage](config(stage, folder, override))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["latent.likelihood=none", "latent_loss.ratio=decoupled"], "leaves nothing to decouple"),
+        (["latent_loss.kl_coef=1", "actor_rollout_ref.actor.use_kl_loss=false"], "latent_loss.kl_coef > 0 needs a reference"),
+        (["judge.url=judge:80", "judge.model=m"], "url must start with http"),
+        (
+            ["judge.url=http://judge", "judge.model=m", "judge.prompt={folder}/prompt.txt"],
+            r"prompt.txt: the prompt has no {truth}",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(overrides: list[str], message: str, folder: Path) -> None:
+    (folder / "prompt.txt").write_text("{question} {answer}")
+    with pytest.raises(ValueError, match=message):
+        CHECK["rl"](config("rl", folder, *[override.format(folder=folder) for override in overrides]))
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])

@@ -84,5 +84,6 @@ def test_ratio_sums_become_means_and_an_absent_part_gives_0() -> None:
     sums = {"actor/text/entries": 4.0, "actor/text/ratio_sum": 5.0, "actor/latent/entries": 0.0, "actor/latent/ratio_sum": 0.0}
     divided = divide_ratio_sums(sums | {"other": 1.0})
     assert divided == {
-        "actor/text/entries": 4.0, "actor/text/ratio": 1.25, "actor/latent/entries": 0.0, "actor/latent/ratio": 0.0, "other": 1.0
+        "actor/text/entries": 4.0, "actor/text/ratio": 1.25, "actor/latent/entries": 0.0, "actor/latent/ratio": 0.0,
+        "other": 1.0,
     }  # fmt: skip
