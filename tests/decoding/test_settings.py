@@ -156,6 +156,7 @@ def test_a_scheduler_of_the_other_kind_is_refused(scheduler: type, wrong: bool) 
 
 
 def test_the_installed_vllm_is_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """reference-audit.md, row 12."""
     compatibility.check_vllm()
 
     def gather_logprobs(logprobs: Any, token_ids: Any) -> None: ...

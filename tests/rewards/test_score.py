@@ -19,11 +19,7 @@ def scored(reply: str, truth: str = "7", extra: dict | None = None, **kwargs) ->
 
 
 def test_the_score_is_the_weighted_sum_of_its_parts() -> None:
-    # The last of 4 pairs came before: -1/4.
-    reply = "<reason>a b a b</reason> <answer>7.0</answer>"
-    parts = scored(reply, accuracy=0.5, format=0.25, repetition=1.0, repetition_ngram=1)
-    words = ["<reason>a", "b", "a", "b</reason>", "<answer>7.0</answer>"]
-    assert len(set(words)) == 5 and parts["repetition"] == 0.0
+    parts = scored(GOOD, accuracy=0.5, format=0.25)
     assert parts == {"score": 0.75, "acc": 1.0, "format": 1.0, "repetition": 0.0, "overlong": 0.0, "parsed": 1.0}
     repeated = scored("<answer>7</answer> go go go", repetition=1.0, repetition_ngram=1)
     # Four words, two of them repeated; right, but not of the shape.
@@ -45,7 +41,7 @@ def test_options_make_it_multiple_choice() -> None:
 
 def test_length_is_in_the_policys_tokens(tmp_path: Path) -> None:
     tiny.build_text(tmp_path)
-    # "hits hits ..." with 12 words: each one token, after the first with its space; limit 12, buffer 4, so -1 at 12 and -0.5 at 10.
+    # " hits" is one token. With a limit of 12 and a buffer of 4: 0 at 8, -0.5 at 10, -1 from 12 on.
     kwargs = {"overlong": 1.0, "tokenizer": str(tmp_path), "max_response_length": 12, "overlong_buffer": 4}
     found = {words: scored(" hits" * words, **kwargs)["overlong"] for words in (8, 10, 12, 20)}
     assert found == {8: 0.0, 10: -0.5, 12: -1.0, 20: -1.0}

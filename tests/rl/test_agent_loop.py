@@ -85,6 +85,7 @@ def test_what_the_policy_did_not_choose_is_masked(likelihood: str, forced_latent
 
 
 def test_a_latent_too_few_is_an_error() -> None:
+    """reference-audit.md, row 6."""
     with pytest.raises(ValueError, match="2 slots but the engine returned 1 latents"):
         reward(worker(), output(FULL, torch.ones(1, 2)))
 

@@ -81,6 +81,7 @@ def test_every_entry_follows_the_role_table(packed: bool) -> None:
 
 
 def test_a_row_with_too_few_latents_is_named() -> None:
+    """reference-audit.md, row 6."""
     data = batch(packed=True)
     data["latents"] = torch.nested.as_nested_tensor([torch.ones(1, 3), torch.ones(1, 3)], layout=torch.jagged)
     with pytest.raises(ValueError, match="row 1 of the micro-batch has 2 slots but 1 latents"):
@@ -88,6 +89,7 @@ def test_a_row_with_too_few_latents_is_named() -> None:
 
 
 def test_latents_that_changed_on_the_way_are_refused() -> None:
+    """reference-audit.md, row 7."""
     data = batch(packed=True)
     rows = data["latents"].unbind()
     data["latents_checksum"] = torch.tensor([[checksum(row)] for row in rows])
