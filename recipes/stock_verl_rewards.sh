@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Our rewards in a stock verl job: verl's own trainer and agent loop, a text model; here a tiny one on a CPU.
-#   bash recipes/stock_verl_rewards.sh [--run DIR] [--steps N] [--judge URL MODEL] [hydra overrides...]
-# In a job of your own, the lines under "rewards" are all there is to add.
+#   bash recipes/stock_verl_rewards.sh [--run DIR] [--steps N] [--judge URL MODEL] [--group-rewards] [hydra overrides...]
+# In a job of your own, the lines under "rewards" are all there is to add. --group-rewards adds R_ctr and R_div: nothing for
+# a text model; for a latent one with its rollout (future_l1_verl/rl/stock_group_rewards.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-run=runs/stock-verl-rewards steps=2 judge=()
+run=runs/stock-verl-rewards steps=2 judge=() group=()
 while [ $# -gt 0 ]; do
     case "$1" in
     --run) run=$2 && shift 2 ;;
@@ -13,6 +14,10 @@ while [ $# -gt 0 ]; do
     --judge)
         kwargs=+reward.custom_reward_function.reward_kwargs.judge
         judge=("$kwargs.url=$2" "$kwargs.model=$3" "$kwargs.mode=judge_only") && shift 3
+        ;;
+    --group-rewards)
+        manager=future_l1_verl.rl.stock_group_rewards.GroupRewardManager
+        group=("+actor_rollout_ref.rollout.agent.agent_loop_manager_class=$manager") && shift
         ;;
     *) break ;;
     esac
@@ -36,9 +41,7 @@ rewards=(
     +reward.custom_reward_function.reward_kwargs.tokenizer="$run/model"
     +reward.custom_reward_function.reward_kwargs.max_response_length=32
     +reward.custom_reward_function.reward_kwargs.overlong_buffer=16
-    "${judge[@]}"
-    # R_ctr and R_div as well: nothing for a text model, for a latent one with its rollout (see the module).
-    +actor_rollout_ref.rollout.agent.agent_loop_manager_class=future_l1_verl.rl.stock_group_rewards.GroupRewardManager
+    "${judge[@]}" "${group[@]}"
 )
 cpu=(
     "hydra.searchpath=[pkg://future_l1_verl.config.rl]" +platform=cpu
