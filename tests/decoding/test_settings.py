@@ -43,7 +43,7 @@ def test_engine_arguments_carry_the_checkpoint_budget_unless_told_otherwise(tiny
     }
     assert "async_scheduling" not in given_nothing
     told = engine_arguments(tiny_checkpoint, max_latents=9, min_latents=9, sigma=0.5, async_scheduling=False)
-    assert told["additional_config"] == {"latent": {"max_latents": 9, "min_latents": 9, "sigma": 0.5}}
+    assert told["additional_config"] == {"latent": {"max_latents": 9, "min_latents": 9, "sigma": 0.5, "spans": True}}
     assert told["async_scheduling"] is False
 
 
