@@ -8,7 +8,6 @@ number per slot; gradients reach h, never z nor the reference.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +17,6 @@ from torch.nn.functional import normalize
 
 from future_l1_verl.latents.spans import Role
 
-Density = Callable[[Tensor, Tensor], Tensor]
 FAMILIES = ("vmf", "gaussian", "none")
 
 
@@ -95,29 +93,16 @@ def mean_resultant_length(kappa: float, dim: int) -> float:
     return ratio
 
 
-def log_prob_entries(roles: Tensor, log_probs: Tensor, log_density: Tensor) -> Tensor:
-    """The role table of design.md, all ``[N]``: ``log_probs`` is log p(token) at text and stops, log p(end) at slots."""
-    return decision_entries(roles, log_probs) + log_density
+def decision_entries(roles: Tensor, log_probs: Tensor, log_go_on: Tensor) -> Tensor:
+    """The part of the role table that the output head decides, all ``[N]``: ``log_probs`` (log p(token)) at text and stops,
+    ``log_go_on`` (log(1 - p(end))) at free slots, 0 at what was forced."""
+    decided = torch.where((roles == Role.TEXT) | (roles == Role.STOP), log_probs, 0.0)
+    return torch.where(roles == Role.LATENT, log_go_on, decided)
 
 
-def decision_entries(roles: Tensor, log_probs: Tensor) -> Tensor:
-    """The part of the role table that the output head decides, ``[N]``: log p(token) at text and stops, log(1 - p(end)) at
-    free slots, 0 at what was forced. ``log_probs`` as in `log_prob_entries`."""
-    free = roles == Role.LATENT
-    decided = torch.where((roles == Role.LATENT_FORCED) | (roles == Role.STOP_FORCED) | free, 0.0, log_probs)
-    return decided + torch.where(free, log_complement(torch.where(free, log_probs, -1.0)), 0.0)
-
-
-def log_complement(log_probs: Tensor) -> Tensor:
-    """``log(1 - exp(log_probs))`` in fp32 at least, finite and with finite gradients for every ``log_probs <= 0``.
-
-    Of the two usual forms each is exact on its side of log 2 (Maechler, "Accurately computing log(1 - exp(-|a|))").
-    """
-    x = _wide(log_probs).clamp(max=-torch.finfo(torch.float32).tiny)
-    small = x > -0.6931
-    near_one = torch.log(-torch.expm1(torch.where(small, x, -0.5)))
-    near_zero = torch.log1p(-torch.exp(torch.where(small, -1.0, x)))
-    return torch.where(small, near_one, near_zero)
+def log_not(log_probs: Tensor, token: int) -> Tensor:
+    """log(1 - p(token)) for normalised ``[..., V]``: summed over the others, so exact also where p is close to 1."""
+    return torch.logaddexp(log_probs[..., :token].logsumexp(-1), log_probs[..., token + 1 :].logsumexp(-1))
 
 
 def _wide(x: Tensor) -> Tensor:

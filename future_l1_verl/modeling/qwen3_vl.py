@@ -15,6 +15,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     Qwen3VLForConditionalGeneration,
 )
 
+from future_l1_verl.latents.likelihood import log_not
 from future_l1_verl.latents.spans import feeding_positions
 from future_l1_verl.latents.tokens import LatentSettings
 
@@ -26,11 +27,12 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 class LatentOutput(Qwen3VLCausalLMOutputWithPast):
     """What slots contribute.
 
-    ``latent_term`` and ``latent_divergence``: ``[B, T]``; entry p is the objective (divergence) of the slot at p + 1, 0 where
-    no slot follows. ``latent_states``: ``[K, H]``, the hidden state that feeds each slot, row by row; under Ulysses those
-    of other ranks are 0.
+    ``log_go_on``: fp32 ``[B, T]``; entry p is log(1 - p(end)) where a slot follows at p + 1, 0 elsewhere. ``latent_term`` and
+    ``latent_divergence``, of that shape: the objective and the divergence of that slot. ``latent_states``: ``[K, H]``, the
+    hidden state that feeds each slot, row by row; under Ulysses those of other ranks are 0.
     """
 
+    log_go_on: Tensor | None = None
     latent_term: Tensor | None = None
     latent_divergence: Tensor | None = None
     latent_states: Tensor | None = None
@@ -94,6 +96,7 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         latent_grid_thw: Tensor | None = None,
         reference_states: Tensor | None = None,
         return_latent_states: bool = False,
+        temperature: float = 1.0,
         use_cache: bool = False,
         **ignored: object,
     ) -> LatentOutput:
@@ -101,8 +104,9 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
 
         Latents come either as vectors ``latents [K, H]`` (one per slot, row by row) or as future frames
         ``latent_pixel_values`` with ``latent_grid_thw``, whose merged vision features then are the latents (paper section 2),
-        detached. ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows. Raises
-        ValueError if slots and latents, or placeholders and features, differ in number.
+        detached. ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows;
+        ``temperature`` is that of the decisions (logits are returned as they are). Raises ValueError if slots and latents, or
+        placeholders and features, differ in number.
         """
         embeddings = self.model.get_input_embeddings()(input_ids)
         seen = self._see(
@@ -132,7 +136,11 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         logits = self.lm_head(hidden)
         self._forbid_unsayable(logits, self.local_part(input_ids))
         at_slots = _Slots(slots, self.local_part)
-        output = LatentOutput(logits=logits, latent_term=at_slots.compare(self.objective, hidden, latents))
+        output = LatentOutput(
+            logits=logits,
+            log_go_on=at_slots.log_go_on(logits, self.latent.tokens.end, temperature),
+            latent_term=at_slots.compare(self.objective, hidden, latents),
+        )
         if reference_states is not None:
             output.latent_divergence = at_slots.compare(self.divergence, hidden, reference_states)
         if return_latent_states:
@@ -194,6 +202,13 @@ class _Slots:
         """``[B, T]``: ``function`` of the state that feeds a slot and of the slot's row, at the feeding positions."""
         values = function(hidden[self.here], rows[self.order])
         return values.new_zeros(hidden.shape[:2]).masked_scatter(self.here, values)
+
+    def log_go_on(self, logits: Tensor, end: int, temperature: float) -> Tensor:
+        """``[B, T]``, from logits ``[B, T, V]``; only the rows before slots are normalised."""
+        rows = logits[self.here]
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32)) / temperature
+        values = log_not(rows.log_softmax(-1), end)
+        return values.new_zeros(logits.shape[:2]).masked_scatter(self.here, values)
 
     def states(self, hidden: Tensor) -> Tensor:
         return hidden.new_zeros(self.total, hidden.shape[-1]).index_copy(0, self.order, hidden[self.here])

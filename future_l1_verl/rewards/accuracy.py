@@ -14,8 +14,11 @@ async def assess(
     """The grade of an answer; None if the judge was asked and gave no usable verdict.
 
     Multiple choice is decided by rule and an open answer that is right by rule is right, unless the judge's mode is
-    ``judge_only``. ``answer`` None (no answer was found in the reply) is unparsed, and nobody is asked.
+    ``judge_only``. ``answer`` None (no answer was found in the reply) is unparsed, and nobody is asked. Raises JudgeUnavailable
+    from the moment the judge is.
     """
+    if judge is not None:
+        judge.require_available()
     if answer is None:
         return Grade(correct=False, parsed=False)
     if judge is None or (judge.settings.mode == "rule_first" and options):

@@ -246,10 +246,10 @@ def quantity(text: str) -> Quantity | None:
 def same_number(one: str, other: str) -> bool:
     """Whether two texts are the same ``quantity``, judged by math-verify (equal to 6 decimals if one of them is a decimal).
 
-    A unit may be missing on one side or be short for the other ("m", "meters"); "50%" equals 50, 0.5 and 1/2.
+    A unit may be missing on one side, or differ by a plural s; "50%" equals 50, 0.5 and 1/2.
     """
     left, right = quantity(one), quantity(other)
-    if left is None or right is None or not (left.unit.startswith(right.unit) or right.unit.startswith(left.unit)):
+    if left is None or right is None or (left.unit and right.unit and left.unit.rstrip("s") != right.unit.rstrip("s")):
         return False
     if _equal(left.expression, right.expression):
         return True

@@ -52,7 +52,8 @@ def outcome_contrastive(similar: Tensor, correct: Sequence[bool | None], tempera
 def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
     """s_ij, the mean of (1 + cos)/2 over the latents that rollouts i and j both have, in order of time; fp32 ``[N, N]``.
 
-    ``trajectories``: per rollout its latents ``[T_i, H]`` or None (or no row), whose row and column are NaN.
+    ``trajectories``: per rollout its latents ``[T_i, H]`` or None (or no row), whose row and column are NaN. Raises ValueError
+    naming the first rollout whose latents are not finite.
     """
     present = [i for i, z in enumerate(trajectories) if z is not None and len(z) > 0]
     similar = torch.full((len(trajectories), len(trajectories)), float("nan"))
@@ -67,6 +68,9 @@ def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
         products = step @ step.T
         norms = products.diagonal().sqrt().clamp(min=1e-12)
         cosines[alive[:, None], alive] += (products / norms / norms[:, None]).clamp(-1, 1)
+    if not cosines.isfinite().all():
+        rollout = present[int((~cosines.diagonal().isfinite()).nonzero()[0])]
+        raise ValueError(f"latents of rollout {rollout} of the group are not finite")
     where = torch.tensor(present)
     similar[where[:, None], where] = (1 + cosines / torch.minimum(lengths[:, None], lengths)) / 2
     return similar

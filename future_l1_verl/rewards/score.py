@@ -24,7 +24,7 @@ from future_l1_verl.rewards.total import Weights
 
 
 class NoVerdict(RuntimeError):
-    """The judge gave no usable verdict. verl then leaves the rollout out of its group and of the step."""
+    """The judge gave no usable verdict. verl logs it, and trains on the other rollouts of the prompt."""
 
 
 async def compute_score(
@@ -50,12 +50,12 @@ async def compute_score(
     policy's ``tokenizer`` (a directory), ``max_response_length`` and the length of the buffer in tokens; and the fields of
     `JudgeSettings`. What stands in ``<answer>`` is graded, or the whole reply if it has no such tag.
 
-    Raises NoVerdict if the judge fails, JudgeUnavailable if it fails too often, and ValueError if ``overlong`` has a weight
-    but not what it needs.
+    Raises NoVerdict if the judge fails; JudgeUnavailable if it fails too often, and from then on, so that verl runs out of
+    rollouts and ends; ValueError if ``overlong`` has a weight but not what it needs.
     """
     answer = answer_text(solution_str) if "<answer>" in solution_str else solution_str.strip() or None
     options = extra_info.get("options")
-    asked = _judge(JudgeSettings(**judge)) if judge else None
+    asked = _judge(JudgeSettings(**judge)) if judge and judge["url"] else None
     grade = await assess(
         answer, extra_info.get("question", ""), ground_truth, list(options) if options is not None else None, asked
     )

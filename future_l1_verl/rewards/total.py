@@ -68,11 +68,11 @@ def group_rewards(rollouts: Sequence[Rollout], weights: Weights, temperature: fl
     it is: having or lacking spans earns nothing by itself.
     """
     grades = [rollout.grade for rollout in rollouts]
-    counted = torch.tensor([grade is not None for grade in grades])
+    counted = torch.tensor([grade is not None for grade in grades], dtype=torch.bool)
     similar = similarities([torch.cat(list(rollout.spans)) if rollout.spans else None for rollout in rollouts])
     outcomes = [None if grade is None else grade.correct for grade in grades]
     contrastive, case = outcome_contrastive(similar, outcomes, temperature)
-    diverse = torch.tensor([len(rollout.spans) > 1 for rollout in rollouts])
+    diverse = torch.tensor([len(rollout.spans) > 1 for rollout in rollouts], dtype=torch.bool)
     diversity = torch.tensor([temporal_diversity(rollout.spans) for rollout in rollouts])
     columns = [
         torch.tensor([outcome is True for outcome in outcomes]),

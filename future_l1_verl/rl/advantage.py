@@ -5,13 +5,15 @@ Index convention: row i is a rollout; ``groups[i]`` names its prompt; column k o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from verl.trainer.ppo.core_algos import register_adv_est
+
+from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, Weights
 
 EPSILON = 1e-6
 """Added to every standard deviation, as in verl's GRPO (core_algos.py:268)."""
@@ -58,6 +60,29 @@ def per_token(advantages: Tensor, latent_parts: Tensor, mask: Tensor, slots: Ten
     if route == "slots":
         whole = torch.where(slots, whole, advantages[:, ~latent_parts].sum(dim=1, keepdim=True))
     return (whole * mask).float()
+
+
+def rollout_advantages(
+    infos: Sequence[Mapping[str, float]],
+    groups: Sequence[object],
+    weights: Weights,
+    mask: Tensor,
+    slots: Tensor,
+    *,
+    normalise: str,
+    latent_parts: str,
+    by_std: bool,
+) -> Tensor:
+    """fp32 ``[B, L]`` from the ``reward_extra_info`` of each rollout (agent_loop.py); masked rows count in no group.
+
+    ``mask`` and ``slots`` are ``[B, L]``; ``latent_parts`` is where the parts that latents earn go: ``all`` or ``slots``.
+    """
+    parts = torch.tensor(
+        [[info["acc" if part == "accuracy" else part] for part in PARTS] for info in infos], dtype=torch.float64
+    )
+    counted = mask.bool().any(dim=1)
+    each = part_advantages(parts.nan_to_num(), weights.as_tensor(), groups, counted, normalise, by_std)
+    return per_token(each, torch.tensor([part in LATENT_PARTS for part in PARTS]), mask, slots, latent_parts)
 
 
 @register_adv_est("la_dapo")

@@ -23,6 +23,11 @@ from future_l1_verl.sft.checks import check_checkpoint, files, require_known_key
 REQUIRED: dict[str, tuple[Any, str]] = {
     "trainer.v1.trainer_mode": ("sync", "the other modes do not carry latents yet"),
     "trainer.v1.sampler.custom_sampler.path": (None, "the replay buffer ends the run when a rollout fails"),
+    "algorithm.adv_estimator": ("la_dapo", "the trainer computes advantages of reward parts (rl/advantage.py)"),
+    "actor_rollout_ref.actor.policy_loss.loss_mode": ("la_dapo", "the trainer has its own loss (rl/loss.py)"),
+    "actor_rollout_ref.model.model_type": ("latent_language_model", "no other engine injects latents"),
+    "reward.custom_reward_function.path": (None, "rewards are given in the agent loop; see the section rewards"),
+    "reward.reward_model.enable": (False, "rewards are given in the agent loop; see the sections rewards and judge"),
     "algorithm.filter_groups.metric": ("acc", "groups are kept by accuracy alone, whatever else is rewarded"),
     "actor_rollout_ref.rollout.calculate_log_probs": (True, "parity is measured at every step"),
     "actor_rollout_ref.model.use_fused_kernels": (False, "they do not return the hidden states that latents are scored by"),
@@ -54,6 +59,8 @@ def check(config: DictConfig) -> None:
     for key, (value, reason) in REQUIRED.items():
         if (given := OmegaConf.select(config, key)) != value:
             raise ValueError(f"{key} must be {value}, not {given}: {reason}")
+    if config.actor_rollout_ref.rollout.n < 2:
+        raise ValueError("actor_rollout_ref.rollout.n must be at least 2: an advantage is a comparison within a group")
     _check_sections(config)
     _check_latents(config)
     for file in [*files(config.data.train_files), *files(config.data.val_files)]:

@@ -88,54 +88,53 @@ def la_dapo_loss(
     def aggregate(values: Tensor, entries: Tensor) -> Tensor:
         return agg_loss(values, entries, config.loss_agg_mode, **batch)
 
+    def summed(values: Tensor) -> Metric:
+        # verl averages sums over data-parallel ranks (Metric.aggregate_dp).
+        return Metric(AggregationType.SUM, (values.sum() * batch["dp_size"]).detach().float())
+
     metrics: dict[str, Any] = {}
     loss = 0.0
-    decisions = mask & (layout.roles != Role.LATENT_FORCED)
+    text, slots = mask & ~layout.slots, mask & layout.slots
+    old, new = fields["old_log_probs"], output["log_probs"]
     if latent.ratio == "shared":
-        old, new = fields["old_log_probs"] + fields["old_log_density"], output["log_probs"] + output["latent_term"]
+        old, new = old + fields["old_log_density"], new + output["latent_term"]
         parts = [(old, new, mask, config, 1.0)]
-        shown = {"text": (old, new, mask & ~layout.slots, config), "latent": (old, new, mask & layout.slots, config)}
+        at_slots = (old, new, slots, config)
     else:
-        text = (fields["old_log_probs"], output["log_probs"], decisions, config)
-        density = (fields["old_log_density"], output["latent_term"], mask & layout.slots, latent_config)
-        parts = [(*text, 1.0), (*density, latent.weight)]
-        shown = {"text": text, "latent": density}
+        at_slots = (fields["old_log_density"], output["latent_term"], slots, latent_config)
+        parts = [(old, new, mask & (layout.roles != Role.LATENT_FORCED), config, 1.0), (*at_slots, latent.weight)]
+    shown = {"text": (old, new, text, config), "latent": at_slots}
     for old, new, entries, clip, weight in parts:
         policy_loss, _ = la_dapo_policy_loss(
             old_log_prob=old, log_prob=new, advantages=fields["advantages"], response_mask=entries,
             loss_agg_mode=config.loss_agg_mode, config=clip,
         )  # fmt: skip
         loss = loss + weight * policy_loss
-    metrics["actor/pg_loss"] = _summed(loss)
+    metrics["actor/pg_loss"] = Metric(AggregationType.SUM, loss.detach())
     for name, (old, new, entries, clip) in shown.items():
-        metrics |= _ratio_sums(name, old, new.detach(), fields["advantages"], entries, clip)
+        sums = _ratio_terms(old, new.detach(), fields["advantages"], entries, clip)
+        metrics |= {f"actor/{name}/{key}_sum": summed(values) for key, values in sums.items()}
+        metrics[f"actor/{name}/entries"] = summed(entries)
 
     if config.entropy_coeff != 0:
         entropy = aggregate(output["entropy"], mask & (layout.roles == Role.TEXT))
         loss = loss - config.entropy_coeff * entropy
-        metrics["actor/entropy_loss"] = _summed(entropy)
+        metrics["actor/entropy_loss"] = Metric(AggregationType.SUM, entropy.detach())
     if config.use_kl_loss:
         kl = kl_penalty(output["log_probs"], fields["ref_log_prob"], config.kl_loss_type)
-        text_kl = aggregate(kl, mask & ~layout.slots)
+        text_kl = aggregate(kl, text)
         loss = loss + config.kl_loss_coef * text_kl
-        metrics["kl_loss"] = _summed(text_kl)
-        metrics["actor/text/ref_kl_sum"] = _summed((kl * (mask & ~layout.slots)).sum())
+        metrics["kl_loss"] = Metric(AggregationType.SUM, text_kl.detach())
+        metrics["actor/text/ref_kl_sum"] = summed(kl[text])
     if latent.kl_coef > 0:
-        latent_kl = aggregate(output["latent_kl"], mask & layout.slots)
-        loss = loss + latent.kl_coef * latent_kl
-        metrics["actor/latent/ref_kl_sum"] = _summed((output["latent_kl"] * (mask & layout.slots)).sum())
+        loss = loss + latent.kl_coef * aggregate(output["latent_kl"], slots)
+        metrics["actor/latent/ref_kl_sum"] = summed(output["latent_kl"][slots])
     return loss, metrics
 
 
-def _ratio_sums(part: str, old: Tensor, new: Tensor, advantages: Tensor, entries: Tensor, clip: Any) -> dict[str, Metric]:
-    """Sums over entries and their number, which rl/metrics.py divides once all micro-batches are in."""
+def _ratio_terms(old: Tensor, new: Tensor, advantages: Tensor, entries: Tensor, clip: Any) -> dict[str, Tensor]:
+    """Per entry; rl/metrics.py divides their sums by the number of entries once all micro-batches are in."""
     log_ratio = (new - old)[entries].clamp(-20, 20)
     ratio, advantage = log_ratio.exp(), advantages[entries]
     clipped = (advantage > 0) & (ratio > 1 + clip.clip_ratio_high) | (advantage < 0) & (ratio < 1 - clip.clip_ratio_low)
-    sums = {"ratio": ratio.sum(), "clip_fraction": clipped.sum(), "old_kl": (ratio - 1 - log_ratio).sum()}
-    named = {f"actor/{part}/{name}_sum": _summed(value) for name, value in sums.items()}
-    return named | {f"actor/{part}/entries": _summed(entries.sum())}
-
-
-def _summed(value: Tensor) -> Metric:
-    return Metric(AggregationType.SUM, value.detach().float())
+    return {"ratio": ratio, "clip_fraction": clipped, "old_kl": ratio - 1 - log_ratio}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from future_l1_verl.latents.spans import Layout, Role
 from future_l1_verl.rewards.latent import Case, adjacent_cosines
-from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, GroupRewards
+from future_l1_verl.rewards.total import PARTS, GroupRewards
 
 RATIO_SUMS = ("ratio", "clip_fraction", "old_kl", "ref_kl")
 COLLAPSE = 0.1
@@ -63,8 +63,8 @@ def reward_metrics(infos: Sequence[Mapping[str, float]], usage: Sequence[Mapping
         metrics[f"rewards/{part}/mean"] = _mean(values)
         metrics[f"rewards/{part}/std"] = float(values.std(correction=0)) if len(values) else 0.0
     undefined = {"contrastive": used["case"] == Case.UNDEFINED, "diversity": used["diverse"] == 0}
-    for part in LATENT_PARTS:
-        metrics[f"rewards/{part}/undefined"] = float(undefined[part].double().mean())
+    for part in PARTS:
+        metrics[f"rewards/{part}/undefined"] = float(undefined.get(part, ~judged).double().mean())
     for case in Case:
         metrics[f"rewards/contrastive/{case.name.lower()}"] = float((used["case"] == case).double().mean())
     return metrics
@@ -85,6 +85,20 @@ def usage_metrics(usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "latents/adjacent_cosine": _mean(used["adjacent_cosine"]),
         "latents/cross_cosine": _mean(used["cross_cosine"]),
     }
+
+
+def judged_rows(
+    sources: Sequence[str], uids: Sequence[str], infos: Mapping[str, Sequence], expected: dict[tuple[str, str], int]
+) -> tuple[list[int], dict[tuple[str, str], int]]:
+    """Which validation answers have a verdict, and how many are to be expected of each question without the others.
+
+    ``infos["judged"]`` is 1 or 0 per answer; ``expected`` counts answers by source and uid.
+    """
+    kept = [i for i, judged in enumerate(infos["judged"]) if judged]
+    left = dict(expected)
+    for i in set(range(len(uids))) - set(kept):
+        left[str(sources[i]), str(uids[i])] -= 1
+    return kept, {question: count for question, count in left.items() if count > 0}
 
 
 def divide_ratio_sums(metrics: dict[str, float]) -> dict[str, float]:

@@ -72,32 +72,42 @@ class StrictReplayBuffer(ReplayBuffer):
         self.dropped.append({"row": rollouts[0][1], "accuracy": mean if values else None, "uid": uid})
         return mean if values else -1.0
 
-    def _evict_terminal_groups(self, global_steps: int, *args: Any) -> tuple[set[str], int, int, dict]:
+    def _evict_terminal_groups(self, global_steps: int, partition_id: str, reasons: tuple) -> tuple[set[str], int, int, dict]:
         """Upstream (replay_buffer.py:353) asks for more prompts for ever."""
-        evicted = super()._evict_terminal_groups(global_steps, *args)
-        limit = (self.group_filter.max_rounds - 1) * (self.train_batch_size or 0)
-        if len(self.dropped) > limit:
+        evicted = super()._evict_terminal_groups(global_steps, partition_id, reasons)
+        size = self.train_batch_size or 0
+        kept = len(self._sampleable_terminal_keys(partition_id, reasons))
+        if kept < size and len(self.dropped) > (self.group_filter.max_rounds - 1) * size:
             shown = ", ".join(str(group["accuracy"]) for group in self.dropped[:8])
             raise NothingPasses(
                 f"step {global_steps}: {len(self.dropped)} of the groups have a mean accuracy outside "
                 f"[{self.group_filter.low}, {self.group_filter.high}] ({shown}, ...), more than group_filter.max_rounds="
-                f"{self.group_filter.max_rounds} rounds of {self.train_batch_size} prompts allow; the questions are too easy "
-                "or too hard for this model, or answers do not parse (answers/parsed)"
+                f"{self.group_filter.max_rounds} rounds of {size} prompts allow; the questions are too easy or too hard for "
+                "this model, or answers do not parse (answers/parsed)"
             )
         return evicted
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
-        """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file."""
+        """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file, and listed
+        again if a resumed run repeats its step."""
         self.dropped = []
-        batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        try:
+            batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        finally:
+            self._list_dropped(global_steps)
         if partition_id == "val" or self.filter_groups_metric is None:
             return batch, metrics
-        with self.dropped_file.open("a") as file:
-            file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in self.dropped)
         accuracy = [group["accuracy"] for group in self.dropped]
+        # Upstream generates more than it needs, and discards what is left over.
+        kept = batch_size + metrics.get("training/filter_groups/discarded_surplus_samples", 0)
         return batch, metrics | {
             "filter/dropped": len(self.dropped),
             "filter/too_hard": sum(value is not None and value < self.group_filter.low for value in accuracy),
             "filter/too_easy": sum(value is not None and value > self.group_filter.high for value in accuracy),
-            "filter/keep_rate": batch_size / (batch_size + len(self.dropped)),
+            "filter/keep_rate": kept / (kept + len(self.dropped)),
         }
+
+    def _list_dropped(self, global_steps: int) -> None:
+        if self.dropped:
+            with self.dropped_file.open("a") as file:
+                file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in self.dropped)

@@ -2,9 +2,10 @@
 
     +actor_rollout_ref.rollout.agent.agent_loop_manager_class=future_l1_verl.rl.stock_group_rewards.GroupRewardManager
 
-Each rollout is scored by verl's own reward loop first. The group parts are those of its latents, which the rollout of
-``actor_rollout_ref.model.external_lib=future_l1_verl.rl.register`` attaches; a text model has none, and nothing is added. The
-weights are the paper's; a section ``rewards`` (``+rewards.contrastive=...``) changes them.
+Each rollout is scored by verl's own reward loop first; its ``acc`` says whether it is right. The group parts are those of the
+latents that its agent loop has left in ``extra_fields["latents"]``, one row ``[H]`` per slot; a rollout without has none, and
+gets nothing. The weights are the paper's; a section ``rewards`` (``+rewards.contrastive=...``) changes them. To train on
+latents, their actor has to see them: that is ``python -m future_l1_verl.rl``, which gives these rewards itself.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
 from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, Rollout, Weights, group_rewards
-from future_l1_verl.rl.group_barrier import GroupWorker
+from future_l1_verl.rl.group_barrier import GroupWorker, Unscored
 
 
 class GroupRewardWorker(GroupWorker):
     async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Rollout:
-        """verl's own score of the rollout; its ``acc`` says whether the answer is right."""
-        await super(GroupWorker, self)._compute_score([output], row)
+        """Scores the rollout in verl's own reward loop. Raises Unscored if that fails: verl trains on its siblings alone."""
+        try:
+            await super(GroupWorker, self)._compute_score([output], row)
+        except ray.exceptions.RayTaskError as error:
+            raise Unscored(str(error)) from error
         correct = output.extra_fields["reward_extra_info"]["acc"] > 0
         return Rollout(Grade(bool(correct), True), well_formed=False, spans=self._spans(output))
 
@@ -41,11 +45,11 @@ class GroupRewardWorker(GroupWorker):
 
     def _reward(self, arrived: list[tuple[AgentLoopOutput, Rollout]]) -> None:
         section = self.config.get("rewards") or {}
-        weights = Weights(**{part: section.get(part, getattr(Weights, part)) for part in LATENT_PARTS})
-        rewards = group_rewards([rollout for _, rollout in arrived], weights, section.get("temperature", 0.5))
+        weights = {part: section.get(part, getattr(Weights, part)) for part in LATENT_PARTS}
+        rewards = group_rewards([rollout for _, rollout in arrived], Weights(**weights))
         for i, (output, _) in enumerate(arrived):
             parts = {part: float(rewards.parts[i, PARTS.index(part)]) for part in LATENT_PARTS}
-            output.reward_score += sum(getattr(weights, part) * value for part, value in parts.items())
+            output.reward_score += sum(weights[part] * value for part, value in parts.items())
             defined = {"contrastive_defined": float(rewards.case[i] != Case.UNDEFINED)}
             output.extra_fields["reward_extra_info"] |= parts | defined | {"diversity_defined": float(rewards.diverse[i])}
 

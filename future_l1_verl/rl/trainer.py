@@ -20,10 +20,9 @@ from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from future_l1_verl.latents.spans import Layout, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rewards.total import LATENT_PARTS, PARTS
-from future_l1_verl.rl.advantage import part_advantages, per_token
+from future_l1_verl.rl.advantage import rollout_advantages
 from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
-from future_l1_verl.rl.metrics import COLLAPSE, divide_ratio_sums, parity, reward_metrics, usage_metrics
+from future_l1_verl.rl.metrics import COLLAPSE, divide_ratio_sums, judged_rows, parity, reward_metrics, usage_metrics
 from future_l1_verl.rl.replay_buffer import StrictReplayBuffer
 from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
@@ -63,7 +62,7 @@ class LatentTrainer(PPOTrainerSync):
     def _setup(self) -> None:
         super()._setup()
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
-        self.weights = RewardSettings.of(self.config.rewards).weights.as_tensor()
+        self.weights = RewardSettings.of(self.config.rewards).weights
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
 
@@ -93,23 +92,17 @@ class LatentTrainer(PPOTrainerSync):
         Its KL in the reward and its rollout correction are refused at the start (checks.py).
         """
         data = _get(batch, ["uid", "responses", "response_mask", "extra_fields"])
-        infos = [row["reward_extra_info"] for row in data["extra_fields"]]
-        parts = [[info["acc" if part == "accuracy" else part] for part in PARTS] for info in infos]
         mask = data["response_mask"].to_padded_tensor(padding=0)
-        layout, _ = self._layout(data["responses"])
-        options = self.config.advantage
-        advantages = part_advantages(
-            torch.tensor(parts, dtype=torch.float64).nan_to_num(),
-            self.weights,
+        advantages = rollout_advantages(
+            [row["reward_extra_info"] for row in data["extra_fields"]],
             list(data["uid"]),
-            mask.any(dim=1),
-            normalise=options.normalise,
+            self.weights,
+            mask,
+            self._layout(data["responses"])[0].slots,
             by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
+            **self.config.advantage,
         )
-        latent_parts = torch.tensor([part in LATENT_PARTS for part in PARTS])
-        each = response_to_nested(
-            per_token(advantages, latent_parts, mask, layout.slots, options.latent_parts), data["response_mask"]
-        )
+        each = response_to_nested(advantages, data["response_mask"])
         return _put(batch, {"advantages": each, "returns": each})
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -130,6 +123,17 @@ class LatentTrainer(PPOTrainerSync):
         if metrics["latents/trigger_collapse"]:
             share = metrics["latents/with_span"]
             log.warning(f"trigger collapse: {share:.1%} of answers open a latent span (fewer than {COLLAPSE:.0%})")
+
+    def _val_metrics_update(
+        self, data_sources: list, sample_uids: list, infos: dict[str, list], sample_turns: list, expected: dict | None = None
+    ) -> dict[str, float]:
+        """Upstream (trainer_base.py:1342) counts a missing accuracy as wrong, and one NaN makes all of a source NaN. Answers
+        without a verdict are left out, and counted."""
+        kept, counts = judged_rows(data_sources, sample_uids, infos, dict(expected or {}))
+        left = {name: [values[i] for i in kept] for name, values in infos.items()}
+        sources, uids = ([values[i] for i in kept] for values in (data_sources, sample_uids))
+        metrics = super()._val_metrics_update(sources, uids, left, sample_turns, counts)
+        return metrics | {"val-aux/unjudged": len(data_sources) - len(kept)}
 
     def _layout(self, responses: torch.Tensor) -> tuple[Layout, torch.Tensor]:
         """Roles of ragged responses, padded to ``[B, L]``, and which indices are no padding."""

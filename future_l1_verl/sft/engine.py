@@ -82,15 +82,13 @@ class LatentEngine(PortableEngine):
         return super().forward_backward_batch(data, loss_function, forward_only)
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
-        """Upstream scores each token under its own id. A slot's decision is scored by the end token it did not choose."""
         inputs, output_args = super().prepare_model_inputs(micro_batch)
         if "latents" in micro_batch:
             inputs["latents"] = _rows_of_slots(micro_batch, "latents", self._latent_id)
         if "ref_latent_states" in micro_batch:
             inputs["reference_states"] = _rows_of_slots(micro_batch, "ref_latent_states", self._latent_id)
         inputs["return_latent_states"] = tu.get_non_tensor_data(micro_batch, "return_latent_states", False)
-        labels = output_args["input_ids_rmpad_rolled"]
-        output_args["input_ids_rmpad_rolled"] = torch.where(labels == self._latent_id, self._end_id, labels)
+        inputs["temperature"] = float(micro_batch["temperature"])
         return inputs, output_args
 
     def prepare_model_outputs(
@@ -111,13 +109,11 @@ class LatentEngine(PortableEngine):
             outputs["latent_kl"] = _ragged_like(ids, per_token(output.latent_divergence))
         if output.latent_states is not None:
             outputs["latent_states"] = self._ragged_slots(ids, output.latent_states)
-        log_probs = outputs["log_probs"].values()
+        log_probs, log_go_on = outputs["log_probs"].values(), per_token(output.log_go_on)
         if "latents" in micro_batch:
-            entries = likelihood.decision_entries(self._roles_of_next_token(ids), log_probs)
+            entries = likelihood.decision_entries(self._roles_of_next_token(ids), log_probs, log_go_on)
         else:
-            before_slot = feeding_positions(ids.values() == self._latent_id)
-            go_on = likelihood.log_complement(torch.where(before_slot, log_probs, -1.0))
-            entries = torch.where(before_slot, go_on, log_probs)
+            entries = torch.where(feeding_positions(ids.values() == self._latent_id), log_go_on, log_probs)
         outputs["log_probs"] = _ragged_like(ids, entries)
         return outputs
 
@@ -140,10 +136,6 @@ class LatentEngine(PortableEngine):
     @property
     def _latent_id(self) -> int:
         return self.module.latent.tokens.latent
-
-    @property
-    def _end_id(self) -> int:
-        return self.module.latent.tokens.end
 
 
 def _family(settings: dict) -> likelihood.Family | None:

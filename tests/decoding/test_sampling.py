@@ -14,7 +14,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessors
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, decide, log_not
+from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, decide
 from future_l1_verl.decoding.vllm.store import OUTSIDE
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
@@ -49,13 +49,6 @@ def test_decided_tokens_have_the_roles_of_the_layout(sampled: list[int], budget:
             assert ids[-1] == token
     layout = response_layout(torch.tensor(ids, dtype=torch.int64), TOKENS, budget, minimum)
     assert layout.roles.tolist() == roles
-
-
-def test_log_not_is_exact_where_the_token_is_nearly_certain() -> None:
-    # Logits 0 for the token and -30 for two others: 1 - p = 2 exp(-30) / (1 + 2 exp(-30)), lost in 1 - exp(log p).
-    logprobs = torch.tensor([[-30.0, 0.0, -30.0]]).log_softmax(-1)
-    exact = math.log(2 * math.exp(-30) / (1 + 2 * math.exp(-30)))
-    assert log_not(logprobs, 1).item() == pytest.approx(exact, rel=1e-6)
 
 
 def sample(

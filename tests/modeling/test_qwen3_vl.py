@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from future_l1_verl.decoding import hf
-from future_l1_verl.latents.likelihood import log_prob_entries
+from future_l1_verl.latents.likelihood import decision_entries
 from future_l1_verl.latents.spans import Role, feeding_positions
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
@@ -78,15 +78,14 @@ def test_log_probs_and_hidden_states_are_the_oracles(checkpoint: Path, plain, mo
     states = []
     model.objective = lambda h, z: states.append((h, z)) or torch.zeros(len(h))
     with torch.no_grad():
-        output = run(model.eval(), plain, inputs, ids, latents=latents)
+        output = run(model.eval(), plain, inputs, ids, latents=latents, temperature=0.7)
     (hidden, targets), start = states[0], inputs["input_ids"].shape[1] - 1
     assert torch.equal(targets, latents)
     torch.testing.assert_close(hidden, expected.hidden, atol=1e-5, rtol=0)
 
     roles = expected.layout.roles
-    scored = torch.where(expected.layout.slots, model.latent.tokens.end, ids)
-    log_probs = (output.logits[0, start:-1] / 0.7).log_softmax(-1).gather(-1, scored[:, None])[:, 0]
-    entries = log_prob_entries(roles, log_probs, torch.zeros(len(ids)))
+    log_probs = (output.logits[0, start:-1] / 0.7).log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+    entries = decision_entries(roles, log_probs, output.log_go_on[0, start:-1])
     placeholders = [model.config.image_token_id, model.config.video_token_id]
     banned = plain_mass(plain, inputs, ids, latents, model.latent, placeholders)
     # The oracle knows nothing of verl's ban of placeholders: their mass is taken out of its text entries here.

@@ -6,7 +6,7 @@ import pytest
 
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.judge import Judge, JudgeSettings
+from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
 
 RIGHT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
 OPTIONS = ["left", "right"]
@@ -19,6 +19,7 @@ class Asked(Judge):
         self.settings = JudgeSettings(url="http://judge", model="m", mode=mode)
         self.says = says
         self.asked: list[tuple[str, str, str]] = []
+        self._broken = None
 
     async def verdict(self, question: str, answer: str, truth: str) -> bool | None:
         self.asked.append((question, answer, truth))
@@ -49,3 +50,11 @@ def test_who_decides(mode, answer, truth, options, says, grade, is_asked) -> Non
 
 def test_without_a_judge_the_rule_decides_everything() -> None:
     assert asyncio.run(assess("it drops", "What is next?", "It falls.")) == WRONG
+
+
+def test_a_judge_that_is_gone_ends_it_for_every_answer() -> None:
+    """reference-audit.md, row 22: else only answers that are right by rule would be left to train on."""
+    judge = Asked("rule_first", True)
+    judge._broken = JudgeUnavailable("gone")
+    with pytest.raises(JudgeUnavailable, match="gone"):
+        asyncio.run(assess("it falls", "What is next?", "It falls.", None, judge))

@@ -321,7 +321,7 @@ def test_a_thousand_verdicts_with_faults_are_all_accounted_for_and_none_is_wrong
         return says("yes" if number % 2 == 0 else "No.")
 
     server.script = faulty
-    judge = Judge(settings_of(server, attempts=8, timeout=1.5))
+    judge = Judge(settings_of(server, attempts=8, timeout=4.0))
     questions = [f"Is the number {number} even?" for number in range(1000)]
     verdicts = ask_all(judge, questions)
 

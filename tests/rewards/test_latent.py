@@ -109,6 +109,8 @@ def test_bad_arguments_are_refused() -> None:
         r_ctr([None], [True], 0.0)
     with pytest.raises(ValueError, match="1 rollouts but 2 outcomes"):
         r_ctr([None], [True, False])
+    with pytest.raises(ValueError, match="latents of rollout 1 of the group are not finite"):
+        r_ctr([torch.ones(1, 2), torch.tensor([[1.0, math.nan]])], [True, False])
 
 
 def diversity_by_hand(spans: list[Tensor]) -> float:

@@ -20,8 +20,12 @@ from torch import Tensor
 
 from future_l1_verl.latents.spans import Layout, Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.rewards.answer import Grade
+from future_l1_verl.rewards.total import PARTS, Rollout, group_rewards
+from future_l1_verl.rl.settings import RewardSettings
 
-REWARDS = [1.0, 0.0, 1.0, 0.25, 0.0, 1.0, 0.5, 0.75]
+# Right or wrong, by rollout; four to a prompt.
+CORRECT = [True, False, True, False, False, True, True, False]
 
 
 def config(checkpoint: Path, *overrides: str) -> DictConfig:
@@ -64,7 +68,7 @@ def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> T
             "position_ids": torch.cat([torch.arange(len(ids))[None], rope[:, 0]]),
             "response_mask": worker._chosen(layout).long(), "loss_mask": worker._chosen(layout).long(),
             "latents": torch.randn(int(layout.slots.sum()), 128, generator=generator),
-            "advantages": torch.full((len(response),), REWARDS[i] - 0.5) * worker._chosen(layout),
+            "advantages": torch.full((len(response),), 0.5 if CORRECT[i] else -0.5) * worker._chosen(layout),
             "images": {key: seen[key] for key in ("pixel_values", "image_grid_thw") if key in seen},
         })  # fmt: skip
     return batch(rows)
@@ -81,11 +85,11 @@ def text_row(response: Tensor, latents: Tensor, settings: LatentSettings) -> dic
 
 
 def _response(settings: LatentSettings, index: int, generator: torch.Generator, spans: bool) -> Tensor:
-    """Text, and by turns: a span that stops, one that ends at the budget, both, none."""
+    """Text, and by turns: a span that stops, both that and one that ends at the budget in either order, none."""
     t = settings.tokens
     words = torch.randint(20, 400, (5 + index,), generator=generator).tolist()
     stopped, full = [t.start, t.latent, t.latent, t.end], [t.start, *[t.latent] * settings.max_latents, t.end]
-    between = {0: stopped, 1: full, 2: stopped + words[:2] + full, 3: []}[index % 4] if spans else []
+    between = {0: stopped, 1: full + words[:1] + stopped, 2: stopped + words[:2] + full, 3: []}[index % 4] if spans else []
     return torch.tensor(words[:3] + between + words[3:])
 
 
@@ -111,6 +115,29 @@ def _checksums(data: TensorDict) -> Tensor:
     from future_l1_verl.latents.checksum import checksum
 
     return torch.tensor([[checksum(row)] for row in data["latents"].unbind()])
+
+
+def with_rewards(data: TensorDict, config: DictConfig) -> TensorDict:
+    """The batch with the advantages of its own rewards, as the agent loop and the trainer of ``config`` give them."""
+    from future_l1_verl.rl.advantage import rollout_advantages
+
+    settings = LatentSettings.from_checkpoint(config.actor_rollout_ref.model.path)
+    rewards, infos = RewardSettings.of(config.rewards), []
+    layouts = [_layout(response, settings) for response in data["responses"].unbind()]
+    lengths = [(layout.spans[:, 1] - layout.spans[:, 0]).tolist() for layout in layouts]
+    spans = [latents.split(lengths[i]) for i, latents in enumerate(data["latents"].unbind())]
+    for first in (0, 4):
+        rollouts = [Rollout(Grade(CORRECT[i], True), i % 3 == 0, spans[i]) for i in range(first, first + 4)]
+        for parts in group_rewards(rollouts, rewards.weights, rewards.temperature).parts.tolist():
+            named = dict(zip(PARTS, parts, strict=True))
+            infos.append(named | {"acc": named["accuracy"]})
+    mask = data["response_mask"].to_padded_tensor(padding=0)
+    slots = torch.nn.utils.rnn.pad_sequence([layout.slots for layout in layouts], batch_first=True)
+    advantages = rollout_advantages(infos, ["a"] * 4 + ["b"] * 4, rewards.weights, mask, slots, by_std=True, **config.advantage)
+    rows = [advantages[i, : len(layout.roles)] for i, layout in enumerate(layouts)]
+    data = data.copy()
+    data["advantages"] = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+    return data
 
 
 def rows_of(data: TensorDict, rows: Sequence[int]) -> TensorDict:

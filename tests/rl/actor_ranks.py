@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest  # noqa: F401  the environment of the tests
 import torch
-from actor_harness import Actor, batch, config, recorded, rows_of, text_row, with_old
+from actor_harness import Actor, batch, config, recorded, rows_of, text_row, with_old, with_rewards
 from tensordict import TensorDict
 
 ABLATIONS = ("grpo", "dapo", "depo", "dapo+ctr", "dapo+div", "la_dapo", "text_only_grpo", "text_only_dapo")
@@ -75,7 +75,7 @@ def ablations(checkpoint: str) -> dict[str, Any]:
     for name in ABLATIONS:
         tree = config(path, f"ablation={name}")
         actor = Actor(tree)
-        data = with_old(actor, recorded(path, tree.latent.likelihood, tree.latent.spans))
+        data = with_old(actor, with_rewards(recorded(path, tree.latent.likelihood, tree.latent.spans), tree))
         before = actor.parameters()
         steps = [actor.update(data)["metrics"] for _ in range(2)]
         moved = {key: float((value - before[key]).abs().max()) for key, value in actor.parameters().items()}

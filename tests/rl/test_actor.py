@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from actor_harness import run_ranks
+from actor_ranks import ABLATIONS
 
 from future_l1_verl.modeling import tiny
 
@@ -49,7 +50,11 @@ def test_two_ranks_are_one(function: str, folder: Path) -> None:
 
 
 def test_every_ablation_takes_two_steps_on_recorded_rollouts(folder: Path) -> None:
-    for name, found in run_ranks("ablations", 1, folder, str(folder / "tiny"))[0].items():
+    ablations = run_ranks("ablations", 1, folder, str(folder / "tiny"))[0]
+    # Each has its own rewards, clip range or likelihood: no two second steps are the same.
+    losses = {name: round(found["steps"][1]["loss"], 7) for name, found in ablations.items()}
+    assert len(set(losses.values())) == len(ABLATIONS), losses
+    for name, found in ablations.items():
         first, second = found["steps"]
         text_only = name.startswith("text_only")
         parts = ("text",) if text_only else ("text", "latent")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
-from future_l1_verl.rl.advantage import la_dapo_advantage, part_advantages, per_token
+from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rl.advantage import la_dapo_advantage, part_advantages, per_token, rollout_advantages
 
 WEIGHTS = torch.tensor([0.9, 0.1, 0.2])
 
@@ -65,3 +66,25 @@ def test_latent_parts_may_go_to_slots_only() -> None:
     mask, slots = torch.tensor([[1, 1, 1, 0]]), torch.tensor([[False, True, False, True]])
     assert per_token(advantages, latent_parts, mask, slots).tolist() == [[1.75, 1.75, 1.75, 0.0]]
     assert per_token(advantages, latent_parts, mask, slots, "slots").tolist() == [[1.0, 1.75, 1.0, 0.0]]
+
+
+def test_advantages_of_rollouts_from_their_infos() -> None:
+    """Accuracy is called "acc" by verl, and NaN without a verdict; such a rollout is masked and in nobody's mean."""
+    rest = {"format": 0.0, "diversity": 0.0, "repetition": 0.0, "overlong": 0.0}
+    earned = [(1.0, 0.0), (0.0, 1.0), (np.nan, 0.0)]
+    infos = [rest | {"acc": accuracy, "contrastive": contrastive} for accuracy, contrastive in earned]
+    mask = torch.tensor([[1, 1], [1, 1], [0, 0]])
+    slots = torch.tensor([[False, True]] * 3)
+    weights = Weights(accuracy=1.0, format=0.0, contrastive=0.5, diversity=0.0)
+
+    def advantages(normalise: str, latent_parts: str) -> list[list[float]]:
+        options = {"normalise": normalise, "latent_parts": latent_parts, "by_std": True}
+        return rollout_advantages(infos, ["a"] * 3, weights, mask, slots, **options).tolist()
+
+    # Sums 1 and 0.5: centred 1/4 and -1/4, of which accuracy 1/2 and -1/2; their standard deviation is sqrt(1/8).
+    std = 0.125**0.5
+    assert advantages("sum", "all") == [pytest.approx([v] * 2, abs=1e-4) for v in (0.25 / std, -0.25 / std, 0.0)]
+    assert advantages("sum", "slots")[0] == pytest.approx([0.5 / std, 0.25 / std], abs=1e-4)
+    # Each part by itself: 1/2 over sqrt(1/2), and R_ctr the other way with half the weight.
+    alone = 0.5 / 0.5**0.5
+    assert advantages("parts", "slots")[0] == pytest.approx([alone, 0.5 * alone], abs=1e-4)

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 from future_l1_verl.rewards.judge import Judge, JudgeSettings
-from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rewards.total import Rollout, Weights
 from future_l1_verl.rl import group_barrier
 from future_l1_verl.rl.agent_loop import LatentAgentLoopOutput, LatentAgentLoopWorker
+from future_l1_verl.rl.group_barrier import Unscored
 from future_l1_verl.rl.settings import RewardSettings
 
 WORDS = ["<eos>", "S", "Z", "E", "<reason>", "</reason>", "<answer>", "</answer>", "left", "right"]
@@ -182,11 +183,41 @@ def test_a_failed_rollout_releases_its_siblings_and_says_why(upstream: SimpleNam
     assert upstream.tags == [{"key": "prompt", "partition_id": "train", "tag": {"error": "OSError('the engine is gone')"}}]
 
 
+def test_siblings_are_released_even_if_the_trainer_cannot_be_told(
+    upstream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(**_: object) -> None:
+        raise OSError("no TransferQueue")
+
+    monkeypatch.setattr(group_barrier, "tq", SimpleNamespace(async_kv_put=broken))
+    upstream.sessions = [output(GOOD, torch.ones(1, 2)), OSError("the engine is gone")]
+    run_prompt(worker())
+    assert "another rollout of prompt prompt failed" in str(upstream.results[0])
+
+
+def test_a_rollout_without_a_score_leaves_its_siblings_theirs(
+    upstream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = worker()
+    assess = instance._assess
+
+    async def not_the_second(rollout: LatentAgentLoopOutput, row: dict) -> Rollout:
+        if rollout is upstream.sessions[1]:
+            raise Unscored("no verdict")
+        return await assess(rollout, row)
+
+    monkeypatch.setattr(instance, "_assess", not_the_second)
+    upstream.sessions = [output(GOOD, torch.ones(1, 2)), output(FULL, torch.ones(2, 2))]
+    run_prompt(instance)
+    # Alone in its group: 0.9 + 0.1, and no positive for R_ctr.
+    assert upstream.finished == pytest.approx([1.0]) and upstream.tags == []
+    assert isinstance(upstream.results[1], Unscored)
+
+
 def test_the_judge_is_asked_while_siblings_are_still_decoding(upstream: SimpleNamespace) -> None:
     """reference-audit.md, row 24: the second rollout only ends once the judge has been asked about the first."""
     instance, asked = worker(), asyncio.Event()
-    instance.judge = object.__new__(Judge)
-    instance.judge.settings = JudgeSettings(url="http://judge", model="m", mode="judge_only")
+    instance.judge = Judge(JudgeSettings(url="http://judge", model="m", mode="judge_only"))
 
     async def verdict(question: str, answer: str, truth: str) -> bool:
         asked.set()

@@ -93,6 +93,13 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "group_filter.max_rounds=0", "group_filter.max_rounds"),
         ("rl", "latent.spans=false", "does not go with rewards.shape=interleaved"),
         ("rl", "algorithm.filter_groups.metric=reward", "algorithm.filter_groups.metric must be acc"),
+        # reference-audit.md, row 20: a setting that would be ignored is refused.
+        ("rl", "algorithm.adv_estimator=gae", "algorithm.adv_estimator must be la_dapo"),
+        ("rl", "actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "loss_mode must be la_dapo"),
+        ("rl", "actor_rollout_ref.model.model_type=language_model", "model_type must be latent_language_model"),
+        ("rl", "reward.custom_reward_function.path=mine.py", "reward.custom_reward_function.path must be None"),
+        ("rl", "reward.reward_model.enable=true", "reward.reward_model.enable must be False"),
+        ("rl", "actor_rollout_ref.rollout.n=1", "rollout.n must be at least 2"),
     ],
 )
 def test_numbers_out_of_range(stage: str, override: str, message: str, folder: Path) -> None:

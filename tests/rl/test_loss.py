@@ -117,8 +117,17 @@ def test_decoupled_clips_and_weights_the_density_by_itself() -> None:
     value, metrics = loss(DECOUPLED, advantage=1.0, new=new)
     # Decisions: text at 0, 1, 5 with ratio 1 and the free slot's exp(0.2) = 1.22. Densities: 1 and 1.22 clipped at 1.1.
     assert value == pytest.approx(-(3 + math.exp(0.2) + 0.5 * (1 + 1.1)) / 5, rel=1e-5)
-    assert metrics["actor/text/entries"] == 4 and metrics["actor/text/clip_fraction_sum"] == 0
+    # Shown apart: tokens (0, 1, 5), and densities.
+    assert metrics["actor/text/entries"] == 3 and metrics["actor/text/clip_fraction_sum"] == 0
     assert metrics["actor/latent/entries"] == 2 and metrics["actor/latent/clip_fraction_sum"] == 1
+
+
+@pytest.mark.parametrize("latent", [SHARED, DECOUPLED])
+def test_the_kl_that_is_shown_is_the_mean_over_tokens(latent: LatentLoss) -> None:
+    metrics = loss(latent, reference=changed(DECISIONS, 0, -0.5))[1]
+    assert metrics["actor/text/ref_kl_sum"] / metrics["actor/text/entries"] == pytest.approx(
+        (math.exp(-0.5) - 0.5) / 3, rel=1e-4
+    )
 
 
 def test_clip_higher_and_dual_clip() -> None:

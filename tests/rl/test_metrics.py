@@ -2,13 +2,14 @@ import math
 
 import pytest
 import torch
+from verl.trainer.ppo.metric_utils import process_validation_metrics
 
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
 from future_l1_verl.rewards.total import Rollout, Weights, group_rewards
-from future_l1_verl.rl.metrics import divide_ratio_sums, parity, reward_metrics, span_usage, usage_metrics
+from future_l1_verl.rl.metrics import divide_ratio_sums, judged_rows, parity, reward_metrics, span_usage, usage_metrics
 
 
 def test_parity_looks_at_text_stops_and_decisions() -> None:
@@ -65,9 +66,21 @@ def test_reward_metrics_are_over_the_rollouts_with_a_verdict() -> None:
     assert metrics["rewards/accuracy/mean"] == pytest.approx(2 / 3)
     assert metrics["rewards/accuracy/std"] == pytest.approx((2 / 9) ** 0.5)
     assert metrics["rewards/contrastive/mean"] == 0.5
-    assert metrics["rewards/contrastive/undefined"] == metrics["rewards/diversity/undefined"] == 0.25
+    for part in ("accuracy", "contrastive", "diversity"):
+        assert metrics[f"rewards/{part}/undefined"] == 0.25
     assert metrics["rewards/contrastive/contrast"] == 0.75
     assert metrics["answers/unjudged"] == 0.25 and metrics["answers/parsed"] == pytest.approx(2 / 3)
+
+
+def test_validation_leaves_answers_without_a_verdict_out() -> None:
+    """reference-audit.md, row 22: verl takes one NaN for the whole source, and a missing accuracy for a wrong one."""
+    infos = {"acc": [1.0, math.nan, 0.0, math.nan], "judged": [1.0, 0.0, 1.0, 0.0]}
+    sources, uids = ["a"] * 4, ["p", "p", "q", "r"]
+    kept, expected = judged_rows(sources, uids, infos, {("a", "p"): 2, ("a", "q"): 1, ("a", "r"): 1})
+    assert (kept, expected) == ([0, 2], {("a", "p"): 1, ("a", "q"): 1})
+    left = {name: [values[i] for i in kept] for name, values in infos.items()}
+    metrics = process_validation_metrics(["a", "a"], ["p", "q"], left, expected_acc_counts=expected)
+    assert metrics["a"]["acc"]["mean@1"] == 0.5
 
 
 def test_usage_metrics_leave_out_what_is_not_defined() -> None:

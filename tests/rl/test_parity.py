@@ -51,11 +51,10 @@ def rollouts(checkpoint: Path, model: LatentQwen3VL) -> list[tuple[list[int], ob
 def entries(model: LatentQwen3VL, prompt: list[int], completion, latents: torch.Tensor) -> torch.Tensor:
     sequence = torch.tensor([prompt + list(completion.token_ids)])
     positions = torch.arange(sequence.shape[1]).expand(4, 1, -1)
-    logits = model(sequence, torch.ones_like(sequence), positions, latents=latents).logits[0, len(prompt) - 1 : -1]
-    ids, tokens = sequence[0, len(prompt) :], model.latent.tokens
-    scored = torch.where(ids == tokens.latent, tokens.end, ids)
-    log_probs = (logits / TEMPERATURE).log_softmax(-1).gather(-1, scored[:, None])[:, 0]
-    return decision_entries(layout(model, completion).roles, log_probs)
+    output = model(sequence, torch.ones_like(sequence), positions, latents=latents, temperature=TEMPERATURE)
+    start, ids = len(prompt) - 1, sequence[0, len(prompt) :]
+    log_probs = (output.logits[0, start:-1] / TEMPERATURE).log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+    return decision_entries(layout(model, completion).roles, log_probs, output.log_go_on[0, start:-1])
 
 
 def layout(model: LatentQwen3VL, completion):

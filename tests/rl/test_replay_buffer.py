@@ -86,6 +86,17 @@ def test_a_step_whose_every_group_is_dropped_ends_with_the_reason(tmp_path: Path
     # Three rounds of two prompts: more than four dropped groups are too many.
     with pytest.raises(NothingPasses, match=r"step 7: [5-9] of the groups have a mean accuracy outside \[0.1, 0.9\] \(0.0"):
         buffer(tmp_path, queue, [HARD]).sample(7, "train", 2)
+    listed = [json.loads(line)["accuracy"] for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
+    assert len(listed) > 4 and set(listed) == {0.0}
+
+
+def test_a_step_that_is_full_is_taken_whatever_was_dropped_beside_it(tmp_path: Path, queue: Queue) -> None:
+    for number, accuracies in enumerate([MIXED, HARD, HARD, HARD, MIXED, MIXED]):
+        queue.add(f"p{number}", accuracies)
+    batch, metrics = buffer(tmp_path, queue, [HARD], max_rounds=2).sample(7, "train", 2)
+    assert len(batch.keys) == 8
+    # Three passed, one of them more than needed, and three were dropped.
+    assert (metrics["filter/dropped"], metrics["filter/keep_rate"]) == (3, 0.5)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=1, max_size=16))

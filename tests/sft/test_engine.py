@@ -1,6 +1,5 @@
 """The engine's two hooks on a ragged batch of rollouts, packed and padded, with a stand-in for the model."""
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +17,7 @@ S, L, E, PAD, VOCABULARY = 4, 5, 6, 0, 8
 SETTINGS = LatentSettings(LatentTokens(S, L, E), 2)
 #        prompt  text span of one latent, stopped       prompt  span up to the budget, text
 ROWS = [[1, 2, 3, S, L, E, 7], [1, S, L, L, E]]
+GO_ON = -0.375  # log(1 - p(end)) before the one free slot, as the model says
 
 
 def engine() -> LatentEngine:
@@ -41,9 +41,7 @@ def batch(packed: bool) -> TensorDict:
 
 def expected_entries(logits: list[torch.Tensor]) -> list[list[float]]:
     """By hand: what follows each position, and what the output head decided of it (the role table without its density)."""
-    log_p = [row.log_softmax(-1) for row in logits]
-    first, second = log_p
-    stop = math.log(1 - math.exp(float(second[2, E])))
+    first, second = (row.log_softmax(-1) for row in logits)
     return [
         # 2, 3, S are text; the first slot is forced: no decision; E is a free stop; 7 is text.
         [
@@ -53,7 +51,7 @@ def expected_entries(logits: list[torch.Tensor]) -> list[list[float]]:
             float(first[5, 7]),
         ],
         # S is text; a forced slot; a free slot: log(1 - p(end)); the end at the budget counts nothing.
-        [float(second[0, S]), 0.0, stop, 0.0],
+        [float(second[0, S]), 0.0, GO_ON, 0.0],
     ]
 
 
@@ -64,11 +62,13 @@ def test_every_entry_follows_the_role_table(packed: bool) -> None:
     logits = [torch.randn(len(row), VOCABULARY, generator=generator) for row in ROWS]
     density = [torch.zeros(len(row)) for row in ROWS]
     density[0][3], density[1][1], density[1][2] = 0.5, 0.25, 0.125
+    go_on = [torch.zeros(len(row)) for row in ROWS]
+    go_on[0][3], go_on[1][1], go_on[1][2] = -7.0, -7.0, GO_ON  # the others are forced
     if packed:
-        output = LatentOutput(logits=torch.cat(logits)[None].clone(), latent_term=torch.cat(density)[None])
+        rows = [torch.cat(values)[None].clone() for values in (logits, density, go_on)]
     else:
-        pad = torch.nn.utils.rnn.pad_sequence
-        output = LatentOutput(logits=pad(logits, batch_first=True), latent_term=pad(density, batch_first=True))
+        rows = [torch.nn.utils.rnn.pad_sequence(values, batch_first=True) for values in (logits, density, go_on)]
+    output = LatentOutput(logits=rows[0], latent_term=rows[1], log_go_on=rows[2])
 
     data = batch(packed)
     inputs, output_args = engine().prepare_model_inputs(data)

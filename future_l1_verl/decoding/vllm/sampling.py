@@ -15,6 +15,7 @@ from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
 from future_l1_verl.decoding.vllm.store import OUTSIDE
+from future_l1_verl.latents.likelihood import log_not
 from future_l1_verl.latents.tokens import LatentTokens
 
 
@@ -56,11 +57,6 @@ def decide(sampled: Tensor, rows: SpanRows | None, tokens: LatentTokens) -> Deci
     token_ids = torch.where(stop, tokens.end, torch.where(slot, tokens.latent, sampled)).to(sampled.dtype)
     state = torch.where(slot, rows.state + 1, torch.where(in_span, OUTSIDE, opens)).to(torch.int32)
     return Decided(token_ids, slot, in_span & (below | full), state)
-
-
-def log_not(logprobs: Tensor, token: int) -> Tensor:
-    """log(1 - p(token)) for normalised float ``[n, V]``: summed over the others, so exact also where p is close to 1."""
-    return torch.logaddexp(logprobs[:, :token].logsumexp(-1), logprobs[:, token + 1 :].logsumexp(-1))
 
 
 class LatentSampler(Sampler):

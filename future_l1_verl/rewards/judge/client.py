@@ -129,6 +129,13 @@ class Judge:
         self._recent: deque[bool] = deque(maxlen=RATE_WINDOW)  # whether each verdict failed
         self._random = random.Random()  # not the global one, which the training seeds
         self._connection: _Connection | None = None
+        self._broken: JudgeUnavailable | None = None
+
+    def require_available(self) -> None:
+        """Raises the JudgeUnavailable that was raised before, if any: a job that goes on without a judge would keep only the
+        answers that need none."""
+        if self._broken is not None:
+            raise self._broken
 
     async def verdict(self, question: str, answer: str, truth: str) -> bool | None:
         """Whether ``answer`` is right, ``truth`` being right; None if every attempt failed. ``answer`` is sent as it is.
@@ -227,11 +234,12 @@ class Judge:
     def _unavailable(self, why: str) -> JudgeUnavailable:
         failed, recent = sum(self._recent), len(self._recent)
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.counts.reasons.most_common())
-        return JudgeUnavailable(
+        self._broken = JudgeUnavailable(
             f"the judge at {self.settings.url}: {why}; of the last {recent} verdicts {failed} failed "
             f"({failed / max(recent, 1):.1%}, at most {self.settings.max_failure_rate:.1%} may); "
             f"requests without a verdict: {reasons}; the last error: {self.counts.last_error}"
         )
+        return self._broken
 
 
 def headers(api_key_file: str | None) -> dict[str, str]:
