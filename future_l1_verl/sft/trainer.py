@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from verl.trainer import sft_trainer
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 from verl.utils.metric import Metric
+from verl.utils.tracking import Tracking
 from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.sft.engine import MODEL_TYPE
-from future_l1_verl.sft.objective import latent_sft_loss
+from future_l1_verl.sft.objective import latent_sft_loss, prediction_metrics
+from future_l1_verl.sft.skipped import counts
 
 
 class LatentTrainingWorker(TrainingWorker):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sums: Counter[str] = Counter()
+
+    def infer_batch(self, data: TensorDict) -> TensorDict:
+        """Upstream reports the loss of a validation batch alone; here it also counts how well latents are predicted."""
+        tu.assign_non_tensor(data, return_latent_states=True)
+        output = super().infer_batch(data)
+        if output is not None:
+            metrics = tu.get(output, "metrics")
+            self.sums.update({name.removeprefix("val/"): metrics[name] for name in metrics if name.startswith("val/")})
+        return output
+
     def _postprocess_output(self, output: Any, **kwargs: Any) -> Any:
         """Upstream (engine_workers.py:181) leaves a loss's own metrics as lists of `Metric`, which trackers cannot log."""
         result = super()._postprocess_output(output, **kwargs)
@@ -34,6 +52,31 @@ class LatentSFTTrainer(SFTTrainer):
         with open_dict(self.config):
             self.config.data.max_latents = LatentSettings.from_config(self.model_config.hf_config).max_latents
             self.config.data.supervise_decisions = self.config.latent.supervise_decisions
+
+    def fit(self) -> None:
+        """Upstream logs nothing of a validation but its loss, through a tracker that it makes itself (sft_trainer.py:330)."""
+        tracking = sft_trainer.Tracking
+
+        def with_predictions(*args: Any, **kwargs: Any) -> Tracking:
+            tracker = tracking(*args, **kwargs)
+            log = tracker.log
+
+            def log_more(data: dict[str, float], step: int, **options: Any) -> None:
+                if "val/loss" in data:
+                    data.update(prediction_metrics(self.training_client.sums))
+                    self.training_client.sums.clear()
+                log(data=data, step=step, **options)
+
+            tracker.log = log_more
+            return tracker
+
+        sft_trainer.Tracking = with_predictions
+        try:
+            super().fit()
+        finally:
+            sft_trainer.Tracking = tracking
+        if self.rank == 0 and (skipped := counts(self.config.data.manifest)):
+            print(f"skipped rows, listed in {self.config.data.manifest}: {dict(skipped)}")
 
     def _build_engine(self) -> None:
         """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""
