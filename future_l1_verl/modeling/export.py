@@ -123,18 +123,15 @@ def find(run: Path, step: int | None = None) -> Path:
     raise FileNotFoundError(f"{run} has no global_step_{step} with {' or '.join(FOLDERS)}; its steps are {_steps(run)}")
 
 
-def best_step(run: Path) -> int:
-    """The step with the lowest validation loss among those with a checkpoint.
-
-    Stage 1 writes its losses to ``run/tensorboard``. Raises FileNotFoundError if no step has both.
-    """
-    from future_l1_verl.evaluation.report import read_curves  # only here are plots and event files of use
-
-    curves = read_curves(run / "tensorboard") if (run / "tensorboard").is_dir() else {}
-    losses = {step: loss for step, loss in curves.get("val/loss", []) if step in _steps(run)}
-    if not losses:
-        raise FileNotFoundError(f"{run / 'tensorboard'} has no val/loss of the steps {_steps(run)}; choose one with --step")
-    return min(losses, key=losses.__getitem__)
+def find_best(run: Path) -> Path:
+    """The ``huggingface`` folder of the step with the lowest validation loss, which stage 1 keeps. Raises FileNotFoundError."""
+    best = run / "best/huggingface"
+    if not best.is_dir():
+        raise FileNotFoundError(
+            f"{run} has no best/huggingface: stage 1 keeps it where steps are both validated and saved (trainer.test_freq, "
+            f"trainer.save_freq); its steps are {_steps(run)}, choose one with --step"
+        )
+    return best
 
 
 def _steps(run: Path) -> list[int]:
@@ -146,10 +143,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="trainer.default_local_dir of stage 1 or 2")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, help="default: the last")
-    which.add_argument("--best", action="store_true", help="the kept step with the lowest validation loss (stage 1)")
+    which.add_argument("--best", action="store_true", help="the step with the lowest validation loss (stage 1)")
     parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
     args = parser.parse_args()
-    source = find(args.run, best_step(args.run) if args.best else args.step)
+    source = find_best(args.run) if args.best else find(args.run, args.step)
     export(source, args.out)
     print(f"{source} -> {args.out}")
 

@@ -14,7 +14,7 @@ from future_l1_verl.sft.trainer import train
 @hydra.main(config_path="pkg://future_l1_verl.config.sft", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require_platform(config.trainer.device)
-    # verl's tracker takes its folder from here alone; beside the checkpoints, export finds the best of them by its curve.
+    # verl's tracker takes its folder from here alone.
     os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))
     train(config)
 

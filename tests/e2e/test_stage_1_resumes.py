@@ -1,6 +1,8 @@
 """Stage 1 goes on after a stop as if there had been none: the real trainer, loader and checkpoints."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,12 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path: 
     tiny.build(tmp_path / "model")
     said = train(tmp_path, tmp_path / "whole")
     assert "val/latent_retrieval" in said and "step:1 - " in said
+    assert "before training: root mean square" in said
+    losses = {int(step): float(loss) for step, loss in re.findall(r"step:(\d+) - val/loss:([\d.e+-]+)", said)}
+    kept = json.loads((tmp_path / "whole/best/step.json").read_text())
+    best = min(losses, key=losses.get)
+    assert kept["step"] == best and kept["val/loss"] == pytest.approx(losses[best])
+    assert load_file(tmp_path / "whole/best/huggingface/model.safetensors").keys() == weights(tmp_path / "whole").keys()
 
     # What a run that was stopped after step 3 leaves.
     stopped = tmp_path / "stopped"

@@ -10,11 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.export import best_step, export, find
+from future_l1_verl.modeling.export import export, find, find_best
 from future_l1_verl.modeling.prepare import INDEX, SINGLE
 from future_l1_verl.modeling.tiny import build
 
@@ -191,12 +190,9 @@ def test_the_last_or_a_given_step_of_either_stage(tmp_path: Path, folder: str) -
         find(tmp_path, 15)
 
 
-def test_the_best_step_is_the_lowest_loss_of_a_kept_one(tmp_path: Path) -> None:
-    for step in (10, 20, 30):
-        step_folder(tmp_path, step, "huggingface")
-    with pytest.raises(FileNotFoundError, match="no val/loss"):
-        best_step(tmp_path)
-    with SummaryWriter(str(tmp_path / "tensorboard")) as writer:
-        for step, loss in {5: 0.1, 10: 3.0, 20: 1.0, 30: 2.0}.items():
-            writer.add_scalar("val/loss", loss, step)
-    assert best_step(tmp_path) == 20
+def test_the_best_is_what_stage_1_kept_as_such(tmp_path: Path) -> None:
+    step_folder(tmp_path, 10, "huggingface")
+    with pytest.raises(FileNotFoundError, match=r"no best/huggingface: .* its steps are \[10\]"):
+        find_best(tmp_path)
+    (tmp_path / "best/huggingface").mkdir(parents=True)
+    assert find_best(tmp_path) == tmp_path / "best/huggingface"

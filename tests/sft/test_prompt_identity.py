@@ -1,13 +1,17 @@
 """One video prompt, four readers: stage 1, stage 2's agent loop, vLLM and transformers' processor see the same token ids."""
 
 import asyncio
+import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from transformers import AutoProcessor
+from transformers import AutoProcessor, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import TikTokenConverter
 from verl.utils.tokenizer import hf_processor
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
@@ -16,6 +20,7 @@ from data_prep.prompts import messages, processor_inputs, vision_inputs
 from data_prep.rows import frames, read_rows
 from data_prep.synthetic.writing import Settings, write_set
 from future_l1_verl.decoding.vllm import engine_arguments
+from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings, LatentTokens
 from future_l1_verl.modeling import tiny
 from future_l1_verl.rl.dataset import LatentRLDataset
 from future_l1_verl.sft.dataset import LatentSFTDataset
@@ -28,6 +33,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
     write_set(out / "data", Settings(clips=4, test_clips=2, seed=0), lambda items, label: items)
     tiny.build(out / "model")
+    return out
+
+
+# How Qwen splits text before its byte pairs are merged (its tokenizer.json).
+PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+@pytest.fixture(scope="module")
+def qwen(folder: Path) -> Path:
+    """The same set beside a model directory with Qwen's real vocabulary, which the package dashscope ships."""
+    out = folder / "qwen"
+    shutil.copytree(folder / "model", out / "model")
+    (out / "data").symlink_to(folder / "data")
+    vocabulary = Path(find_spec("dashscope").origin).parent / "resources/qwen.tiktoken"
+    special = [*tiny.QWEN_TOKENS, *tiny.MARKUP, *CONTROL_TOKENS]
+    real = TikTokenConverter(str(vocabulary), pattern=PATTERN, extra_special_tokens=special).converted()
+    processor = AutoProcessor.from_pretrained(folder / "model")
+    names = ("image_token", "video_token", "vision_start_token", "vision_end_token")
+    processor.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=real, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=tiny.CHAT_TEMPLATE,
+        extra_special_tokens={name: getattr(processor.tokenizer, name) for name in names},
+    )  # fmt: skip
+    processor.save_pretrained(out / "model")
+    ids = processor.tokenizer.get_vocab()
+    config = json.loads((out / "model/config.json").read_text())
+    config |= {f"{name}_id": ids[getattr(processor.tokenizer, name)] for name in names}
+    config |= LatentSettings(LatentTokens.from_tokenizer(processor.tokenizer), 4).to_config()
+    (out / "model/config.json").write_text(json.dumps(config))
     return out
 
 
@@ -90,6 +123,16 @@ def test_four_readers_see_the_same_ids(folder: Path) -> None:
     assert rollouts["frames"][0] != rollouts["video"][0]
     text = AutoProcessor.from_pretrained(folder / "model").tokenizer.decode(rollouts["video"][0])
     assert "seconds>" in text
+
+
+@pytest.mark.parametrize("form", ["frames", "video"])
+def test_with_qwens_own_vocabulary_as_well(form: str, qwen: Path) -> None:
+    ids, _ = in_stage_2(qwen, form)
+    assert of_stage_1(qwen, form) == ids == by_the_processor(qwen, form)
+    # As in Qwen's own tokenizer: <|im_start|>, <|image_pad|> and <|video_pad|>, and a word of its vocabulary.
+    assert ids[0] == 151644 and (151655 if form == "frames" else 151656) in ids
+    tokenizer = AutoProcessor.from_pretrained(qwen / "model").tokenizer
+    assert tokenizer.encode("hello world") == [14990, 1879]
 
 
 def test_times_are_those_of_the_clip(folder: Path) -> None:
