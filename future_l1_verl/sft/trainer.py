@@ -85,9 +85,10 @@ class BestKeeper(CheckpointHandler):
         best = Path(self.default_local_dir) / "best"
         record = best / "step.json"
         lowest = json.loads(record.read_text())["val/loss"] if record.is_file() else math.inf
-        if self.latest[0] != step or self.latest[1] >= lowest:
-            return
         saved = Path(self.default_local_dir) / f"global_step_{step}"
+        # Without hf_model in checkpoint.save_contents there is nothing that loads by itself.
+        if self.latest[0] != step or self.latest[1] >= lowest or not (saved / "huggingface").is_dir():
+            return
         shutil.rmtree(best, ignore_errors=True)
         shutil.copytree(saved / "huggingface", best / "huggingface", copy_function=os.link)
         for adapters in saved.glob("lora_train_meta.json"):
