@@ -5,7 +5,7 @@ A dead engine answers no weight update, and the trainer waits for that answer wi
 
 from __future__ import annotations
 
-import _thread
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +33,8 @@ class Watchdog(threading.Thread):
                 ray.get([server.check_health.remote() for server in self.servers], timeout=self.patience)
             except Exception as error:
                 self.death = error
-                _thread.interrupt_main()
+                # A signal, not _thread.interrupt_main(): that one does not wake a thread that waits for a lock or a socket.
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 return
 
     @contextmanager
