@@ -39,8 +39,8 @@ def test_thirty_steps_are_the_same_on_two_ranks_and_packed(folder: Path) -> None
     assert losses[-5:].mean() < 0.8 * losses[:5].mean()
     for other in (thirty_steps(folder, 2, packed=False), thirty_steps(folder, 1, packed=True)):
         theirs = torch.tensor([step["loss"] for step in other["steps"]])
-        # Relative to a loss that falls from 7: rounding of one step is input of the next.
-        assert float(((losses - theirs) / losses).abs().max()) <= 1e-5
+        # Relative to a loss that falls from 7; measured 1.6e-7.
+        assert float(((losses - theirs) / losses).abs().max()) <= 1e-6
         assert abs(other["steps"][0]["grad_norm"] / one["steps"][0]["grad_norm"] - 1) <= 1e-6
 
 
