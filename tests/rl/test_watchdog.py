@@ -23,6 +23,9 @@ class Server:
         if self.dead:
             raise RuntimeError("the engine core is gone")
 
+    def wait(self) -> None:
+        time.sleep(60)
+
 
 @pytest.fixture
 def server() -> Iterator[ray.actor.ActorHandle]:
@@ -39,8 +42,17 @@ def for_a_coroutine() -> None:
     asyncio.run(asyncio.sleep(60))
 
 
-@pytest.mark.parametrize("wait", [lambda: time.sleep(60), for_a_lock, for_a_coroutine])
-@pytest.mark.timeout(60, method="thread")
+def for_an_actor_inside_a_coroutine() -> None:
+    """As verl waits for a weight update (verl/checkpoint_engine/base.py:519)."""
+
+    async def update() -> None:
+        ray.get(Server.remote().wait.remote())
+
+    asyncio.run(update())
+
+
+@pytest.mark.parametrize("wait", [lambda: time.sleep(60), for_a_lock, for_a_coroutine, for_an_actor_inside_a_coroutine])
+@pytest.mark.timeout(40, method="thread")
 def test_a_death_ends_the_block_whatever_it_waits_for(wait: Callable[[], None], server: ray.actor.ActorHandle) -> None:
     watchdog = Watchdog([server], interval=0.2)
     with pytest.raises(EngineDied, match="the engine core is gone"), watchdog.raising_here():
