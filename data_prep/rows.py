@@ -1,4 +1,4 @@
-"""Rows of training and evaluation files: read, checked and turned into chat messages.
+"""Rows of training and evaluation files: read, checked, and their frames.
 
 One reader for stage 1, stage 2 and evaluation, so that all three show the model the same frames of a clip.
 """
@@ -6,24 +6,22 @@ One reader for stage 1, stage 2 and evaluation, so that all three show the model
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from tqdm import tqdm
 
+from data_prep.clips import Clips, Frame
 from data_prep.twiff import frame_numbers
-from data_prep.video import VideoError, count_frames, read_frames
+from data_prep.video import VideoError, count_frames
 
 Row = dict[str, Any]
 
-SFT_COLUMNS = ("conversations", "video", "image", "reasoning_image", "answer")
 RL_COLUMNS = ("problem", "answer", "video", "image", "data_source")
 
 
@@ -31,31 +29,39 @@ class RowError(ValueError):
     """A row cannot be used; the message names the file, the row and the field."""
 
 
-def read_rows(path: str | Path, columns: Sequence[str]) -> list[Row]:
-    """Rows of a parquet, JSON or JSON-lines file. ``video`` becomes an absolute path (it is relative to the file).
+def read_rows(path: str | Path, columns: Sequence[str] = ()) -> list[Row]:
+    """Rows of a parquet, JSON or JSON-lines file. Paths (``video``, ``videos``, ``images``) become absolute: they are relative
+    to the file. Each row gets its ``source``, the file and its number.
 
-    Raises RowError if the file is missing, is of another kind, is empty or lacks one of ``columns``.
+    Raises RowError if the file is missing, broken, of another kind or empty, or if a row lacks one of ``columns``.
     """
     path = Path(path)
     if not path.is_file():
         raise RowError(f"{path}: no such file")
-    match path.suffix:
-        case ".parquet":
-            rows = pq.read_table(path).to_pylist()
-        case ".json":
-            rows = json.loads(path.read_text())
-        case ".jsonl":
-            rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        case other:
-            raise RowError(f"{path}: {other or 'no'} suffix; a .parquet, .json or .jsonl file is needed")
+    try:
+        match path.suffix:
+            case ".parquet":
+                rows = pq.read_table(path).to_pylist()
+            case ".json":
+                rows = json.loads(path.read_text())
+            case ".jsonl":
+                rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+            case other:
+                raise RowError(f"{path}: {other or 'no'} suffix; a .parquet, .json or .jsonl file is needed")
+    except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
+        raise RowError(f"{path}: cannot be read ({error})") from error
     if not rows:
         raise RowError(f"{path}: holds no rows")
     for number, row in enumerate(rows):
         missing = [column for column in columns if row.get(column) is None]
         if missing:
             raise RowError(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
-        row["video"] = str(path.parent / row["video"])
         row["source"] = f"{path}: row {number}"
+        if isinstance(row.get("video"), str):
+            row["video"] = str(path.parent / row["video"])
+        for field in ("videos", "images"):
+            if isinstance(row.get(field), list):
+                row[field] = [str(path.parent / name) if isinstance(name, str) else name for name in row[field]]
     return rows
 
 
@@ -96,41 +102,15 @@ def _problems(row: Row, count: int | VideoError, texts: dict[str, Callable[[Row]
             yield f"{row['source']}: {field} names {len(numbers)} frames but {placeholders} <image> stand in the text"
 
 
-def frames(row: Row, *fields: str) -> list[list[Image.Image]]:
+def frames(row: Row, *fields: str, clips: Clips = Clips()) -> list[list[Frame]]:  # noqa: B008  without a cache
     """For each of the row's ``fields`` (1-based pool indices) its frames; the clip is decoded once. Raises RowError."""
     try:
-        count = _count(row["video"])
+        count = clips.count(row["video"])
         numbers = [frame_numbers(row[field], count) for field in fields]
-        images = iter(read_frames(row["video"], [number for group in numbers for number in group]))
+        found = iter(clips.frames(row["video"], [number for group in numbers for number in group]))
     except ValueError as error:
         raise RowError(f"{row['source']}: {', '.join(fields)}: {error}") from error
-    return [list(islice(images, len(group))) for group in numbers]
-
-
-@lru_cache(maxsize=100_000)
-def _count(video: str) -> int:
-    """Counting decodes the whole clip, and every epoch asks again."""
-    return count_frames(video)
-
-
-def user_message(row: Row, text: str, observed: Sequence[Image.Image]) -> dict[str, Any]:
-    """A chat message in which each ``<image>`` of ``text`` is an observed frame. Raises RowError if their numbers differ."""
-    images = iter(observed)
-    parts = [part for part in re.split("(<image>)", text) if part]
-    if parts.count("<image>") != len(row["image"]):
-        raise RowError(f"{row['source']}: {parts.count('<image>')} <image> in the question but {len(row['image'])} in image")
-    return {
-        "role": "user",
-        "content": [
-            {"type": "image", "image": next(images)} if part == "<image>" else {"type": "text", "text": part} for part in parts
-        ],
-    }
-
-
-def messages(row: Row, text: str, observed: Sequence[Image.Image], system_prompt: str | None) -> list[dict[str, Any]]:
-    """The prompt of a row as chat messages."""
-    system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
-    return [*system, user_message(row, text, observed)]
+    return [list(islice(found, len(group))) for group in numbers]
 
 
 def turn(row: Row, speaker: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -33,9 +34,15 @@ def count_frames(path: str | Path) -> int:
 
 
 def read_frames(path: str | Path, numbers: Sequence[int]) -> list[Image.Image]:
-    """RGB images of the 0-based frame ``numbers``, in the order given, repeats included.
+    """RGB images of the 0-based frame ``numbers``: see `read_timed_frames`."""
+    return [image for image, _ in read_timed_frames(path, numbers)]
+
+
+def read_timed_frames(path: str | Path, numbers: Sequence[int]) -> list[tuple[Image.Image, float]]:
+    """RGB images of the 0-based frame ``numbers`` and their times in seconds, in the order given, repeats included.
 
     Frames are counted while decoding from the start, so the numbers are exact whatever the container's timestamps say.
+    Times are presentation times from that of the first frame, NaN for frames without one.
     Raises VideoError if the file is missing, does not decode or has too few frames; ValueError on a negative number.
     """
     wanted = set(numbers)
@@ -43,14 +50,15 @@ def read_frames(path: str | Path, numbers: Sequence[int]) -> list[Image.Image]:
         return []
     if min(wanted) < 0:
         raise ValueError(f"frame numbers start at 0, not {min(wanted)}")
-    images: dict[int, Image.Image] = {}
-    count = 0
+    frames: dict[int, tuple[Image.Image, float]] = {}
+    count, start = 0, math.nan
     for number, frame in enumerate(_decode(path)):
-        count += 1
+        time = math.nan if frame.time is None else frame.time
+        count, start = count + 1, time if number == 0 else start
         if number in wanted:
-            images[number] = frame.to_image()
-            if len(images) == len(wanted):
-                return [images[n] for n in numbers]
+            frames[number] = frame.to_image(), time - start
+            if len(frames) == len(wanted):
+                return [frames[n] for n in numbers]
     raise VideoError(f"{path}: has {count} frames, frame number {max(wanted)} was asked for")
 
 

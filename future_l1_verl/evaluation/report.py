@@ -19,6 +19,10 @@ Curve = list[tuple[int, float]]
 # File name, title, and the curves in it.
 SFT_FIGURES = {
     "sft_losses": ("Stage 1: losses", ("train/cross_entropy", "train/latent_error", "val/loss")),
+    "sft_latents": (
+        "Stage 1, held-out rows: error of latents over that of the mean embedding, and retrieval",
+        ("val/latent_error_ratio", "val/latent_retrieval", "val/latent_retrieval_chance"),
+    ),
 }
 RL_FIGURES = {
     "rl_rewards": (
@@ -134,7 +138,7 @@ def _one_per_split(records: list[dict[str, Any]], count: int) -> list[dict[str, 
 
 
 def _plot_frames(record: dict[str, Any], path: Path) -> None:
-    (images,) = frames(record | {"source": record["video"]}, "image")
+    images = [frame.image for frame in frames(record | {"source": record["video"]}, "image")[0]]
     figure, axes = plt.subplots(1, len(images), figsize=(2 * len(images), 2.2))
     for number, (axis, image) in enumerate(zip(axes, images, strict=True), start=1):
         axis.imshow(image)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from data_prep.rows import Row, frames, messages
+from data_prep.prompts import messages, vision_inputs
+from data_prep.rows import Row, frames
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings
@@ -34,7 +35,6 @@ def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> l
 
     A reply without one ``<answer>`` is unparsed, as it is in training.
     """
-    from qwen_vl_utils import process_vision_info
     from transformers import AutoProcessor
     from vllm import LLM, SamplingParams
 
@@ -43,7 +43,7 @@ def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> l
     prompts = []
     for row in rows:
         chat = messages(row, row["problem"], *frames(row, "image"), decoding.system_prompt)
-        images, _ = process_vision_info(chat, image_patch_size=processor.image_processor.patch_size)
+        images, _ = vision_inputs(chat, processor.image_processor.patch_size)
         text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         prompts.append({"prompt": text, "multi_modal_data": {"image": images}})
 

@@ -1,61 +1,71 @@
 """``python -m future_l1_verl.modeling.prepare --model DIR --out DIR``: a checkpoint that can learn to decode latents.
 
 Copies a checkpoint directory, adds the control tokens, gives them rows of the embedding and of the output head, and writes
-their ids and the budget into ``config.json``. Only the shards that hold those two matrices are read.
+their ids and the budget into ``config.json``. Weights are hard-linked where the file system allows it, else copied; of the
+shards that hold those two matrices a new file is written, a piece at a time. A linked file is the original's as well: what
+changes weights later must write a new file in its place.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer
 
 from future_l1_verl.latents.tokens import CONFIG_KEYS, CONTROL_TOKENS, LatentSettings, LatentTokens
 
 # A new row starts as the row of the token that does the most similar thing for pictures.
 RELATED = dict(zip(CONTROL_TOKENS, ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), strict=True))
 MATRICES = ("embed_tokens.weight", "lm_head.weight")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# The class of the language model by itself, which vLLM looks for in text_config and published checkpoints lack.
+LANGUAGE_MODELS = {"qwen3_vl_text": "Qwen3ForCausalLM", "qwen2_5_vl_text": "Qwen2ForCausalLM"}
 
 
 def prepare(source: Path, out: Path, max_latents: int) -> LatentSettings:
-    """Writes ``out`` from ``source``. A checkpoint that has all tokens already only gets the budget.
+    """Writes ``out`` from ``source``, as a whole or not at all. A checkpoint that has all tokens already only gets the budget.
 
-    Raises ValueError if ``source`` has some of the tokens or settings but not all, lacks a related token, or if ``out`` is
-    not empty; FileNotFoundError if ``source`` has no weights in safetensors.
+    Raises ValueError if ``source`` has some of the tokens or settings but not all, lacks a related token, has a file that
+    cannot be read or matrices that do not fit its tokenizer, and if ``out`` is not empty; FileNotFoundError naming the file
+    that ``source`` lacks.
     """
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty")
+    config = read_json(source / "config.json")
     tokenizer = AutoTokenizer.from_pretrained(source)
-    config = json.loads((source / "config.json").read_text())
-    _require_all_or_none(source, tokenizer, config)
-    missing = [token for token in RELATED.values() if token not in tokenizer.get_vocab()]
+    vocabulary = tokenizer.get_vocab()
+    _require_all_or_none(source, vocabulary, config)
+    missing = [token for token in RELATED.values() if token not in vocabulary]
     if missing:
         raise ValueError(f"{source}: the tokenizer lacks {', '.join(missing)}, whose rows the new tokens start from")
+    matrices = _matrices(source, config, max(vocabulary.values()) + 1)
 
-    shutil.copytree(source, out, dirs_exist_ok=True)
-    new = CONTROL_TOKENS[0] not in tokenizer.get_vocab()
     tokenizer.add_tokens(list(CONTROL_TOKENS), special_tokens=True)
     settings = LatentSettings(LatentTokens.from_tokenizer(tokenizer), max_latents)
-    if new:
-        tokenizer.save_pretrained(out)
-        rows = {tokenizer.convert_tokens_to_ids(token): tokenizer.convert_tokens_to_ids(RELATED[token]) for token in RELATED}
-        size = _write_rows(out, rows)
-        for part in (config, config.get("text_config", {})):
-            if "vocab_size" in part:
-                part["vocab_size"] = size
-    (out / "config.json").write_text(json.dumps(config | settings.to_config(), indent=2) + "\n")
+    config |= settings.to_config()
+    with new_directory(source, out) as directory:
+        if CONTROL_TOKENS[0] in vocabulary:
+            copy_checkpoint(source, directory)
+        else:
+            copy_checkpoint(source, directory, without=matrices)
+            tokenizer.save_pretrained(directory)
+            ids = tokenizer.get_vocab()
+            size = _write_rows(source, directory, matrices, {ids[new]: ids[related] for new, related in RELATED.items()})
+            for part in (config, config.get("text_config", {})):
+                if "vocab_size" in part:
+                    part["vocab_size"] = size
+        write_config(directory, config)
     return settings
 
 
-def _require_all_or_none(source: Path, tokenizer: PreTrainedTokenizerBase, config: dict) -> None:
-    tokens = [token in tokenizer.get_vocab() for token in CONTROL_TOKENS]
+def _require_all_or_none(source: Path, vocabulary: dict[str, int], config: dict) -> None:
+    tokens = [token in vocabulary for token in CONTROL_TOKENS]
     keys = [key in config for key in CONFIG_KEYS]
     if not (all(tokens + keys) or not any(tokens + keys)):
         present = [name for name, there in zip(CONTROL_TOKENS + CONFIG_KEYS, tokens + keys, strict=True) if there]
@@ -64,47 +74,197 @@ def _require_all_or_none(source: Path, tokenizer: PreTrainedTokenizerBase, confi
         )
 
 
-def _write_rows(directory: Path, rows: dict[int, int]) -> int:
-    """Copies row ``rows[i]`` to row i in both matrices, lengthening them if need be. Returns their number of rows."""
-    sizes = set()
-    for name, shard in _shards(directory).items():
-        with safe_open(shard, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  a safetensors file is no dict
-        tensors[name] = _with_rows(tensors[name], rows)
-        sizes.add(len(tensors[name]))
-        save_file(tensors, shard, metadata=metadata)
-    if len(sizes) != 1:
-        raise ValueError(f"{directory}: embedding and output head have different numbers of rows: {sorted(sizes)}")
-    return sizes.pop()
+def _matrices(source: Path, config: dict, tokens: int) -> dict[str, list[str]]:
+    """By shard, the names of the embedding and (unless tied) the output head in it.
+
+    Raises ValueError if one is missing, if their numbers of rows differ or are lower than ``tokens``.
+    """
+    found: dict[str, list[str]] = {}
+    rows: dict[str, int] = {}
+    for name, shard in weight_files(source).items():
+        if name.endswith(MATRICES):
+            header, _ = read_header(source / shard)
+            if name not in header:
+                raise ValueError(f"{source / shard} lacks {name}, which {INDEX} places there")
+            found.setdefault(shard, []).append(name)
+            rows[name] = header[name]["shape"][0]
+    tied = any(part.get("tie_word_embeddings") for part in (config, config.get("text_config", {})))
+    for matrix in MATRICES[:1] if tied else MATRICES:
+        if not any(name.endswith(matrix) for name in rows):
+            raise ValueError(f"{source}: its weights have no {matrix}")
+    if len(set(rows.values())) != 1:
+        raise ValueError(f"{source}: embedding and output head have different numbers of rows: {rows}")
+    for name, number in rows.items():
+        if number < tokens:
+            raise ValueError(f"{source}: {name} has {number} rows, the tokenizer {tokens} tokens")
+    return found
 
 
-def _with_rows(matrix: Tensor, rows: dict[int, int]) -> Tensor:
-    """A copy of ``[V, H]`` with the new rows; padded vocabularies (Qwen3-VL: 151,936 rows) have room for them already."""
-    longer = torch.zeros(max(len(matrix), max(rows) + 1), matrix.shape[1], dtype=matrix.dtype)
-    longer[: len(matrix)] = matrix
-    for row, related in rows.items():
-        longer[row] = matrix[related]
-    return longer
+def _write_rows(source: Path, out: Path, matrices: dict[str, list[str]], rows: dict[int, int]) -> int:
+    """Writes the shards of the matrices with row ``rows[i]`` copied to row i, lengthened if need be. Returns their length.
+
+    Padded vocabularies (Qwen3-VL: 151,936 rows for 151,669 tokens) have room for the new rows already.
+    """
+    added = {"total_size": 0, "total_parameters": 0}
+    for shard, names in matrices.items():
+        old, _ = read_header(source / shard)
+        new = _rewrite(source / shard, out / shard, names, rows)
+        for name in names:
+            size, width = new[name]["shape"]
+            added["total_size"] += _length(new[name]) - _length(old[name])
+            added["total_parameters"] += (size - old[name]["shape"][0]) * width
+    if (source / INDEX).is_file():
+        index = read_json(source / INDEX)
+        totals = index.get("metadata", {})
+        totals.update({key: totals[key] + number for key, number in added.items() if key in totals})
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    return size
 
 
-def _shards(directory: Path) -> dict[str, Path]:
-    """The file of each of the matrices; a tied output head has none."""
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        files = json.loads(index.read_text())["weight_map"]
-    else:
-        single = directory / "model.safetensors"
-        if not single.is_file():
-            raise FileNotFoundError(f"{directory} has neither model.safetensors nor model.safetensors.index.json")
-        with safe_open(single, framework="pt") as file:
-            files = dict.fromkeys(file.keys(), single.name)
-    return {name: directory / file for name, file in files.items() if name.endswith(MATRICES)}
+def _rewrite(shard: Path, target: Path, matrices: Collection[str], rows: dict[int, int]) -> dict[str, Any]:
+    """Copies a safetensors file with the new rows in its matrices, tensors in the same order. Returns the new header."""
+    old_header, old_start = read_header(shard)
+    header: dict[str, Any] = {"__metadata__": old_header.pop("__metadata__", {})}
+    end = 0
+    for name, entry in sorted(old_header.items(), key=lambda item: item[1]["data_offsets"]):
+        shape, length = entry["shape"], _length(entry)
+        if name in matrices:
+            width = length // shape[0]
+            shape = [max(shape[0], max(rows) + 1), *shape[1:]]
+            length = shape[0] * width
+        header[name] = entry | {"shape": shape, "data_offsets": [end, end + length]}
+        end += length
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    start = 8 + len(encoded)
+    with shard.open("rb") as old, target.open("wb") as new:
+        new.write(len(encoded).to_bytes(8, "little") + encoded)
+        for name, entry in old_header.items():
+            source, destination = old_start + entry["data_offsets"][0], start + header[name]["data_offsets"][0]
+            _copy(old, source, new, destination, _length(entry))
+            if name in matrices:
+                width = _length(entry) // entry["shape"][0]
+                for row, related in rows.items():
+                    _copy(old, source + related * width, new, destination + row * width, width)
+        new.truncate(start + end)
+    return header
+
+
+def _length(entry: dict[str, Any]) -> int:
+    """Bytes of a tensor, from its entry in a header."""
+    begin, end = entry["data_offsets"]
+    return end - begin
+
+
+def _copy(old: BinaryIO, source: int, new: BinaryIO, destination: int, length: int, piece: int = 1 << 24) -> None:
+    old.seek(source)
+    new.seek(destination)
+    while length:
+        data = old.read(min(piece, length))
+        if not data:
+            raise EOFError(f"{old.name} ended while it was read")
+        new.write(data)
+        length -= len(data)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises FileNotFoundError, or ValueError if the file holds no JSON object; both name it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read_header(shard: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file (dtype, shape and offsets by tensor) and where its data starts.
+
+    Raises ValueError naming the file if it is no such file or not all there.
+    """
+    with shard.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = 8 + int.from_bytes(file.read(8), "little")
+        try:
+            if start > size:
+                raise ValueError("its header is cut off")
+            header = json.loads(file.read(start - 8))
+            end = start + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{shard} is not a safetensors file: {error}") from error
+    if end != size:
+        raise ValueError(f"{shard} has {size} bytes, its header says {end}")
+    return header, start
+
+
+def weight_files(directory: Path) -> dict[str, str]:
+    """Tensor name to file name. Raises FileNotFoundError or ValueError naming the file that is missing or cannot be read."""
+    if (directory / INDEX).is_file():
+        index = read_json(directory / INDEX)
+        if not isinstance(index.get("weight_map"), dict):
+            raise ValueError(f"{directory / INDEX} has no weight_map")
+        missing = sorted({file for file in index["weight_map"].values() if not (directory / file).is_file()})
+        if missing:
+            raise FileNotFoundError(f"{directory} lacks {', '.join(missing)}, named in {INDEX}")
+        return index["weight_map"]
+    if not (directory / SINGLE).is_file():
+        raise FileNotFoundError(f"{directory} has neither {SINGLE} nor {INDEX}")
+    header, _ = read_header(directory / SINGLE)
+    return {name: SINGLE for name in header if name != "__metadata__"}
+
+
+@contextmanager
+def new_directory(source: Path, out: Path) -> Iterator[Path]:
+    """A directory that becomes ``out`` when the block ends, and is deleted if it raises.
+
+    Raises ValueError if ``out`` is, or lies in, ``source``, or if it is not empty.
+    """
+    out = out.resolve()
+    if out.is_relative_to(source.resolve()):
+        raise ValueError(f"{out} is {source} itself or lies in it")
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.replace(out)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+
+
+def copy_checkpoint(source: Path, out: Path, without: Collection[str] = ()) -> None:
+    """Copies a checkpoint directory but for the files named in ``without``; weights are hard-linked where possible."""
+
+    def link_or_copy(file: str, target: str) -> None:
+        if file.endswith(".safetensors"):
+            try:
+                # A cache of the Hugging Face hub holds symbolic links.
+                os.link(os.path.realpath(file), target)
+                return
+            except OSError:
+                pass
+        shutil.copy2(file, target)
+
+    def left_out(directory: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(directory) == source and name in without]
+
+    shutil.copytree(source, out, copy_function=link_or_copy, ignore=left_out, dirs_exist_ok=True)
+
+
+def write_config(directory: Path, config: dict[str, Any]) -> None:
+    """Writes ``config.json``, naming the language model's class if it has a ``text_config`` that does not."""
+    text = config.get("text_config", {})
+    if text.get("model_type") in LANGUAGE_MODELS:
+        text["architectures"] = text.get("architectures") or [LANGUAGE_MODELS[text["model_type"]]]
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m future_l1_verl.modeling.prepare", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint directory of a Qwen3-VL")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint directory of a Qwen3-VL or Qwen2.5-VL")
     parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
     parser.add_argument("--max-latents", type=int, default=4, help="latents per span (L_max)")
     args = parser.parse_args()

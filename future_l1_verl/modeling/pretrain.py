@@ -10,17 +10,16 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from rich.progress import track
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from data_prep.synthetic.words import CAPTION_REQUEST
@@ -48,8 +47,8 @@ def pretrain(checkpoint: Path, data: Path, steps: int, seed: int = 0, batch: int
     FileNotFoundError if ``data`` holds no captions.
     """
     examples = _load(Path(data))
-    processor = Qwen3VLProcessor.from_pretrained(checkpoint)
-    model = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
@@ -74,7 +73,7 @@ def pretrain(checkpoint: Path, data: Path, steps: int, seed: int = 0, batch: int
         if step % REPORT == 0 or step == steps:
             mean = sum(losses[-REPORT:]) / len(losses[-REPORT:])
             print(f"pretraining: step {step}/{steps}, loss {mean:.3f}, {time.monotonic() - started:.0f} s", flush=True)
-    _replace_weights(Path(checkpoint) / SAFE_WEIGHTS_NAME, model)
+    _replace_weights(Path(checkpoint), model)
     return losses
 
 
@@ -109,7 +108,7 @@ def _load(data: Path) -> list[_Example]:
     return examples
 
 
-def _collate(examples: list[_Example], processor: Qwen3VLProcessor) -> tuple[dict[str, Tensor], Tensor]:
+def _collate(examples: list[_Example], processor: ProcessorMixin) -> tuple[dict[str, Tensor], Tensor]:
     """Model inputs of a right-padded batch, and labels ``[batch, length]`` that cover captions and end tokens."""
     prompts, texts = [], []
     for example in examples:
@@ -127,9 +126,8 @@ def _collate(examples: list[_Example], processor: Qwen3VLProcessor) -> tuple[dic
     return inputs, labels
 
 
-def _replace_weights(path: Path, model: Qwen3VLForConditionalGeneration) -> None:
-    """Writes the weights that the file holds, under their names, and leaves the rest of the checkpoint as it is."""
-    with safe_open(path, "pt") as weights:
-        names, metadata = list(weights.keys()), weights.metadata()
-    state = model.state_dict()
-    save_file({name: state[name].contiguous() for name in names}, path, metadata)
+def _replace_weights(checkpoint: Path, model: PreTrainedModel) -> None:
+    """Writes the weights, under the names that transformers gives them in files, and leaves the rest of it as it is."""
+    with TemporaryDirectory(dir=checkpoint) as folder:
+        model.save_pretrained(folder)
+        (Path(folder) / SAFE_WEIGHTS_NAME).replace(checkpoint / SAFE_WEIGHTS_NAME)

@@ -1,4 +1,4 @@
-"""A Qwen3-VL of under two million parameters, for runs that need the real code paths but no accelerator.
+"""A Qwen3-VL or Qwen2.5-VL of under two million parameters, for runs that need the real code paths but no accelerator.
 
 ``python -m future_l1_verl.modeling.tiny --out DIR`` writes a checkpoint that transformers, vLLM and verl load unchanged.
 Its processors are the real ones; a 64x64 image becomes four embeddings. With ``--pretrain`` it is first trained to
@@ -10,13 +10,23 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BaseVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3VLConfig,
@@ -32,6 +42,7 @@ FRAME_SIZE = 64
 PATCH_SIZE = 16
 MERGE_SIZE = 2
 HIDDEN_SIZE = 128
+HEADS = 4
 LAYERS = 4
 
 QWEN_TOKENS = (
@@ -64,23 +75,63 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(out: Path, seed: int = 0, max_latents: int = 4, texts: Iterable[str] | None = None) -> None:
+@dataclass(frozen=True)
+class _Backbone:
+    """The classes of an architecture, and the settings of its parts that the other lacks or has otherwise."""
+
+    model: type[PreTrainedModel]
+    config: type[PreTrainedConfig]
+    processor: type[ProcessorMixin]
+    video_processor: type[BaseVideoProcessor]
+    text: dict[str, Any]
+    rope: dict[str, Any]
+    vision: dict[str, Any]
+
+
+BACKBONES = {
+    "qwen3_vl": _Backbone(
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLConfig,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+        # vLLM picks the language model's class by this name.
+        text={"head_dim": HIDDEN_SIZE // HEADS, "architectures": ["Qwen3ForCausalLM"]},
+        rope={"mrope_section": [6, 5, 5], "mrope_interleaved": True},
+        vision={"num_position_embeddings": (FRAME_SIZE // PATCH_SIZE) ** 2, "deepstack_visual_indexes": [0]},
+    ),
+    "qwen2_5_vl": _Backbone(
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLProcessor,
+        Qwen2VLVideoProcessor,
+        text={"bos_token_id": None},
+        rope={"mrope_section": [4, 6, 6]},
+        # The first layer sees windows of one embedding, the second whole pictures.
+        vision={"window_size": PATCH_SIZE * MERGE_SIZE, "fullatt_block_indexes": [1]},
+    ),
+}
+
+
+def build(
+    out: Path, seed: int = 0, max_latents: int = 4, texts: Iterable[str] | None = None, backbone: str = "qwen3_vl"
+) -> None:
     """Writes a randomly initialised checkpoint (fp32) with tokenizer and processors to the directory ``out``.
 
-    ``texts`` train the tokenizer; by default they are the synthetic set's sentences. The weights are a function of
-    ``seed`` and the tokenizer alone. ``config.json`` carries the latent settings, with the budget ``max_latents``.
+    ``backbone`` is one of `BACKBONES`. ``texts`` train the tokenizer; by default they are the synthetic set's sentences. The
+    weights are a function of ``seed``, backbone and tokenizer alone. ``config.json`` carries the latent settings, with the
+    budget ``max_latents``.
     """
-    out = Path(out)
+    out, kind = Path(out), BACKBONES[backbone]
     tokenizer = _tokenizer(words.sentences() if texts is None else texts)
     settings = LatentSettings(LatentTokens.from_tokenizer(tokenizer), max_latents)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration(_config(tokenizer))
+        model = kind.model(_config(tokenizer, kind))
         _scale_features(model)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out)
-    _processor(tokenizer).save_pretrained(out)
+    _processor(tokenizer, kind).save_pretrained(out)
     path = out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings.to_config(), indent=2) + "\n")
 
@@ -88,7 +139,7 @@ def build(out: Path, seed: int = 0, max_latents: int = 4, texts: Iterable[str] |
 def build_text(out: Path, seed: int = 0) -> None:
     """Writes a plain Qwen3 (fp32) of the same size, for jobs without vision and without latents, to the directory ``out``."""
     tokenizer = _tokenizer(words.sentences())
-    vision_language = _config(tokenizer).text_config.to_dict()
+    vision_language = _config(tokenizer, BACKBONES["qwen3_vl"]).text_config.to_dict()
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     names = (
         "vocab_size",
@@ -144,40 +195,34 @@ def _without_markup(text: str) -> list[str]:
     return text.split("\0")
 
 
-def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
+def _config(tokenizer: PreTrainedTokenizerFast, backbone: _Backbone) -> PreTrainedConfig:
     vocabulary = tokenizer.get_vocab()
-    config = Qwen3VLConfig(
+    return backbone.config(
         text_config={
             # Exactly the tokenizer's length: vLLM masks padding rows, an actor would not.
             "vocab_size": len(tokenizer),
             "hidden_size": HIDDEN_SIZE,
             "intermediate_size": 2 * HIDDEN_SIZE,
             "num_hidden_layers": LAYERS,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 32,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": HEADS // 2,
             "max_position_embeddings": 4096,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [6, 5, 5],
-                "mrope_interleaved": True,
-            },
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **backbone.rope},
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
             "tie_word_embeddings": True,
+            **backbone.text,
         },
         vision_config={
             "depth": 2,
             "hidden_size": HIDDEN_SIZE,
             "intermediate_size": 2 * HIDDEN_SIZE,
-            "num_heads": 4,
+            "num_heads": HEADS,
             "out_hidden_size": HIDDEN_SIZE,
             "patch_size": PATCH_SIZE,
             "spatial_merge_size": MERGE_SIZE,
             "temporal_patch_size": 2,
-            "num_position_embeddings": (FRAME_SIZE // PATCH_SIZE) ** 2,
-            "deepstack_visual_indexes": [0],
+            **backbone.vision,
         },
         image_token_id=vocabulary["<|image_pad|>"],
         video_token_id=vocabulary["<|video_pad|>"],
@@ -185,23 +230,21 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
         vision_end_token_id=vocabulary["<|vision_end|>"],
         tie_word_embeddings=True,
     )
-    # vLLM picks the language model's class by this name.
-    config.text_config.architectures = ["Qwen3ForCausalLM"]
-    return config
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
+def _processor(tokenizer: PreTrainedTokenizerFast, backbone: _Backbone) -> ProcessorMixin:
     # A mean of zero keeps the black background at zero, without which the small model does not learn to see.
     pixels = {"image_mean": [0.0] * 3, "image_std": [0.25] * 3}
     patches = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": 2}
     smallest, largest = (PATCH_SIZE * MERGE_SIZE) ** 2, (2 * FRAME_SIZE) ** 2
     image = Qwen2VLImageProcessor(size={"shortest_edge": smallest, "longest_edge": largest}, **patches, **pixels)
-    video = Qwen3VLVideoProcessor(size={"shortest_edge": 2 * smallest, "longest_edge": 16 * largest}, **patches, **pixels)
-    return Qwen3VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE)
+    clip = {"shortest_edge": 2 * smallest, "longest_edge": 16 * largest}
+    video = backbone.video_processor(size=clip, **patches, **pixels)
+    return backbone.processor(image, tokenizer, video, chat_template=CHAT_TEMPLATE)
 
 
 @torch.no_grad()
-def _scale_features(model: Qwen3VLForConditionalGeneration) -> None:
+def _scale_features(model: PreTrainedModel) -> None:
     """Brings the merger's output to a root mean square of one, that of the last hidden state after its norm.
 
     At the usual initialisation features are some ten times smaller than hidden states, and regressing one on the other
@@ -211,13 +254,15 @@ def _scale_features(model: Qwen3VLForConditionalGeneration) -> None:
     side = FRAME_SIZE // PATCH_SIZE
     pixels = torch.randn(side**2, visual.patch_embed.in_channels * 2 * PATCH_SIZE**2)
     features = visual(pixels, grid_thw=torch.tensor([[1, side, side]])).pooler_output
-    visual.merger.linear_fc2.weight /= features.pow(2).mean().sqrt()
+    *_, last = (layer for layer in visual.merger.modules() if isinstance(layer, torch.nn.Linear))
+    last.weight /= features.pow(2).mean().sqrt()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint directory to write")
     parser.add_argument("--data", type=Path, help="synthetic set (python -m data_prep.synthetic) to pretrain on")
+    parser.add_argument("--backbone", choices=BACKBONES, default="qwen3_vl")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-latents", type=int, default=4, help="budget of a latent span")
     parser.add_argument("--pretrain", type=int, default=0, metavar="STEPS", help="caption pretraining steps")
@@ -228,7 +273,7 @@ def main() -> None:
         return
     if args.pretrain and args.data is None:
         parser.error("--pretrain needs --data")
-    build(args.out, seed=args.seed, max_latents=args.max_latents)
+    build(args.out, seed=args.seed, max_latents=args.max_latents, backbone=args.backbone)
     if args.pretrain:
         from future_l1_verl.modeling.pretrain import pretrain
 

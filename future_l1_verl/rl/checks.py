@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from data_prep.prompts import FORMS
 from data_prep.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.rewards.answer import chosen_option
@@ -17,7 +18,7 @@ from future_l1_verl.rewards.total import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
 from future_l1_verl.rl.loss import LatentLoss
 from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settings
-from future_l1_verl.sft.checks import check_checkpoint, files, require_known_keys
+from future_l1_verl.sft.checks import check_checkpoint, files, require_given, require_known_keys, require_videos
 
 # Settings of verl that the likelihood of latents does not survive: what they must be, and why.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -53,9 +54,8 @@ _KNOWN = {
 
 
 def check(config: DictConfig) -> None:
-    """Raises ValueError (RowError for data), FileNotFoundError or MissingMandatoryValue, naming what is wrong."""
-    for key in ("actor_rollout_ref.model.path", "data.train_files", "data.val_files"):
-        OmegaConf.select(config, key, throw_on_missing=True)
+    """Raises ValueError (RowError for data) or FileNotFoundError, naming what is wrong."""
+    require_given(config, "actor_rollout_ref.model.path", "data.train_files", "data.val_files")
     for key, (value, reason) in REQUIRED.items():
         if (given := OmegaConf.select(config, key)) != value:
             raise ValueError(f"{key} must be {value}, not {given}: {reason}")
@@ -77,6 +77,10 @@ def _check_sections(config: DictConfig) -> None:
     GroupFilter(**config.group_filter)
     if (judge := judge_settings(config.judge)) is not None:
         read_prompt(judge.prompt)
+    if config.data.observed not in FORMS:
+        raise ValueError(f"data.observed is one of {', '.join(FORMS)}, not {config.data.observed!r}")
+    if config.data.observed == "video":
+        require_videos(config.actor_rollout_ref.model.path)
     for key, allowed in (("normalise", NORMALISATIONS), ("latent_parts", ROUTES)):
         if config.advantage[key] not in allowed:
             raise ValueError(f"advantage.{key} is one of {', '.join(allowed)}, not {config.advantage[key]!r}")

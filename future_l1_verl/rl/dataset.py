@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from data_prep.rows import RL_COLUMNS, frames, messages, read_rows
+from data_prep.prompts import messages, vision_inputs
+from data_prep.rows import RL_COLUMNS, frames, read_rows
 from future_l1_verl.sft.checks import files
 
 
@@ -24,7 +26,7 @@ class LatentRLDataset(RLHFDataset):
     ) -> None:
         rows = [row for file in files(data_files) for row in read_rows(file, RL_COLUMNS)]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
-        self.system_prompt = config.system_prompt
+        self.system_prompt, self.observed = config.system_prompt, config.observed
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -32,7 +34,7 @@ class LatentRLDataset(RLHFDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
         return {
-            "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt),
+            "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt, self.observed),
             "data_source": row["data_source"],
             "reward_model": {"style": "rule", "ground_truth": row["answer"]},
             "question": row["problem"],
@@ -42,3 +44,8 @@ class LatentRLDataset(RLHFDataset):
             # verl needs one tensor in a batch (rl_dataset.py, __getitem__).
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
         }
+
+    @classmethod
+    async def process_vision_info(cls, messages: list[dict], image_patch_size: int, config: DictConfig) -> tuple:
+        """Upstream (rl_dataset.py:414) takes the frames of a video for evenly spaced; ours know their times."""
+        return await asyncio.get_running_loop().run_in_executor(None, vision_inputs, messages, image_patch_size)

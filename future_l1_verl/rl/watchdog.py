@@ -5,17 +5,21 @@ A dead engine answers no weight update, and the trainer waits for that answer wi
 
 from __future__ import annotations
 
-import _thread
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 
 
 class EngineDied(RuntimeError):
     """A rollout engine no longer lives; the message carries what it said last."""
+
+
+def interrupt(_signal: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 class Watchdog(threading.Thread):
@@ -32,13 +36,19 @@ class Watchdog(threading.Thread):
             try:
                 ray.get([server.check_health.remote() for server in self.servers], timeout=self.patience)
             except Exception as error:
+                if self.finished.is_set():
+                    return
                 self.death = error
-                _thread.interrupt_main()
+                # A signal, not _thread.interrupt_main(): that one does not wake a thread that waits for a lock or a socket.
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 return
 
     @contextmanager
     def raising_here(self) -> Iterator[None]:
         """Watches during the block, which ends with `EngineDied` when an engine dies. For the main thread."""
+        # asyncio.run puts a handler in the place of Python's own, and of no other, that only cancels the task: a blocking
+        # ray.get inside a coroutine, which is how verl updates weights (verl/checkpoint_engine/base.py:519), never notices.
+        before = signal.signal(signal.SIGINT, interrupt)
         self.start()
         try:
             yield
@@ -48,3 +58,4 @@ class Watchdog(threading.Thread):
             raise EngineDied(f"a rollout engine died: {self.death}") from self.death
         finally:
             self.finished.set()
+            signal.signal(signal.SIGINT, before)

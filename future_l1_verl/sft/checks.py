@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from transformers import AutoTokenizer
 
-from data_prep.rows import SFT_COLUMNS, check_frames, read_rows, turn
+from data_prep.prompts import FORMS
+from data_prep.rows import read_rows
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
+from future_l1_verl.sft.objective import ERRORS
+from future_l1_verl.sft.skipped import Skipped, usable
 
 
 def check(config: DictConfig) -> None:
-    """Raises ValueError (RowError for data), FileNotFoundError or MissingMandatoryValue, naming what is wrong."""
-    for key in ("model.path", "data.train_files"):
-        OmegaConf.select(config, key, throw_on_missing=True)
-    require_known_keys(config, "latent", {"weight", "supervise_decisions"})
+    """Raises ValueError (RowError for data) or FileNotFoundError, naming what is wrong."""
+    require_given(config, "model.path", "data.train_files")
+    require_known_keys(config, "latent", {"weight", "error", "unit_targets", "supervise_decisions"})
     if not 0 <= config.latent.weight < float("inf"):
         raise ValueError(f"latent.weight (lambda) must be a number of at least 0, not {config.latent.weight}")
+    for key, allowed in (("latent.error", ERRORS), ("data.observed", FORMS), ("data.latents", ("resize", "pool"))):
+        if (given := OmegaConf.select(config, key)) not in allowed:
+            raise ValueError(f"{key} is one of {', '.join(allowed)}, not {given!r}")
+    if not 0 <= config.data.max_bad_rate < 1:
+        raise ValueError(f"data.max_bad_rate must lie in [0, 1), not {config.data.max_bad_rate}")
     check_checkpoint(config.model.path)
-    texts = {"image": lambda row: turn(row, "human"), "reasoning_image": lambda row: turn(row, "gpt")}
-    for file in [*files(config.data.train_files), *files(config.data.val_files)]:
-        check_frames(read_rows(file, SFT_COLUMNS), texts)
+    rows = [row for file in [*files(config.data.train_files), *files(config.data.val_files)] for row in read_rows(file)]
+    if config.data.observed == "video" or any(row.get("videos") for row in rows):
+        require_videos(config.model.path)
+    usable(rows, Skipped(config.data.manifest, config.data.max_bad_rate))
 
 
 def check_checkpoint(directory: str | Path) -> LatentSettings:
@@ -31,6 +40,20 @@ def check_checkpoint(directory: str | Path) -> LatentSettings:
     if tokens != settings.tokens:
         raise ValueError(f"{directory}: config.json has {settings.tokens}, the tokenizer {tokens}")
     return settings
+
+
+def require_given(config: DictConfig, *keys: str) -> None:
+    """Raises ValueError naming the first key that has no value."""
+    for key in keys:
+        if OmegaConf.select(config, key, throw_on_missing=True) is None:
+            raise ValueError(f"{key} is needed")
+
+
+def require_videos(directory: str | Path) -> None:
+    """Raises ValueError for a checkpoint whose engines do not agree on the times of a video's frames."""
+    kind = json.loads((Path(directory) / "config.json").read_text())["model_type"]
+    if kind == "qwen2_5_vl":
+        raise ValueError("Qwen2.5-VL: vLLM and transformers disagree on the times of videos; use data.observed=frames")
 
 
 def require_known_keys(config: DictConfig, section: str, known: set[str]) -> None:

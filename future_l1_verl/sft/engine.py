@@ -6,27 +6,41 @@ Chosen by the model type ``latent_language_model``; importing this module regist
 from __future__ import annotations
 
 import torch
+from peft import PeftModel
 from tensordict import TensorDict
 from torch import Tensor
+from verl.trainer.config import CheckpointConfig
 from verl.utils import tensordict_utils as tu
-from verl.utils.device import get_device_id
+from verl.utils.device import get_device_id, get_device_name
 from verl.utils.ulysses import (
     get_ulysses_sequence_parallel_group,
     get_ulysses_sequence_parallel_world_size,
     slice_input_tensor,
 )
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 from verl.workers.engine import EngineRegistry
 
 from future_l1_verl.latents import likelihood
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import Role, feeding_positions, response_layout
-from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
+from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.latent_vl import LatentVL
 from future_l1_verl.platform.verl_engine import PortableEngine
-from future_l1_verl.sft.objective import squared_error
+from future_l1_verl.sft.objective import ERRORS
 from future_l1_verl.versions import require
 
 MODEL_TYPE = "latent_language_model"
-SETTINGS = ("latent_objective", "latent_kappa", "latent_sigma", "latent_spans", "min_latents", "freeze_vision")
+SETTINGS = (
+    "latent_objective",
+    "latent_kappa",
+    "latent_sigma",
+    "latent_spans",
+    "latent_targets",
+    "latent_unit",
+    "min_latents",
+    "freeze_tower",
+    "freeze_merger",
+)
 """Keys of the model's ``override_config`` that are settings of `LatentEngine`, not of the architecture."""
 
 
@@ -41,31 +55,59 @@ class LatentEngine(PortableEngine):
     log p(token), and log(1 - p(end)) where a slot follows.
     ``latent_term``: the objective of the slot that follows: squared error in stage 1, log-density in stage 2.
     ``latent_kl``: the KL of the latent that follows to the reference, for a batch with the field ``ref_latent_states``.
-    ``latent_states``: ragged ``[slots, H]``, the states that feed the slots, for a batch with ``return_latent_states``.
+    ``latent_states``, ``latent_targets``: ragged ``[slots, H]``, the states that feed the slots and what is in them, for a
+    batch with ``return_latent_states``.
     """
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(
+        self,
+        model_config: HFModelConfig,
+        engine_config: FSDPEngineConfig,
+        optimizer_config: FSDPOptimizerConfig,
+        checkpoint_config: CheckpointConfig,
+    ) -> None:
+        """Raises ValueError for settings that cannot work together, naming the keys."""
         require("verl", "transformers")
-        super().__init__(*args, **kwargs)
+        _require_possible(model_config, engine_config)
+        super().__init__(model_config, engine_config, optimizer_config, checkpoint_config)
 
-    def _build_module(self) -> LatentQwen3VL:
+    def _build_module(self) -> LatentVL:
         """Upstream (transformer_impl.py:254) knows two model types only, and leaves the model's forward to transformers."""
         settings = {key: vars(self.model_config.hf_config).pop(key) for key in SETTINGS}
         self.model_config.model_type = "language_model"
         module = super()._build_module()
         self.model_config.model_type = MODEL_TYPE
         family = _family(settings)
-        LatentQwen3VL.adopt(
+        adopt(
             module,
-            family.log_density if family else squared_error,
+            family.log_density if family else ERRORS[settings["latent_objective"]],
             self._local_part,
             divergence=family.kl if family else None,
             spans=settings["latent_spans"],
+            pool_targets=settings["latent_targets"] == "pool",
+            unit_targets=settings["latent_unit"],
         )
         self.min_latents = settings["min_latents"]
-        if settings["freeze_vision"]:
-            module.model.visual.requires_grad_(False)
+        module.freeze(tower=settings["freeze_tower"], merger=settings["freeze_merger"])
         return module
+
+    def _build_lora_module(self, module: LatentVL) -> PeftModel:
+        """Upstream (transformer_impl.py:339) adapts every linear layer that ``target_modules`` fits, those of the vision tower
+        too, whose features are the latents of stage 1. Raises ValueError if a loaded adapter does so.
+        """
+        chosen = self.model_config.exclude_modules
+        tower = r"model\.visual\..*"
+        object.__setattr__(self.model_config, "exclude_modules", f"{tower}|{chosen}" if chosen else tower)
+        try:
+            adapted = super()._build_lora_module(module)
+        finally:
+            object.__setattr__(self.model_config, "exclude_modules", chosen)
+        outside = [name for name, p in adapted.named_parameters() if p.requires_grad and ".visual." in name]
+        if outside:
+            raise ValueError(
+                f"model.lora_adapter_path={self.model_config.lora_adapter_path} adapts the vision tower ({outside[0]})"
+            )
+        return adapted
 
     def _local_part(self, tensor: Tensor) -> Tensor:
         if get_ulysses_sequence_parallel_world_size() == 1:
@@ -108,7 +150,8 @@ class LatentEngine(PortableEngine):
         if output.latent_divergence is not None:
             outputs["latent_kl"] = _ragged_like(ids, per_token(output.latent_divergence))
         if output.latent_states is not None:
-            outputs["latent_states"] = self._ragged_slots(ids, output.latent_states)
+            outputs["latent_states"] = self._ragged_slots(ids, self._whole(output.latent_states))
+            outputs["latent_targets"] = self._ragged_slots(ids, output.latent_targets)
         log_probs, log_go_on = outputs["log_probs"].values(), per_token(output.log_go_on)
         if "latents" in micro_batch:
             entries = likelihood.decision_entries(self._roles_of_next_token(ids), log_probs, log_go_on)
@@ -117,13 +160,17 @@ class LatentEngine(PortableEngine):
         outputs["log_probs"] = _ragged_like(ids, entries)
         return outputs
 
-    def _ragged_slots(self, ids: Tensor, states: Tensor) -> Tensor:
-        """``[K, H]`` to ragged ``[K_i, H]`` per row, in fp32; under Ulysses each rank has brought its part of the rows."""
+    def _whole(self, states: Tensor) -> Tensor:
+        """``[K, H]`` in fp32; under Ulysses each rank has brought its part of the rows, and zeros."""
         states = states.float()
         if get_ulysses_sequence_parallel_world_size() > 1:
             torch.distributed.all_reduce(states, group=get_ulysses_sequence_parallel_group())
+        return states
+
+    def _ragged_slots(self, ids: Tensor, rows: Tensor) -> Tensor:
+        """``[K, H]`` to ragged ``[K_i, H]`` per row of the batch, in fp32."""
         counts = [int((row == self._latent_id).sum()) for row in ids.unbind()]
-        return torch.nested.as_nested_tensor(list(states.split(counts)), layout=torch.jagged)
+        return torch.nested.as_nested_tensor(list(rows.float().split(counts)), layout=torch.jagged)
 
     def _roles_of_next_token(self, ids: Tensor) -> Tensor:
         """int8 ``[sum of T_i]``: entry p has the role of token p + 1 of its row; the last of a row is text, and unused."""
@@ -138,9 +185,19 @@ class LatentEngine(PortableEngine):
         return self.module.latent.tokens.latent
 
 
+def _require_possible(model: HFModelConfig, engine: FSDPEngineConfig) -> None:
+    frozen = [getattr(model.hf_config, key) for key in ("freeze_tower", "freeze_merger")]
+    if engine.strategy == "fsdp" and get_device_name() == "cpu":
+        raise ValueError("FSDP1 needs an accelerator: on a CPU set engine.strategy=fsdp2")
+    if model.lora_rank > 0 and not all(frozen):
+        raise ValueError("model.lora_rank trains adapters of the language model alone: leave freeze_tower, freeze_merger true")
+    if model.lora_rank == 0 and engine.strategy == "fsdp" and any(frozen) and not engine.use_orig_params:
+        raise ValueError("engine.strategy=fsdp shards frozen and trained parameters together: set engine.use_orig_params=true")
+
+
 def _family(settings: dict) -> likelihood.Family | None:
     """The density of stage 2, None for stage 1's squared error; the setting comes from the config tree (config/)."""
-    if settings["latent_objective"] == "squared_error":
+    if settings["latent_objective"] in ERRORS:
         return None
     return likelihood.Family(settings["latent_objective"], settings["latent_kappa"], settings["latent_sigma"])
 

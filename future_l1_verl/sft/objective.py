@@ -1,16 +1,34 @@
-"""The stage-1 loss: cross-entropy over text and control tokens plus a squared error at the latents (paper section 2)."""
+"""The stage-1 loss: cross-entropy over text and control tokens plus an error at the latents (paper section 2).
+
+Index convention of the errors: row k belongs to slot k; ``h`` is the hidden state at its feeding position, ``z`` the embedding
+of the future frame in it. ``[K, H], [K, H] -> [K]`` in fp32; gradients reach h alone.
+"""
 
 from __future__ import annotations
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 from verl.utils.metric import AggregationType, Metric
 
 
 def squared_error(h: Tensor, z: Tensor) -> Tensor:
-    """``[K, H], [K, H] -> [K]``: mean over the hidden dimension (lambda = 0.1 belongs with the mean, assumptions.md)."""
+    """Mean over the hidden dimension (lambda = 0.1 belongs with the mean, assumptions.md)."""
     return (h.float() - z.detach().float()).square().mean(-1)
+
+
+def summed_squared_error(h: Tensor, z: Tensor) -> Tensor:
+    """Sum over the hidden dimension, as the paper's formula is written: H times `squared_error`."""
+    return (h.float() - z.detach().float()).square().sum(-1)
+
+
+def cosine_error(h: Tensor, z: Tensor) -> Tensor:
+    """1 - cos(h, z), in [0, 2]: blind to scale."""
+    return 1 - cosine_similarity(h.float(), z.detach().float(), dim=-1)
+
+
+ERRORS = {"mean": squared_error, "sum": summed_squared_error, "cosine": cosine_error}
 
 
 def latent_sft_loss(
@@ -19,7 +37,8 @@ def latent_sft_loss(
     """``L_CE + weight * L_latent``, each a mean over the global batch.
 
     ``data`` carries ``loss_mask`` (ragged ``[B, T]``: 1 on supervised tokens, 0 on latents), the global counts
-    ``batch_num_tokens`` and ``batch_num_latents``, and ``dp_size``, by which FSDP will divide the gradient.
+    ``batch_num_tokens`` and ``batch_num_latents``, and ``dp_size``, by which FSDP will divide the gradient. If
+    ``model_output`` has ``latent_states`` and ``latent_targets``, the metrics say how well the latents are predicted.
     """
     supervised = torch.roll(data["loss_mask"].values(), -1)  # entry p scores token p + 1; a row starts with its prompt
     cross_entropy = -(model_output["log_probs"].values() * supervised).sum() / data["batch_num_tokens"] * data["dp_size"]
@@ -28,4 +47,48 @@ def latent_sft_loss(
         "train/cross_entropy": Metric(AggregationType.SUM, cross_entropy.detach().float()),
         "train/latent_error": Metric(AggregationType.SUM, error.detach().float()),
     }
+    if "latent_targets" in model_output:
+        sums = prediction_sums(model_output["latent_states"].values(), model_output["latent_targets"].values())
+        # verl averages sums over data-parallel ranks (Metric.aggregate_dp).
+        metrics |= {f"val/{name}": Metric(AggregationType.SUM, value * data["dp_size"]) for name, value in sums.items()}
     return cross_entropy + weight * error, metrics
+
+
+def prediction_sums(h: Tensor, z: Tensor) -> dict[str, float]:
+    """Sums over the slots of a micro-batch, by which `prediction_metrics` divides.
+
+    ``retrieved`` counts latents whose nearest embedding, of all in the micro-batch, is their own; ``chance`` is what guessing
+    would retrieve; ``baseline`` is the squared error of the micro-batch's own mean embedding, which knows nothing of a row.
+    """
+    if len(z) == 0:
+        return dict.fromkeys(("latents", "squared_error", "baseline", "retrieved", "chance", "square_h", "square_z"), 0.0)
+    h, z = h.float(), z.float()
+    # Equal embeddings (a still picture) are each other's own.
+    _, which, copies = z.unique(dim=0, return_inverse=True, return_counts=True)
+    own = which[torch.cdist(h, z).argmin(dim=1)] == which
+    return {
+        "latents": float(len(z)),
+        "squared_error": float(squared_error(h, z).sum()),
+        "baseline": float(squared_error(z.mean(0).expand_as(z), z).sum()),
+        "retrieved": float(own.sum()),
+        "chance": float(copies[which].sum() / len(z)),
+        "square_h": float(h.square().mean(-1).sum()),
+        "square_z": float(z.square().mean(-1).sum()),
+    }
+
+
+def prediction_metrics(sums: dict[str, float]) -> dict[str, float]:
+    """From summed `prediction_sums`: errors, their ratio to the baseline's, retrieval, root mean squares of both sides."""
+    latents = sums["latents"]
+    if not latents:
+        return {}
+    mean = {name: value / latents for name, value in sums.items()}
+    return {
+        "val/latent_squared_error": mean["squared_error"],
+        "val/latent_baseline_error": mean["baseline"],
+        "val/latent_error_ratio": mean["squared_error"] / mean["baseline"] if mean["baseline"] else 0.0,
+        "val/latent_retrieval": mean["retrieved"],
+        "val/latent_retrieval_chance": mean["chance"],
+        "val/rms_hidden": mean["square_h"] ** 0.5,
+        "val/rms_target": mean["square_z"] ** 0.5,
+    }

@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import shutil
+from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from verl.trainer import sft_trainer
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
+from verl.utils.checkpoint import CheckpointHandler
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 from verl.utils.metric import Metric
+from verl.utils.tracking import Tracking
 from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.sft.engine import MODEL_TYPE
-from future_l1_verl.sft.objective import latent_sft_loss
+from future_l1_verl.sft.objective import latent_sft_loss, prediction_metrics
+from future_l1_verl.sft.skipped import counts
 
 
 class LatentTrainingWorker(TrainingWorker):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sums: Counter[str] = Counter()
+        self.started = False
+
+    def train_batch(self, data: TensorDict) -> TensorDict:
+        """Of the first batch, whose latents the untrained weights predict, the scales are said: lambda depends on them."""
+        tu.assign_non_tensor(data, return_latent_states=not self.started)
+        output = super().train_batch(data)
+        if not self.started and output is not None:
+            metrics = tu.get(output, "metrics")
+            sums = {name.removeprefix("val/"): metrics.pop(name) for name in list(metrics) if name.startswith("val/")}
+            found = prediction_metrics(sums)
+            if found and torch.distributed.get_rank() == 0:
+                print(
+                    f"before training: root mean square {found['val/rms_hidden']:.3g} of hidden states, "
+                    f"{found['val/rms_target']:.3g} of future embeddings (latent.unit_targets scales these to 1)"
+                )
+        self.started = True
+        return output
+
+    def infer_batch(self, data: TensorDict) -> TensorDict:
+        """Upstream reports the loss of a validation batch alone; here it also counts how well latents are predicted."""
+        tu.assign_non_tensor(data, return_latent_states=True)
+        output = super().infer_batch(data)
+        if output is not None:
+            metrics = tu.get(output, "metrics")
+            self.sums.update({name.removeprefix("val/"): metrics[name] for name in metrics if name.startswith("val/")})
+        return output
+
     def _postprocess_output(self, output: Any, **kwargs: Any) -> Any:
         """Upstream (engine_workers.py:181) leaves a loss's own metrics as lists of `Metric`, which trackers cannot log."""
         result = super()._postprocess_output(output, **kwargs)
@@ -28,12 +70,68 @@ class LatentTrainingWorker(TrainingWorker):
         return result
 
 
+class BestKeeper(CheckpointHandler):
+    """verl's checkpoints, of which ``trainer.max_ckpt_to_keep`` keeps the last; the one with the lowest validation loss stays
+    as ``best/huggingface``, with its step and loss in ``best/step.json``."""
+
+    latest: tuple[int, float] = (-1, math.inf)
+
+    def validated(self, step: int, loss: float) -> None:
+        """Said before the checkpoint of that step is written, on the rank that logs."""
+        self.latest = (step, loss)
+
+    def save_checkpoint(self, step: int) -> None:
+        super().save_checkpoint(step=step)
+        best = Path(self.default_local_dir) / "best"
+        record = best / "step.json"
+        lowest = json.loads(record.read_text())["val/loss"] if record.is_file() else math.inf
+        saved = Path(self.default_local_dir) / f"global_step_{step}"
+        # Without hf_model in checkpoint.save_contents there is nothing that loads by itself.
+        if self.latest[0] != step or self.latest[1] >= lowest or not (saved / "huggingface").is_dir():
+            return
+        shutil.rmtree(best, ignore_errors=True)
+        shutil.copytree(saved / "huggingface", best / "huggingface", copy_function=os.link)
+        for adapters in saved.glob("lora_train_meta.json"):
+            os.link(adapters, best / adapters.name)
+        record.write_text(json.dumps({"step": step, "val/loss": self.latest[1]}))
+
+
 class LatentSFTTrainer(SFTTrainer):
     def _build_config(self) -> None:
         super()._build_config()
         with open_dict(self.config):
             self.config.data.max_latents = LatentSettings.from_config(self.model_config.hf_config).max_latents
             self.config.data.supervise_decisions = self.config.latent.supervise_decisions
+
+    def fit(self) -> None:
+        """Upstream logs nothing of a validation but its loss, through a tracker that it makes itself (sft_trainer.py:330)."""
+        tracking = sft_trainer.Tracking
+
+        def with_predictions(*args: Any, **kwargs: Any) -> Tracking:
+            tracker = tracking(*args, **kwargs)
+            log = tracker.log
+
+            def log_more(data: dict[str, float], step: int, **options: Any) -> None:
+                if "val/loss" in data:
+                    data.update(prediction_metrics(self.training_client.sums))
+                    self.training_client.sums.clear()
+                    self.ckpt_handler.validated(step, data["val/loss"])
+                log(data=data, step=step, **options)
+
+            tracker.log = log_more
+            return tracker
+
+        sft_trainer.Tracking = with_predictions
+        try:
+            super().fit()
+        finally:
+            sft_trainer.Tracking = tracking
+        if self.rank == 0 and (skipped := counts(self.config.data.manifest)):
+            print(f"skipped rows, listed in {self.config.data.manifest}: {dict(skipped)}")
+
+    def _build_ckpt_handler(self) -> None:
+        super()._build_ckpt_handler()
+        self.ckpt_handler.__class__ = BestKeeper
 
     def _build_engine(self) -> None:
         """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""

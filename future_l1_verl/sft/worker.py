@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,6 +14,8 @@ from future_l1_verl.sft.trainer import train
 @hydra.main(config_path="pkg://future_l1_verl.config.sft", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require_platform(config.trainer.device)
+    # verl's tracker takes its folder from here alone.
+    os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))
     train(config)
 
 

@@ -58,7 +58,7 @@ def test_stage_1_has_the_papers_values() -> None:
     assert (config.optim.lr, list(config.optim.betas), config.optim.weight_decay) == (1e-5, [0.9, 0.95], 0.1)
     assert (config.optim.clip_grad, config.optim.lr_scheduler_type, config.optim.lr_warmup_steps_ratio) == (1.0, "cosine", 0.1)
     assert (config.data.train_batch_size, config.data.max_length, config.trainer.total_epochs) == (128, 16384, 1)
-    assert config.model.override_config.freeze_vision
+    assert config.model.override_config.freeze_tower and config.model.override_config.freeze_merger
 
 
 def test_stage_2_is_la_dapo_unless_told_otherwise() -> None:

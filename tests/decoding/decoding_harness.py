@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from future_l1_verl.decoding import hf
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments
@@ -51,7 +52,7 @@ class Oracle:
     def __init__(self, checkpoint: str) -> None:
         self.settings = LatentSettings.from_checkpoint(checkpoint)
         self.processor = AutoProcessor.from_pretrained(checkpoint)
-        self.model = Qwen3VLForConditionalGeneration.from_pretrained(
+        self.model = AutoModelForImageTextToText.from_pretrained(
             checkpoint, dtype=torch.float32, attn_implementation="eager"
         ).eval()
         self.vocabulary = self.processor.tokenizer.get_vocab()
@@ -84,6 +85,12 @@ class Oracle:
     def _chat(self, *parts: dict[str, str]) -> str:
         message = {"role": "user", "content": list(parts)}
         return self.processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+
+    def image(self, text: str) -> Prompt:
+        chat = self._chat({"type": "image"}, {"type": "text", "text": text})
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 64, 3), dtype=np.uint8))
+        inputs = self.processor(text=[chat], images=[image], return_tensors="pt")
+        return Prompt({"prompt": chat, "multi_modal_data": {"image": [image]}}, dict(inputs))
 
     def _text(self, text: str) -> Prompt:
         chat = self._chat({"type": "text", "text": text})

@@ -62,10 +62,20 @@ def test_both_losses_of_stage_1_fall(run: Path) -> None:
         assert sum(values[-10:]) < sum(values[:10])
 
 
+def test_latents_of_held_out_clips_are_predicted(run: Path) -> None:
+    """Better than by the mean embedding, and nearer to their own frame than chance, outside its interval for 128 rows."""
+    curves = read_curves(run / "tensorboard/sft")
+    ratio, retrieval, chance = (
+        curves[f"val/latent_{name}"][-1][1] for name in ("error_ratio", "retrieval", "retrieval_chance")
+    )
+    assert ratio < 1.0
+    assert retrieval - 1.96 * (retrieval * (1 - retrieval) / 128) ** 0.5 > chance
+
+
 def test_the_report_is_complete(run: Path) -> None:
     report = (run / "report/report.md").read_text()
     pictures = [part.split(")")[0] for part in report.split("](")[1:]]
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     for picture in pictures:
         assert (run / "report" / picture).read_bytes().startswith(b"\x89PNG")
 

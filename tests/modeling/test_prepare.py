@@ -1,12 +1,25 @@
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import (
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLVideoProcessor,
+)
 
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings
+from future_l1_verl.modeling import prepare as module
 from future_l1_verl.modeling.prepare import RELATED, prepare
 
 WORDS = ["<|endoftext|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "ball", "wall"]
@@ -29,10 +42,111 @@ def original(out: Path, rows: int, tied: bool, shard: str = "5GB") -> None:
     Qwen3VLForConditionalGeneration(config).save_pretrained(out, max_shard_size=shard)
 
 
+# The added tokens of Qwen3-VL; they follow 151,643 byte pairs.
+NAMES = (
+    *(
+        "endoftext",
+        "im_start",
+        "im_end",
+        "object_ref_start",
+        "object_ref_end",
+        "box_start",
+        "box_end",
+        "quad_start",
+        "quad_end",
+    ),
+    *("vision_start", "vision_end", "vision_pad", "image_pad", "video_pad", "tool_call", "/tool_call"),
+    *("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep", "tool_response", "/tool_response"),
+    *("think", "/think"),
+)
+QWEN3_VL_TOKENS = [f"<{name}>" if "think" in name or "tool" in name else f"<|{name}|>" for name in NAMES]
+BYTE_PAIRS, TOKENS, PADDED = 151_643, 151_669, 151_936
+WIDTH = 8
+TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['role'] }}: {{ message['content'] }}<|im_end|>{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def qwen_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All but weights and ``config.json``, in the files in which Qwen3-VL is published, its vocabulary in size and ids."""
+    out = tmp_path_factory.mktemp("qwen")
+    tokenizer = Tokenizer(models.WordLevel({f"pair{i}": i for i in range(BYTE_PAIRS)}, unk_token="pair0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in QWEN3_VL_TOKENS])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>").save_pretrained(out)
+    settings = json.loads((out / "tokenizer_config.json").read_text()) | {
+        "chat_template": TEMPLATE,
+        "processor_class": "Qwen3VLProcessor",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    (out / "tokenizer_config.json").write_text(json.dumps(settings))
+    (out / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    (out / "vocab.json").write_text("{}")
+    (out / "generation_config.json").write_text('{"eos_token_id": [151645, 151643], "top_p": 0.8}')
+    Qwen2VLImageProcessor(patch_size=16).save_pretrained(out)
+    Qwen3VLVideoProcessor(patch_size=16).save_pretrained(out)
+    return out
+
+
+@pytest.fixture
+def qwen(tmp_path: Path, qwen_files: Path) -> Callable[..., Path]:
+    """Makes a bf16 checkpoint in three shards: the embedding, the rest (no safetensors file at all), the output head."""
+
+    def write(rows: int = PADDED, tied: bool = False, flat: bool = False) -> Path:
+        out = tmp_path / "source"
+        shutil.copytree(qwen_files, out)
+        torch.manual_seed(0)
+        embedding = "model.language_model.embed_tokens.weight"
+        shards = {
+            "model-00001-of-00003.safetensors": {embedding: matrix(rows), "model.language_model.norm.weight": torch.ones(3)},
+            "model-00002-of-00003.safetensors": {"model.visual.pos_embed.weight": None},
+            "model-00003-of-00003.safetensors": {}
+            if tied
+            else {"a.bias": torch.ones(1).bfloat16(), "lm_head.weight": matrix(rows)},
+        }
+        size = 0
+        for file, tensors in shards.items():
+            if None in tensors.values():
+                (out / file).write_bytes(b"garbage")
+            elif tensors:
+                save_file(tensors, out / file, metadata={"format": "pt"})
+                size += sum(tensor.nbytes for tensor in tensors.values())
+        index = {
+            "metadata": {"total_size": size},
+            "weight_map": {name: file for file, tensors in shards.items() for name in tensors},
+        }
+        (out / module.INDEX).write_text(json.dumps(index))
+        text = {"vocab_size": rows, "hidden_size": WIDTH}
+        config = {"tie_word_embeddings": tied, "image_token_id": 151655}
+        if flat:
+            config |= {"model_type": "qwen2_5_vl"} | text
+        else:
+            config |= {"model_type": "qwen3_vl", "text_config": {"model_type": "qwen3_vl_text"} | text}
+        (out / "config.json").write_text(json.dumps(config))
+        return out
+
+    return write
+
+
+def matrix(rows: int) -> Tensor:
+    return torch.randn(rows, WIDTH).bfloat16()
+
+
+def tensors(directory: Path) -> dict[str, Tensor]:
+    files = [file for file in directory.glob("*.safetensors") if file.read_bytes() != b"garbage"]
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def bits(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("shard", ["5GB", "20KB"])
 @pytest.mark.parametrize(("rows", "after"), [(len(WORDS), len(WORDS) + 3), (64, 64)])
-def test_new_rows_start_as_related_ones_and_nothing_else_changes(tmp_path, tied, shard, rows, after) -> None:
+def test_transformers_loads_it_and_finds_new_rows_as_related_ones_and_nothing_else_changed(
+    tmp_path, tied, shard, rows, after
+) -> None:
+    """reference-audit.md, row 30."""
     source, out = tmp_path / "source", tmp_path / "out"
     original(source, rows, tied, shard)
     settings = prepare(source, out, 4)
@@ -51,6 +165,84 @@ def test_new_rows_start_as_related_ones_and_nothing_else_changes(tmp_path, tied,
             assert torch.equal(new[name], tensor)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("rows", "after"), [(PADDED, PADDED), (TOKENS, TOKENS + 3)])
+def test_rows_of_a_vocabulary_of_qwens_size(tmp_path: Path, qwen, tied: bool, rows: int, after: int) -> None:
+    source, out = qwen(rows, tied), tmp_path / "out"
+    tokens = prepare(source, out, 4).tokens
+    assert (tokens.start, tokens.latent, tokens.end) == (TOKENS, TOKENS + 1, TOKENS + 2)
+
+    old, new = tensors(source), tensors(out)
+    assert list(old) == list(new)
+    for name, tensor in old.items():
+        if name.endswith(module.MATRICES):
+            expected = torch.cat([tensor, tensor.new_zeros(after - rows, WIDTH)])
+            for token, related in {tokens.start: 151_652, tokens.latent: 151_655, tokens.end: 151_653}.items():
+                expected[token] = tensor[related]
+            tensor = expected
+        assert new[name].dtype == tensor.dtype and bits(new[name]) == bits(tensor), name
+
+    config, old_config = (json.loads((folder / "config.json").read_text()) for folder in (out, source))
+    assert config["text_config"] == old_config["text_config"] | {"vocab_size": after, "architectures": ["Qwen3ForCausalLM"]}
+    index, old_index = (json.loads((folder / module.INDEX).read_text()) for folder in (out, source))
+    assert index["weight_map"] == old_index["weight_map"]
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in new.values())
+
+
+def test_shards_without_the_matrices_are_linked_unread_and_the_source_stays_as_it_was(tmp_path: Path, qwen) -> None:
+    source = qwen()
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    prepare(source, tmp_path / "out", 4)
+    assert {file.name: file.read_bytes() for file in source.iterdir()} == before
+    linked = {file.name for file in source.iterdir() if file.samefile(tmp_path / "out" / file.name)}
+    assert linked == {"model-00002-of-00003.safetensors"}
+
+
+def test_a_shard_on_another_file_system_is_copied_and_one_in_a_hub_cache_followed(tmp_path: Path, qwen, monkeypatch) -> None:
+    source, middle = qwen(), "model-00002-of-00003.safetensors"
+    (source / middle).rename(tmp_path / "blob")
+    (source / middle).symlink_to(tmp_path / "blob")
+    prepare(source, tmp_path / "linked", 4)
+    assert (tmp_path / "linked" / middle).samefile(tmp_path / "blob") and not (tmp_path / "linked" / middle).is_symlink()
+
+    def no_link(*_: str) -> None:
+        raise OSError("cross-device link")
+
+    monkeypatch.setattr(module.os, "link", no_link)
+    prepare(source, tmp_path / "copied", 4)
+    assert (tmp_path / "copied" / middle).read_bytes() == b"garbage"
+    assert not (tmp_path / "copied" / middle).samefile(tmp_path / "blob")
+
+
+def test_tokenizer_templates_and_processors_survive(tmp_path: Path, qwen) -> None:
+    source, out = qwen(), tmp_path / "out"
+    prepare(source, out, 4)
+    assert {file.name for file in source.iterdir()} <= {file.name for file in out.iterdir()}
+    for file in ("generation_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "chat_template.json"):
+        assert (out / file).read_bytes() == (source / file).read_bytes()
+    old, new = AutoProcessor.from_pretrained(source), AutoProcessor.from_pretrained(out)
+    for part in ("image_processor", "video_processor"):
+        assert getattr(old, part).to_dict() == getattr(new, part).to_dict()
+    talk = [{"role": "user", "content": "pair3 <think> pair4"}]
+    assert (
+        new.apply_chat_template(talk)
+        == old.apply_chat_template(talk)
+        == new.tokenizer.apply_chat_template(talk, tokenize=False)
+    )
+    ids = old.tokenizer(old.apply_chat_template(talk)).input_ids
+    assert new.tokenizer(new.apply_chat_template(talk)).input_ids == ids
+    assert 151_667 in ids and {151_644, 3, 4} < set(ids)
+    assert (new.tokenizer.eos_token, new.tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+
+
+def test_a_flat_config_gets_the_length_where_it_stands(tmp_path: Path, qwen) -> None:
+    """Qwen2.5-VL is published without a text_config, and transformers would take a new one for the whole."""
+    prepare(qwen(TOKENS, flat=True), tmp_path / "out", 4)
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["vocab_size"] == TOKENS + 3
+    assert "text_config" not in config
+
+
 def test_the_new_tokens_are_single_ids_in_text(tmp_path: Path) -> None:
     original(tmp_path / "source", 64, True)
     tokens = prepare(tmp_path / "source", tmp_path / "out", 4).tokens
@@ -63,6 +255,7 @@ def test_a_prepared_checkpoint_can_be_given_another_budget(tmp_path: Path) -> No
     first = prepare(tmp_path / "source", tmp_path / "four", 4)
     second = prepare(tmp_path / "four", tmp_path / "eight", 8)
     assert second == LatentSettings(first.tokens, 8)
+    assert (tmp_path / "four/model.safetensors").samefile(tmp_path / "eight/model.safetensors")
 
 
 @pytest.mark.parametrize("half", ["config", "tokenizer"])
@@ -79,7 +272,84 @@ def test_a_checkpoint_that_has_them_half_is_refused(tmp_path: Path, half: str) -
         prepare(tmp_path / "source", tmp_path / "out", 4)
 
 
-def test_an_occupied_folder_is_not_overwritten(tmp_path: Path) -> None:
+def without_lm_head(source: Path) -> None:
+    index = json.loads((source / module.INDEX).read_text())
+    del index["weight_map"]["lm_head.weight"]
+    (source / module.INDEX).write_text(json.dumps(index))
+
+
+def with_a_shorter_head(source: Path) -> None:
+    save_file({"lm_head.weight": matrix(TOKENS)}, source / "model-00003-of-00003.safetensors")
+
+
+def cut_off(source: Path) -> None:
+    shard = source / "model-00001-of-00003.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-10])
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda source: (source / "config.json").unlink(), r"config\.json does not exist"),
+    "missing shard": (
+        lambda source: (source / "model-00002-of-00003.safetensors").unlink(),
+        r"lacks model-00002-of-00003\.safetensors, named in model\.safetensors\.index\.json",
+    ),
+    "unreadable index": (
+        lambda source: (source / module.INDEX).write_text('{"weight_map": {'),
+        r"model\.safetensors\.index\.json cannot be read",
+    ),
+    "index without a map": (lambda source: (source / module.INDEX).write_text("{}"), r"index\.json has no weight_map"),
+    "no weights": (
+        lambda source: (source / module.INDEX).unlink(),
+        r"neither model\.safetensors nor model\.safetensors\.index\.json",
+    ),
+    "garbage for a matrix": (
+        lambda source: (source / "model-00003-of-00003.safetensors").write_bytes(b"garbage of some length"),
+        r"model-00003-of-00003\.safetensors is not a safetensors file",
+    ),
+    "cut off": (cut_off, r"model-00001-of-00003\.safetensors has \d+ bytes, its header says \d+"),
+    "matrix elsewhere": (
+        lambda source: save_file({"x": torch.ones(1)}, source / "model-00003-of-00003.safetensors"),
+        r"model-00003-of-00003\.safetensors lacks lm_head\.weight",
+    ),
+    "untied without a head": (without_lm_head, r"no lm_head\.weight"),
+    "different lengths": (with_a_shorter_head, "different numbers of rows"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_damaged_source_is_refused_by_name_before_anything_is_written(tmp_path: Path, qwen, case: str) -> None:
+    damage, message = REFUSED[case]
+    source = qwen()
+    damage(source)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prepare(source, tmp_path / "out", 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_matrix_too_short_for_its_own_tokenizer_is_refused(tmp_path: Path, qwen) -> None:
+    with pytest.raises(ValueError, match=r"embed_tokens\.weight has 151668 rows, the tokenizer 151669 tokens"):
+        prepare(qwen(TOKENS - 1), tmp_path / "out", 4)
+
+
+def test_nothing_is_overwritten_and_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    original(source, 64, True)
+    for out in (source, source / "prepared"):
+        with pytest.raises(ValueError, match="source itself or lies in it"):
+            prepare(source, out, 4)
+    (tmp_path / "out").mkdir()
+    prepare(source, tmp_path / "out", 4)
+    with pytest.raises(ValueError, match="out is not empty"):
+        prepare(source, tmp_path / "out", 4)
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     original(tmp_path / "source", 64, True)
-    with pytest.raises(ValueError, match="not empty"):
-        prepare(tmp_path / "source", tmp_path / "source", 4)
+
+    def full_disk(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(module, "_rewrite", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        prepare(tmp_path / "source", tmp_path / "out", 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -3,19 +3,24 @@ import json
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from data_prep.synthetic import words
 from data_prep.synthetic.writing import Settings, write_set
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings
 from future_l1_verl.modeling.pretrain import pretrain
-from future_l1_verl.modeling.tiny import build
+from future_l1_verl.modeling.tiny import BACKBONES, build
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def backbone(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory, backbone):
     out = tmp_path_factory.mktemp("tiny")
-    build(out, seed=1, max_latents=3)
+    build(out, seed=1, max_latents=3, backbone=backbone)
     return out
 
 
@@ -35,8 +40,8 @@ def ask(processor, frames):
     return processor.apply_chat_template(messages, add_generation_prompt=True)
 
 
-def test_it_is_a_small_fp32_qwen3_vl(model):
-    assert isinstance(model, Qwen3VLForConditionalGeneration)
+def test_it_is_a_small_fp32_model_of_its_backbone(model, backbone):
+    assert type(model) is BACKBONES[backbone].model
     assert 1_000_000 < sum(parameter.numel() for parameter in model.parameters()) < 2_000_000
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.lm_head.weight is model.get_input_embeddings().weight
@@ -47,13 +52,17 @@ def test_vocabulary_has_no_padding_rows(model, processor):
     assert sorted(processor.tokenizer.get_vocab().values()) == list(range(len(processor.tokenizer)))
 
 
-def test_config_carries_the_latent_settings_and_what_vllm_needs(checkpoint, model, processor):
+def test_config_carries_the_latent_settings(checkpoint, model, processor):
     settings = LatentSettings.from_checkpoint(checkpoint)
     ids = [settings.tokens.start, settings.tokens.latent, settings.tokens.end]
     assert ids == processor.tokenizer.convert_tokens_to_ids(list(CONTROL_TOKENS))
     assert settings.max_latents == 3
     assert LatentSettings.from_config(model.config) == settings
-    config = json.loads((checkpoint / "config.json").read_text())
+
+
+def test_vllm_finds_the_language_model_of_qwen3_vl(tmp_path):
+    build(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
     assert config["text_config"]["architectures"] == ["Qwen3ForCausalLM"]
 
 
@@ -99,9 +108,9 @@ def test_features_start_at_the_scale_of_hidden_states(model):
     assert features.pow(2).mean().sqrt().item() == pytest.approx(1, abs=0.2)
 
 
-def test_same_seed_same_files_and_another_seed_other_weights(checkpoint, tmp_path):
+def test_same_seed_same_files_and_another_seed_other_weights(checkpoint, backbone, tmp_path):
     for name, seed in (("same", 1), ("other", 2)):
-        build(tmp_path / name, seed=seed, max_latents=3)
+        build(tmp_path / name, seed=seed, max_latents=3, backbone=backbone)
     for path in checkpoint.iterdir():
         same = (tmp_path / "same" / path.name).read_bytes() == path.read_bytes()
         other = (tmp_path / "other" / path.name).read_bytes() == path.read_bytes()
@@ -131,10 +140,10 @@ def synthetic(tmp_path_factory):
     return out
 
 
-def test_pretraining_learns_and_repeats_and_keeps_the_rest_of_the_checkpoint(synthetic, tmp_path):
+def test_pretraining_learns_and_repeats_and_keeps_the_rest_of_the_checkpoint(synthetic, backbone, tmp_path):
     runs = []
     for name in ("one", "two"):
-        build(tmp_path / name)
+        build(tmp_path / name, backbone=backbone)
         before = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         losses = pretrain(tmp_path / name, synthetic, steps=8, batch=4)
         after = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
@@ -145,8 +154,8 @@ def test_pretraining_learns_and_repeats_and_keeps_the_rest_of_the_checkpoint(syn
     assert runs[0] == runs[1]
 
 
-def test_pretraining_moves_the_vision_tower(synthetic, tmp_path):
-    build(tmp_path)
+def test_pretraining_moves_the_vision_tower(synthetic, backbone, tmp_path):
+    build(tmp_path, backbone=backbone)
     before = AutoModelForImageTextToText.from_pretrained(tmp_path).model.visual.patch_embed.proj.weight.clone()
     pretrain(tmp_path, synthetic, steps=1, batch=2)
     after = AutoModelForImageTextToText.from_pretrained(tmp_path).model.visual.patch_embed.proj.weight

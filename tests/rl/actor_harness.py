@@ -24,6 +24,8 @@ from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.total import PARTS, Rollout, group_rewards
 from future_l1_verl.rl.settings import RewardSettings
 
+RANKS = Path(__file__).with_name("actor_ranks.py")
+
 # Right or wrong, by rollout; four to a prompt.
 CORRECT = [True, False, True, False, False, True, True, False]
 
@@ -40,12 +42,12 @@ def config(checkpoint: Path, *overrides: str) -> DictConfig:
 
 def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> TensorDict:
     """Eight rollouts of two prompts, one with an image, with every role among them, as they arrive at the actor."""
-    from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from future_l1_verl.rl.agent_loop import LatentAgentLoopWorker
 
     settings, generator = LatentSettings.from_checkpoint(checkpoint), torch.Generator().manual_seed(0)
-    processor, plain = AutoProcessor.from_pretrained(checkpoint), Qwen3VLForConditionalGeneration.from_pretrained(checkpoint)
+    processor, plain = AutoProcessor.from_pretrained(checkpoint), AutoModelForImageTextToText.from_pretrained(checkpoint)
     worker = object.__new__(LatentAgentLoopWorker)
     worker.config = DictConfig({"latent": {"likelihood": likelihood, "min_latents": 1}})
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -164,7 +166,7 @@ class Actor:
         object.__setattr__(engine_config, "forward_only", forward_only)
         engine_config.use_remove_padding = model.use_remove_padding
         self.engine = EngineRegistry.new(
-            model_type=model.model_type, backend="fsdp2", model_config=model, engine_config=engine_config,
+            model_type=model.model_type, backend=engine_config.strategy, model_config=model, engine_config=engine_config,
             optimizer_config=actor.optim, checkpoint_config=actor.checkpoint,
         )  # fmt: skip
         self.engine.initialize()
@@ -172,34 +174,39 @@ class Actor:
         self.temperature = config.actor_rollout_ref.rollout.temperature
         self.kl = config.latent_loss.kl_coef > 0
 
-    def infer(self, data: TensorDict, micro_batch: int = 8, packed: bool = False, states: bool = False) -> dict[str, Tensor]:
-        data = self._prepared(data, micro_batch, packed)
+    def infer(self, data: TensorDict, states: bool = False, **shape: Any) -> dict[str, Tensor]:
+        data = self._prepared(data, **shape)
         from verl.utils import tensordict_utils as tu
 
         tu.assign_non_tensor(data, return_latent_states=states)
         with self.engine.eval_mode():
             return self.engine.infer_batch(data)["model_output"]
 
-    def update(self, data: TensorDict, micro_batch: int = 8, packed: bool = False) -> dict[str, Any]:
-        """One optimiser step: the sums of its loss and metrics, and the gradients, clipped."""
-        data = self._prepared(data, micro_batch, packed)
+    def update(self, data: TensorDict, **shape: Any) -> dict[str, Any]:
+        """One optimiser step: the sums of its loss and metrics, the gradients, clipped, and the number of micro-batches."""
+        data = self._prepared(data, **shape)
         with self.engine.train_mode():
             output = self.engine.train_batch(data, loss_function=self.loss)
             named = self.engine.module.named_parameters()
             gradients = {name: p.grad.full_tensor().clone() for name, p in named if p.grad is not None}
         metrics = {key: _total(value) for key, value in output["metrics"].items()}
-        return {"metrics": {"loss": sum(output["loss"])} | metrics, "gradients": gradients}
+        losses = output["loss"]
+        return {"metrics": {"loss": sum(losses)} | metrics, "gradients": gradients, "micro_batches": len(losses)}
 
     def parameters(self) -> dict[str, Tensor]:
         return {name: p.full_tensor().detach().clone() for name, p in self.engine.module.named_parameters()}
 
-    def _prepared(self, data: TensorDict, micro_batch: int, packed: bool) -> TensorDict:
+    def _prepared(
+        self, data: TensorDict, micro_batch: int = 8, packed: bool = False, max_tokens: int | None = None
+    ) -> TensorDict:
+        """Cut into micro-batches of ``micro_batch`` rows, or dynamically of about ``max_tokens`` tokens."""
         from verl.utils import tensordict_utils as tu
 
         data = data.copy()
         tu.assign_non_tensor(
-            data, temperature=self.temperature, use_dynamic_bsz=False, micro_batch_size_per_gpu=micro_batch,
-            use_remove_padding=packed, use_fused_kernels=False, calculate_entropy=False, global_batch_size=8,
+            data, temperature=self.temperature, use_dynamic_bsz=max_tokens is not None, max_token_len_per_gpu=max_tokens,
+            micro_batch_size_per_gpu=micro_batch, use_remove_padding=packed, use_fused_kernels=False, calculate_entropy=False,
+            global_batch_size=8,
         )  # fmt: skip
         return data
 
@@ -222,12 +229,11 @@ def _total(value: Any) -> float:
     return float(value.aggregate()) if hasattr(value, "aggregate") else float(np.sum(value))
 
 
-def run_ranks(function: str, ranks: int, out: Path, *arguments: str, timeout: float = 300) -> list[Any]:
-    """Runs ``actor_ranks.py function arguments`` as ``ranks`` processes with a gloo group; what each returned, by rank."""
+def run_ranks(function: str, ranks: int, out: Path, *arguments: str, timeout: float = 300, script: Path = RANKS) -> list[Any]:
+    """Runs ``script function arguments`` as ``ranks`` processes with a gloo group; what each returned, by rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = Path(__file__).with_name("actor_ranks.py")
     processes = [
         subprocess.Popen([sys.executable, str(script), str(rank), str(ranks), str(port), str(out), function, *arguments])
         for rank in range(ranks)

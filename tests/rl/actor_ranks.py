@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,16 @@ def latent_bandit(checkpoint: str) -> dict[str, float]:
     return {"rewarded": after[0] - before[0], "punished": after[1] - before[1]}
 
 
-if __name__ == "__main__":
+def main(functions: dict[str, Callable[..., Any]]) -> None:
     rank, ranks, port, out, function, *arguments = sys.argv[1:]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=rank, WORLD_SIZE=ranks, LOCAL_RANK="0")
     import verl  # noqa: F401  its plugins
 
-    torch.distributed.init_process_group("gloo")
-    result = globals()[function](*arguments)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    result = functions[function](*arguments)
     (Path(out) / f"{function}-{ranks}-{rank}.pickle").write_bytes(pickle.dumps(result))
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(globals())

@@ -15,7 +15,7 @@ from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
-from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
+from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.rl.trainer import loss_function
 from future_l1_verl.sft.engine import LatentEngine
 
@@ -43,7 +43,7 @@ def engine_of(checkpoint: Path, family: Family) -> LatentEngine:
         if isinstance(part, Qwen3VLTextRMSNorm):
             part.forward = MethodType(in_full_precision, part)
     engine = object.__new__(LatentEngine)
-    engine.module = LatentQwen3VL.adopt(module, family.log_density, divergence=family.kl)
+    engine.module = adopt(module, family.log_density, divergence=family.kl)
     engine.module.model.visual.requires_grad_(False)
     engine.min_latents, engine.pad_to_length, engine.use_ulysses_sp = 1, False, False
     engine.engine_config = SimpleNamespace(entropy_checkpointing=False)

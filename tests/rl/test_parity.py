@@ -11,7 +11,8 @@ from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, r
 from future_l1_verl.latents.likelihood import Family, decision_entries
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.modeling import tiny
-from future_l1_verl.modeling.qwen3_vl import LatentQwen3VL
+from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.latent_vl import LatentVL
 from future_l1_verl.rl.metrics import parity
 
 # The log-probs of a rollout are those of the whole distribution: with vLLM's own, of the truncated one, the gap would be 0.05.
@@ -26,13 +27,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> LatentQwen3VL:
+def model(checkpoint: Path) -> LatentVL:
     module = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
-    return LatentQwen3VL.adopt(module, Family("none").log_density).eval()
+    return adopt(module, Family("none").log_density).eval()
 
 
 @pytest.fixture(scope="module")
-def rollouts(checkpoint: Path, model: LatentQwen3VL) -> list[tuple[list[int], object]]:
+def rollouts(checkpoint: Path, model: LatentVL) -> list[tuple[list[int], object]]:
     """``(prompt ids, completion)``; a random model opens few spans, so there are many rollouts."""
     engine = LLM(
         model=str(checkpoint), dtype="float32", max_model_len=256, max_num_seqs=64, enforce_eager=True, seed=0,
@@ -48,7 +49,7 @@ def rollouts(checkpoint: Path, model: LatentQwen3VL) -> list[tuple[list[int], ob
 
 
 @torch.no_grad()
-def entries(model: LatentQwen3VL, prompt: list[int], completion, latents: torch.Tensor) -> torch.Tensor:
+def entries(model: LatentVL, prompt: list[int], completion, latents: torch.Tensor) -> torch.Tensor:
     sequence = torch.tensor([prompt + list(completion.token_ids)])
     positions = torch.arange(sequence.shape[1]).expand(4, 1, -1)
     output = model(sequence, torch.ones_like(sequence), positions, latents=latents, temperature=TEMPERATURE)
@@ -57,7 +58,7 @@ def entries(model: LatentQwen3VL, prompt: list[int], completion, latents: torch.
     return decision_entries(layout(model, completion).roles, log_probs, output.log_go_on[0, start:-1])
 
 
-def layout(model: LatentQwen3VL, completion):
+def layout(model: LatentVL, completion):
     return response_layout(torch.tensor(completion.token_ids), model.latent.tokens, model.latent.max_latents)
 
 
@@ -65,7 +66,7 @@ def reported(completion) -> torch.Tensor:
     return torch.tensor([entry[token].logprob for token, entry in zip(completion.token_ids, completion.logprobs, strict=True)])
 
 
-def gaps(model: LatentQwen3VL, rollouts, choose) -> list[dict[str, float]]:
+def gaps(model: LatentVL, rollouts, choose) -> list[dict[str, float]]:
     found = []
     for prompt, completion in rollouts:
         roles = layout(model, completion).roles
@@ -75,7 +76,7 @@ def gaps(model: LatentQwen3VL, rollouts, choose) -> list[dict[str, float]]:
     return found
 
 
-def test_actor_and_rollout_agree_and_without_injection_they_do_not(model: LatentQwen3VL, rollouts) -> None:
+def test_actor_and_rollout_agree_and_without_injection_they_do_not(model: LatentVL, rollouts) -> None:
     """reference-audit.md, row 1."""
     right = gaps(model, rollouts, lambda latents: latents)
     assert len(right) >= 5
@@ -87,7 +88,7 @@ def test_actor_and_rollout_agree_and_without_injection_they_do_not(model: Latent
     assert max(gap["parity/text_gap_max"] for gap in wrong) >= 100 * max(gap["parity/text_gap_max"] for gap in right)
 
 
-def test_decisions_agree_too(model: LatentQwen3VL, rollouts) -> None:
+def test_decisions_agree_too(model: LatentVL, rollouts) -> None:
     decisions = 0
     for prompt, completion in rollouts:
         free = layout(model, completion).roles == Role.LATENT

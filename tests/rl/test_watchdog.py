@@ -1,7 +1,9 @@
 """The watchdog with a real Ray actor as the server."""
 
+import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import ray
@@ -21,6 +23,9 @@ class Server:
         if self.dead:
             raise RuntimeError("the engine core is gone")
 
+    def wait(self) -> None:
+        time.sleep(60)
+
 
 @pytest.fixture
 def server() -> Iterator[ray.actor.ActorHandle]:
@@ -29,11 +34,30 @@ def server() -> Iterator[ray.actor.ActorHandle]:
     ray.shutdown()
 
 
-def test_a_death_ends_the_block_that_waits_for_something_else(server: ray.actor.ActorHandle) -> None:
+def for_a_lock() -> None:
+    threading.Event().wait()
+
+
+def for_a_coroutine() -> None:
+    asyncio.run(asyncio.sleep(60))
+
+
+def for_an_actor_inside_a_coroutine() -> None:
+    """As verl waits for a weight update (verl/checkpoint_engine/base.py:519)."""
+
+    async def update() -> None:
+        ray.get(Server.remote().wait.remote())
+
+    asyncio.run(update())
+
+
+@pytest.mark.parametrize("wait", [lambda: time.sleep(60), for_a_lock, for_a_coroutine, for_an_actor_inside_a_coroutine])
+@pytest.mark.timeout(40, method="thread")
+def test_a_death_ends_the_block_whatever_it_waits_for(wait: Callable[[], None], server: ray.actor.ActorHandle) -> None:
     watchdog = Watchdog([server], interval=0.2)
     with pytest.raises(EngineDied, match="the engine core is gone"), watchdog.raising_here():
         server.die.remote()
-        time.sleep(60)
+        wait()
 
 
 def test_a_block_that_ends_first_is_left_alone(server: ray.actor.ActorHandle) -> None:

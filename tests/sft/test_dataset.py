@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,6 @@ import torch
 from omegaconf import OmegaConf
 from verl.utils.tokenizer import hf_processor
 
-from data_prep.rows import RowError
 from data_prep.synthetic.writing import Settings, write_set
 from future_l1_verl.modeling import tiny
 from future_l1_verl.sft.dataset import LatentSFTDataset
@@ -19,12 +19,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def dataset(folder: Path, max_length: int = 512, supervise_decisions: bool = False) -> LatentSFTDataset:
+def dataset(folder: Path, rows: Path | None = None, **changed: object) -> LatentSFTDataset:
     processor = hf_processor(str(folder / "model"))
-    config = OmegaConf.create(
-        {"max_latents": 4, "max_length": max_length, "system_prompt": None, "supervise_decisions": supervise_decisions}
-    )
-    return LatentSFTDataset(str(folder / "data/sft_train.parquet"), processor.tokenizer, config, processor)
+    with tempfile.TemporaryDirectory() as manifest:
+        config = {
+            "max_latents": 4, "max_length": 512, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
+            "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
+            "manifest": f"{manifest}/skipped.jsonl",
+        } | changed  # fmt: skip
+    files = str(rows or folder / "data/sft_train.parquet")
+    return LatentSFTDataset(files, processor.tokenizer, OmegaConf.create(config), processor)
 
 
 def test_each_future_frame_is_a_full_span_and_only_what_is_said_is_supervised(folder: Path) -> None:
@@ -58,8 +62,3 @@ def test_the_text_positions_count_and_the_pictures_are_grids(folder: Path) -> No
     # A frame of 2 x 2 embeddings: one time, rows 0 0 1 1, columns 0 1 0 1.
     grid = positions[1:, picture] - positions[1:, picture[:1]]
     assert torch.equal(grid, torch.tensor([[0, 0, 0, 0], [0, 0, 1, 1], [0, 1, 0, 1]]))
-
-
-def test_a_sequence_that_is_too_long_is_named(folder: Path) -> None:
-    with pytest.raises(RowError, match=r"sft_train\.parquet: row 0: \d+ tokens, data\.max_length is 20"):
-        dataset(folder, max_length=20)[0]

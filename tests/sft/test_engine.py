@@ -9,7 +9,7 @@ from verl.utils import tensordict_utils as tu
 
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
-from future_l1_verl.modeling.qwen3_vl import LatentOutput
+from future_l1_verl.modeling.latent_vl import LatentOutput
 from future_l1_verl.sft import engine as engine_module
 from future_l1_verl.sft.engine import LatentEngine
 

@@ -1,86 +1,82 @@
-"""Latents going into a Qwen3-VL forward, and a per-slot objective coming out.
+"""Latents going into a Qwen-VL forward, and a per-slot objective coming out: what all backbones share.
 
-The class adds no parameter: an instance of the stock model is given it by `adopt`, so checkpoints stay plain.
+The classes add no parameter: `backbones.adopt` gives one to an instance of the stock model, so checkpoints stay plain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
-from transformers.models.qwen3_vl.modeling_qwen3_vl import (
-    Qwen3VLCausalLMOutputWithPast,
-    Qwen3VLForConditionalGeneration,
-)
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from future_l1_verl.latents.likelihood import log_not
 from future_l1_verl.latents.spans import feeding_positions
 from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.modeling.targets import Targets
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """``(h [K, H], z [K, H]) -> [K]`` in fp32 at least: a number per slot from the state that feeds it and a row of its own."""
 
 
 @dataclass
-class LatentOutput(Qwen3VLCausalLMOutputWithPast):
-    """What slots contribute.
+class LatentOutput(ModelOutput):
+    """Logits ``[B, T, V]``, and what slots contribute.
 
     ``log_go_on``: fp32 ``[B, T]``; entry p is log(1 - p(end)) where a slot follows at p + 1, 0 elsewhere. ``latent_term`` and
     ``latent_divergence``, of that shape: the objective and the divergence of that slot. ``latent_states``: ``[K, H]``, the
-    hidden state that feeds each slot, row by row; under Ulysses those of other ranks are 0.
+    hidden state that feeds each slot, row by row; under Ulysses those of other ranks are 0. ``latent_targets``: ``[K, H]``,
+    what is in the slots, returned along with the states.
     """
 
+    logits: Tensor
     log_go_on: Tensor | None = None
     latent_term: Tensor | None = None
     latent_divergence: Tensor | None = None
     latent_states: Tensor | None = None
+    latent_targets: Tensor | None = None
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What the vision tower made of images, videos and future frames."""
 
     features: tuple[Tensor, Tensor, Tensor]  # [N, H] each, in that order
-    deepstack: list[Tensor]  # per layer [images + videos, H]; future frames have none: latents carry no deepstack
+    layers: list[Tensor]  # per deepstack layer [images + videos, H]; future frames have none: latents carry no deepstack
     anchor: Tensor  # scalar 0
 
 
-class LatentQwen3VL(Qwen3VLForConditionalGeneration):
-    """Qwen3-VL whose ``<|latent|>`` positions take latents as input embeddings."""
+class LatentVL(nn.Module):
+    """Mixed into a vision-language model of transformers, whose ``<|latent|>`` positions then take latents as embeddings.
+
+    A backbone says what its vision tower and its language model have of their own: `MERGERS`, `_layers` and `_decode`.
+    """
+
+    MERGERS: ClassVar[tuple[str, ...]]  # the tower's submodules that turn its features into embeddings
 
     latent: LatentSettings
     objective: Objective
-    divergence: Objective
+    divergence: Objective | None
+    targets: Targets
     spans: bool
     local_part: Callable[[Tensor], Tensor]
 
-    @classmethod
-    def adopt(
-        cls,
-        module: Qwen3VLForConditionalGeneration,
-        objective: Objective,
-        local_part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
-        divergence: Objective | None = None,
-        spans: bool = True,
-    ) -> LatentQwen3VL:
-        """Makes ``module`` a `LatentQwen3VL` in place.
+    def freeze(self, tower: bool, merger: bool) -> None:
+        """Takes the gradients of the vision tower's own parameters, of its mergers', or of both."""
+        for name, parameter in self.model.visual.named_parameters():
+            if merger if name.split(".")[0] in self.MERGERS else tower:
+                parameter.requires_grad_(False)
 
-        ``divergence`` compares the states that feed the slots with ``reference_states``. Without ``spans`` the start token is
-        impossible. ``local_part`` cuts ``[B, T, ...]`` to this rank's part of the sequence (Ulysses); the language model's
-        output is cut already. Raises TypeError for another architecture and ValueError for a checkpoint without latent
-        settings.
-        """
-        if type(module) is not Qwen3VLForConditionalGeneration:
-            raise TypeError(f"latents are implemented for Qwen3-VL, not for {type(module).__name__}")
-        module.__class__ = cls
-        module.latent = LatentSettings.from_config(module.config)
-        module.objective = objective
-        module.divergence = divergence
-        module.spans = spans
-        module.local_part = local_part
-        return module
+    def _layers(self, seen: ModelOutput) -> list[Tensor]:
+        """Of the tower's output, the features ``[N, H]`` of each layer that go into the language model's layers as well."""
+        raise NotImplementedError
+
+    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: Tensor | None) -> Tensor:
+        """Last hidden states ``[B, T, H]``; ``layers`` ``[visual positions, H]`` are empty where nothing is seen."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -103,8 +99,8 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         """``input_ids`` is ``[B, T]``; slots are its ``<|latent|>`` positions.
 
         Latents come either as vectors ``latents [K, H]`` (one per slot, row by row) or as future frames
-        ``latent_pixel_values`` with ``latent_grid_thw``, whose merged vision features then are the latents (paper section 2),
-        detached. ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows;
+        ``latent_pixel_values`` with ``latent_grid_thw``, of whose merged vision features `Targets` makes them, detached (paper
+        section 2). ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows;
         ``temperature`` is that of the decisions (logits are returned as they are). Raises ValueError if slots and latents, or
         placeholders and features, differ in number.
         """
@@ -114,7 +110,7 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         )
         images, videos, frames = seen.features
         if latents is None:
-            latents = frames.detach()
+            latents = self.targets(frames, latent_grid_thw, self.model.visual.spatial_merge_size)
         slots = input_ids == self.latent.tokens.latent
         is_image = input_ids == self.config.image_token_id
         is_video = input_ids == self.config.video_token_id
@@ -124,15 +120,10 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
             embeddings = embeddings.masked_scatter(mask[..., None], rows.to(embeddings.dtype))
 
         visual = is_image | is_video
-        deepstack = [_in_order_of_positions(layer, is_image[visual], len(images)) for layer in seen.deepstack]
-        hidden = self.model.language_model(
-            inputs_embeds=embeddings + seen.anchor,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            visual_pos_masks=visual if deepstack else None,
-            deepstack_visual_embeds=deepstack or None,
-            use_cache=False,
-        ).last_hidden_state
+        layers = [_in_order_of_positions(layer, is_image[visual], len(images)) for layer in seen.layers]
+        hidden = self._decode(
+            embeddings + seen.anchor, visual, layers, attention_mask=attention_mask, position_ids=position_ids
+        )
         logits = self.lm_head(hidden)
         self._forbid_unsayable(logits, self.local_part(input_ids))
         at_slots = _Slots(slots, self.local_part)
@@ -144,10 +135,10 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         if reference_states is not None:
             output.latent_divergence = at_slots.compare(self.divergence, hidden, reference_states)
         if return_latent_states:
-            output.latent_states = at_slots.states(hidden)
+            output.latent_states, output.latent_targets = at_slots.states(hidden), latents
         return output
 
-    def _see(self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...]) -> _Seen:
+    def _see(self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...]) -> Seen:
         """Encodes images, videos and future frames in one call of the vision tower, and calls it even for nothing.
 
         Under FSDP a call is a collective: ranks that hold different modalities would otherwise wait for each other for ever.
@@ -164,14 +155,14 @@ class LatentQwen3VL(Qwen3VLForConditionalGeneration):
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
             pixel, grid = (torch.cat(parts) for parts in zip(*present, strict=True))
             output = tower(pixel.to(tower.dtype), grid_thw=grid)
-        features, layers = output.pooler_output, output.deepstack_features
+        features, layers = output.pooler_output, self._layers(output)
         counts = [0 if grid is None else int(grid.prod(-1).sum()) // merged for grid in grids]
         # Zero, but part of the graph: every rank has a gradient for every vision parameter, whatever it saw.
         anchor = 0.0 * (features.sum() + sum(layer.sum() for layer in layers))
         observed = counts[0] + counts[1]
-        return _Seen(
+        return Seen(
             features=features[: sum(counts)].split(counts),
-            deepstack=[layer[:observed] for layer in layers] if observed else [],
+            layers=[layer[:observed] for layer in layers] if observed else [],
             anchor=anchor,
         )
 

@@ -1,0 +1,88 @@
+"""Frames of clips with their times; decoded once and for all where there is a directory to keep them in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from data_prep.video import VideoError, count_frames, read_timed_frames
+
+
+class Frame(NamedTuple):
+    """An RGB image and its presentation time in seconds from the start of the clip."""
+
+    image: Image.Image
+    seconds: float
+
+
+class Clips:
+    """``count`` and ``frames`` of video files, with or without a cache.
+
+    The cache has a folder per clip (path, size and time of change decide which) with the number of its frames and, for each
+    frame that was asked for, a lossless PNG and its time. Processes may share it: files appear whole.
+    """
+
+    def __init__(self, cache: str | Path | None = None) -> None:
+        self.cache = None if cache is None else Path(cache)
+
+    def count(self, path: str) -> int:
+        """Number of frames that decode. Raises VideoError."""
+        if self.cache is None:
+            return _count(path)
+        entry = self._entry(path) / "count.json"
+        if not entry.exists():
+            _write(entry, json.dumps(_count(path)).encode())
+        return json.loads(entry.read_text())
+
+    def frames(self, path: str, numbers: Sequence[int]) -> list[Frame]:
+        """The 0-based frame ``numbers``, in the order given, repeats included. Raises VideoError."""
+        if self.cache is None:
+            return [Frame(*frame) for frame in read_timed_frames(path, numbers)]
+        folder = self._entry(path)
+        missing = [number for number in dict.fromkeys(numbers) if not (folder / f"{number}.json").exists()]
+        for number, (image, seconds) in zip(missing, read_timed_frames(path, missing), strict=True):
+            temporary = folder / f"{number}.{os.getpid()}.png"
+            image.save(temporary)
+            temporary.rename(folder / f"{number}.png")
+            _write(folder / f"{number}.json", json.dumps(seconds).encode())
+        return [self._read(folder, number) for number in numbers]
+
+    def _read(self, folder: Path, number: int) -> Frame:
+        with Image.open(folder / f"{number}.png") as image:
+            return Frame(image.convert("RGB"), json.loads((folder / f"{number}.json").read_text()))
+
+    def _entry(self, path: str) -> Path:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise VideoError(f"{path}: no such file") from error
+        identity = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+        folder = self.cache / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@lru_cache(maxsize=100_000)
+def _count(path: str) -> int:
+    """Counting decodes the whole clip, and every epoch asks again."""
+    return count_frames(path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.rename(path)
+
+
+def even_numbers(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` frame numbers, evenly over ``count`` frames: the middles of equal parts. All of them if few."""
+    if count <= wanted:
+        return list(range(count))
+    return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]

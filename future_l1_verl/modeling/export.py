@@ -1,0 +1,155 @@
+"""``python -m future_l1_verl.modeling.export --run DIR [--step N | --best] --out DIR``: a trained checkpoint to hand out.
+
+From the folder of a stage-1 or stage-2 run to a directory that transformers and ``vllm serve`` load as it is. verl has
+written nearly that (``checkpoint.save_contents`` has ``hf_model``): it is checked and linked or copied. Where LoRA was
+trained, verl has written base weights and adapters side by side, which are merged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from future_l1_verl.modeling.prepare import (
+    INDEX,
+    copy_checkpoint,
+    new_directory,
+    read_header,
+    read_json,
+    weight_files,
+    write_config,
+)
+from future_l1_verl.sft.checks import check_checkpoint
+
+FOLDERS = ("huggingface", "actor/huggingface")
+"""Where verl writes the checkpoint inside ``global_step_N``: in stage 1, in stage 2."""
+
+# Each line: one of these has to be there.
+NEEDED = (
+    ("config.json",),
+    ("generation_config.json",),
+    ("tokenizer.json",),
+    ("tokenizer_config.json",),
+    ("processor_config.json", "preprocessor_config.json"),
+    ("chat_template.jinja", "chat_template.json"),
+)
+
+
+def export(source: Path, out: Path) -> None:
+    """Writes ``out`` from ``source``, a ``huggingface`` folder of verl's, as a whole or not at all.
+
+    Raises FileNotFoundError or ValueError naming what ``source`` lacks: a file, a shard, a setting of latents, tensors.
+    ValueError as well if ``out`` is not empty.
+    """
+    missing = [" or ".join(files) for files in NEEDED if not any((source / file).is_file() for file in files)]
+    if missing:
+        raise FileNotFoundError(f"{source} lacks {', '.join(missing)}")
+    check_checkpoint(source)
+    files = weight_files(source)
+    for shard in set(files.values()):
+        read_header(source / shard)
+    with new_directory(source, out) as directory:
+        if any(".lora_A." in name for name in files):
+            copy_checkpoint(source, directory, without={*files.values(), INDEX})
+            _merge(source, directory, files)
+        else:
+            copy_checkpoint(source, directory)
+        config = read_json(source / "config.json")
+        # verl keeps the setting of the training; where it names FlashAttention, a machine without it would not load the model.
+        config.pop("attn_implementation", None)
+        write_config(directory, config)
+        _require_loadable(directory, source)
+
+
+def _merge(source: Path, out: Path, files: dict[str, str]) -> None:
+    """Writes the weights with their LoRA adapters merged, one shard in memory at a time."""
+    alpha = read_json(source.parent / "lora_train_meta.json").get("lora_alpha")
+    if not alpha:
+        raise ValueError(f"{source.parent / 'lora_train_meta.json'} has no lora_alpha, which the adapters are scaled by")
+
+    def read(name: str) -> Tensor:
+        with safe_open(source / files[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+    index: dict[str, str] = {}
+    size = 0
+    for shard in sorted(set(files.values())):
+        merged = {}
+        for name in (name for name, file in files.items() if file == shard and ".lora_" not in name):
+            tensor = read(name)
+            if name.endswith(".base_layer.weight"):
+                layer = name.removesuffix(".base_layer.weight")
+                down, up = (read(f"{layer}.lora_{side}.default.weight").float() for side in "AB")
+                tensor = (tensor.float() + alpha / len(down) * up @ down).to(tensor.dtype)
+            merged[name.removeprefix("base_model.model.").replace(".base_layer.", ".")] = tensor
+        if merged:
+            save_file(merged, out / shard, metadata={"format": "pt"})
+            index |= dict.fromkeys(merged, shard)
+            size += sum(tensor.nbytes for tensor in merged.values())
+    if (source / INDEX).is_file():
+        (out / INDEX).write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": index}, indent=2) + "\n")
+
+
+def _require_loadable(directory: Path, source: Path) -> None:
+    """Raises ValueError unless processor and model load, and the weights are those of the architecture."""
+    AutoProcessor.from_pretrained(directory)
+    _, report = AutoModelForImageTextToText.from_pretrained(
+        directory, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    wrong = {kind.split("_")[0]: sorted(map(str, names)) for kind, names in report.items() if names}
+    if wrong:
+        told = "; ".join(f"{kind}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}" for kind, names in wrong.items())
+        raise ValueError(f"{source}: its weights are not those of its config.json ({told})")
+
+
+def find(run: Path, step: int | None = None) -> Path:
+    """The ``huggingface`` folder of a step of a run, by default of the last. Raises FileNotFoundError."""
+    if step is None:
+        tracker = run / "latest_checkpointed_iteration.txt"
+        if not tracker.is_file():
+            raise FileNotFoundError(
+                f"{tracker} does not exist; a run's folder (trainer.default_local_dir) has it once a step is saved"
+            )
+        step = int(tracker.read_text())
+    for folder in FOLDERS:
+        if (run / f"global_step_{step}" / folder).is_dir():
+            return run / f"global_step_{step}" / folder
+    raise FileNotFoundError(f"{run} has no global_step_{step} with {' or '.join(FOLDERS)}; its steps are {_steps(run)}")
+
+
+def find_best(run: Path) -> Path:
+    """The ``huggingface`` folder of the step with the lowest validation loss, which stage 1 keeps. Raises FileNotFoundError."""
+    best = run / "best/huggingface"
+    if not best.is_dir():
+        raise FileNotFoundError(
+            f"{run} has no best/huggingface: stage 1 keeps it where steps are both validated and saved (trainer.test_freq, "
+            f"trainer.save_freq); its steps are {_steps(run)}, choose one with --step"
+        )
+    return best
+
+
+def _steps(run: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("global_step_")) for path in run.glob("global_step_*"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m future_l1_verl.modeling.export", description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="trainer.default_local_dir of stage 1 or 2")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, help="default: the last")
+    which.add_argument("--best", action="store_true", help="the step with the lowest validation loss (stage 1)")
+    parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
+    args = parser.parse_args()
+    source = find_best(args.run) if args.best else find(args.run, args.step)
+    export(source, args.out)
+    print(f"{source} -> {args.out}")
+
+
+if __name__ == "__main__":
+    main()

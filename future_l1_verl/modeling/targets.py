@@ -1,0 +1,37 @@
+"""From the vision features of future frames to the latents of stage 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from future_l1_verl.modeling.grid import latent_grid
+
+
+@dataclass(frozen=True)
+class Targets:
+    """``pool``: features of a frame of any size become ``max_latents`` by averaging over the cells of a grid, in two dimensions
+    (row 27 of reference-audit.md). ``unit``: each latent is scaled to a root mean square of 1."""
+
+    max_latents: int
+    pool: bool = False
+    unit: bool = False
+
+    def __call__(self, features: Tensor, grid_thw: Tensor | None, merge_size: int) -> Tensor:
+        """``features [N, H]``, merged, frame by frame and row by row; ``grid_thw [F, 3]`` in patches. Detached ``[K, H]``."""
+        latents = features.detach()
+        if self.pool and grid_thw is not None:
+            sizes = [(int(rows) // merge_size, int(columns) // merge_size) for _, rows, columns in grid_thw.tolist()]
+            frames = latents.split([rows * columns for rows, columns in sizes])
+            latents = torch.cat([self._pooled(frame, *size) for frame, size in zip(frames, sizes, strict=True)])
+        if self.unit:
+            wide = latents.float()
+            latents = (wide * wide.square().mean(-1, keepdim=True).clamp(min=1e-12).rsqrt()).to(latents.dtype)
+        return latents
+
+    def _pooled(self, frame: Tensor, rows: int, columns: int) -> Tensor:
+        picture = frame.view(rows, columns, -1).permute(2, 0, 1)
+        return adaptive_avg_pool2d(picture.float(), latent_grid(columns, rows, self.max_latents)).flatten(1).T.to(frame.dtype)

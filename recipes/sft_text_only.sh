@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The paper's control of stage 1: the same rows without latents, and a prompt that knows of none. All else is as in
+# sft_qwen3vl8b.sh, its arguments too.
+#   bash recipes/sft_text_only.sh --model DIR --data FILE --out DIR [--dry-run] [...]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# as in the text-only runs of stage 2 (future_l1_verl/config/ablation/_text_only.yaml)
+prompt="Explain what happens next between <reason> and </reason>, and answer once between <answer> and </answer>."
+
+exec bash recipes/sft_qwen3vl8b.sh trainer.experiment_name=sft_text_only data.text_only=true data.system_prompt="'$prompt'" "$@"

@@ -1,0 +1,153 @@
+"""What each recipe of stage 1 would run, as its ``--dry-run`` prints it; no GPU, data or model is there."""
+
+import functools
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from future_l1_verl.sft.__main__ import torchrun_arguments
+
+ROOT = Path(__file__).parents[2]
+
+# Paper, Table 8.
+TABLE_8: dict[str, Any] = {
+    "optim.optimizer": "AdamW", "optim.lr": 1e-5, "optim.betas": [0.9, 0.95], "optim.weight_decay": 0.1, "optim.clip_grad": 1.0,
+    "optim.lr_scheduler_type": "cosine", "optim.lr_warmup_steps_ratio": 0.1, "optim.min_lr_ratio": 0.0,
+    "data.train_batch_size": 128, "data.max_length": 16384, "data.video_frames": 16, "data.text_only": False,
+    "trainer.total_epochs": 1, "trainer.total_training_steps": None,
+    "engine.dtype": "bfloat16", "latent.weight": 0.1, "latent.error": "mean",
+    "model.override_config.freeze_tower": True, "model.override_config.freeze_merger": True, "model.lora_rank": 0,
+}  # fmt: skip
+
+SWEEPS = {"lambda": ["0.01", "0.05", "0.1", "0.2", "0.5", "1.0"], "l_max": ["2", "4", "8", "16", "32", "64"]}
+
+
+def run(recipe: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", ROOT / "recipes" / recipe, *arguments], cwd="/", capture_output=True, text=True)
+
+
+@functools.cache
+def printed(recipe: str, *arguments: str) -> str:
+    done = run(recipe, *arguments, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def dry_run(recipe: str, *arguments: str) -> list[dict[str, Any]]:
+    """The resolved configs, each as its keys ``a.b.c`` with their values."""
+    return [flat(config) for config in yaml.safe_load_all(printed(recipe, *arguments)) if config is not None]
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Keys whose values differ, with those of ``other``."""
+    return {key: other.get(key) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").glob("sft_*.sh")))
+def test_each_recipe_says_what_it_would_run(recipe: str) -> None:
+    arguments = ["lambda"] if recipe == "sft_sweep.sh" else []
+    for config in dry_run(recipe, *arguments):
+        assert (config["trainer.n_gpus_per_node"], config["trainer.nnodes"], config["trainer.device"]) == (8, 1, "cuda")
+        assert config["data.train_files"] == "DATA"
+        # verl ends a run at a row that is longer than a micro-batch may be.
+        assert config["data.use_dynamic_bsz"] and config["data.max_token_len_per_gpu"] >= config["data.max_length"]
+        assert not [key for key, value in config.items() if isinstance(value, str) and "${" in value]
+
+
+def test_the_8b_recipe_is_table_8() -> None:
+    (config,) = dry_run("sft_qwen3vl8b.sh")
+    assert {key: config[key] for key in TABLE_8} == TABLE_8
+
+
+def test_arguments_and_overrides_arrive() -> None:
+    files = ["--model", "/models/a b", "--data", "d.parquet", "--out", "runs/x"]
+    nodes = ["--nnodes", "4", "--node-rank", "3", "--master-addr", "10.0.0.1", "--master-port", "1234"]
+    (config,) = dry_run("sft_qwen3vl8b.sh", *files, "optim.lr=2e-5", *nodes, "data.val_files=[v1,v2]", "trainer.save_freq=7")
+    assert differences(dry_run("sft_qwen3vl8b.sh")[0], config) == {
+        "model.path": "/models/a b", "data.train_files": "d.parquet", "trainer.default_local_dir": "runs/x",
+        "data.manifest": "runs/x/skipped_rows.jsonl", "optim.lr": 2e-5, "data.val_files": ["v1", "v2"],
+        "trainer.save_freq": 7, "trainer.nnodes": 4, "trainer.node_rank": 3, "trainer.master_addr": "10.0.0.1",
+        "trainer.master_port": 1234,
+    }  # fmt: skip
+
+
+def test_the_control_differs_in_its_own_keys_alone() -> None:
+    (control,) = dry_run("sft_text_only.sh")
+    stage_2 = OmegaConf.load(ROOT / "future_l1_verl/config/ablation/_text_only.yaml")
+    assert differences(dry_run("sft_qwen3vl8b.sh")[0], control) == {
+        "data.text_only": True,
+        "data.system_prompt": stage_2.data.system_prompt,
+        "trainer.experiment_name": "sft_text_only",
+    }
+
+
+def test_the_sweep_of_lambda_is_table_3s() -> None:
+    (usual,) = dry_run("sft_qwen3vl8b.sh")
+    configs = dry_run("sft_sweep.sh", "lambda")
+    assert [config["latent.weight"] for config in configs] == [float(value) for value in SWEEPS["lambda"]]
+    for value, config in zip(SWEEPS["lambda"], configs, strict=True):
+        assert differences(usual, config) | {"latent.weight": float(value)} == {
+            "latent.weight": float(value),
+            "trainer.experiment_name": f"sft_lambda_{value}",
+            "trainer.default_local_dir": f"OUT/lambda_{value}",
+            "data.manifest": f"OUT/lambda_{value}/skipped_rows.jsonl",
+        }
+
+
+def test_the_sweep_of_l_max_is_table_3s_and_prepares_a_checkpoint_for_each() -> None:
+    (usual,) = dry_run("sft_qwen3vl8b.sh")
+    for value, config in zip(SWEEPS["l_max"], dry_run("sft_sweep.sh", "l_max"), strict=True):
+        assert differences(usual, config) == {
+            "model.path": f"OUT/l_max_{value}/model",
+            "trainer.experiment_name": f"sft_l_max_{value}",
+            "trainer.default_local_dir": f"OUT/l_max_{value}",
+            "data.manifest": f"OUT/l_max_{value}/skipped_rows.jsonl",
+        }
+        assert f"modeling.prepare --model MODEL --out OUT/l_max_{value}/model --max-latents {value}\n" in printed(
+            "sft_sweep.sh", "l_max"
+        )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "message"),
+    [
+        ("sft_qwen3vl8b.sh", [], "--model, --data and --out are needed"),
+        ("sft_qwen3vl8b.sh", ["--modle", "m"], "unknown argument --modle"),
+        ("sft_qwen3vl8b.sh", ["--model"], "--model needs a value"),
+        ("sft_text_only.sh", ["--data", "d"], "--model, --data and --out are needed"),
+        ("sft_sweep.sh", [], "usage"),
+        ("sft_sweep.sh", ["tau"], "usage"),
+        ("sft_sweep.sh", ["l_max", "--data", "d"], "--model and --out are needed"),
+    ],
+)
+def test_a_wrong_call_ends_before_anything_is_installed(recipe: str, arguments: list[str], message: str) -> None:
+    done = run(recipe, *arguments)
+    assert done.returncode == 1 and message in done.stderr and not done.stdout
+
+
+def cluster(**changes: object) -> DictConfig:
+    alone = {"n_gpus_per_node": 8, "nnodes": 1, "node_rank": 0, "master_addr": None, "master_port": 29500}
+    return OmegaConf.create(alone | changes)
+
+
+def test_how_torchrun_is_started() -> None:
+    assert torchrun_arguments(cluster()) == ["--standalone", "--nproc-per-node=8"]
+    arguments = torchrun_arguments(cluster(nnodes=2, node_rank=1, master_addr="head"))
+    expected = ["--nnodes=2", "--node-rank=1", "--master-addr=head", "--master-port=29500", "--nproc-per-node=8"]
+    assert arguments == expected
+    for changes in ({"node_rank": 1}, {"nnodes": 0}, {"nnodes": 2, "node_rank": 2, "master_addr": "head"}):
+        with pytest.raises(ValueError, match="node_rank must lie in 0 to"):
+            torchrun_arguments(cluster(**changes))
+    with pytest.raises(ValueError, match=r"needs trainer\.master_addr"):
+        torchrun_arguments(cluster(nnodes=2))
