@@ -19,8 +19,8 @@ import av
 import numpy as np
 
 from data_prep.examples import LETTERS, Example, Row, write_json, write_tables
-from data_prep.twiff import frame_pool
-from data_prep.video import VideoError, write_video
+from future_l1_verl.data.twiff import frame_pool
+from future_l1_verl.data.video import VideoError, write_video
 
 # Test clips come from a video that no training clip is cut from.
 SOURCES = {"train": ("bigbuckbunny", "bikes"), "test": ("carphone_pristine",)}

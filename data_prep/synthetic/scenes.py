@@ -12,7 +12,7 @@ import numpy as np
 from data_prep.synthetic import words
 from data_prep.synthetic.physics import Body, Event, Motion, simulate
 from data_prep.synthetic.rendering import BOX
-from data_prep.twiff import frame_pool
+from future_l1_verl.data.twiff import frame_pool
 
 OBSERVED = (1, 2, 3, 4)  # pool entries the model is shown
 FUTURE = (5, 6, 7, 8)

@@ -16,7 +16,7 @@ from data_prep.synthetic import words
 from data_prep.synthetic.captions import future_caption, observed_caption
 from data_prep.synthetic.rendering import FPS, render
 from data_prep.synthetic.scenes import FUTURE, OBSERVED, NoQuestionError, Question, Scene, pose, sample_scene
-from data_prep.video import write_video
+from future_l1_verl.data.video import write_video
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.rows import RL_COLUMNS, check_frames, read_rows
+from future_l1_verl.data.rows import RL_COLUMNS, check_frames, read_rows
 from future_l1_verl.evaluation.runner import Decoding, answer
 from future_l1_verl.evaluation.scoring import summarise
 from future_l1_verl.sft.checks import check_checkpoint

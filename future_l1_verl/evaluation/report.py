@@ -10,7 +10,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data_prep.rows import frames
+from future_l1_verl.data.rows import frames
 
 matplotlib.use("Agg")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from data_prep.prompts import messages, vision_inputs
-from data_prep.rows import Row, frames
+from future_l1_verl.data.prompts import messages, vision_inputs
+from future_l1_verl.data.rows import Row, frames
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings

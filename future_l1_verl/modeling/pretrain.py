@@ -23,8 +23,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from data_prep.synthetic.words import CAPTION_REQUEST
-from data_prep.twiff import POOL, frame_pool
-from data_prep.video import count_frames, read_frames
+from future_l1_verl.data.twiff import POOL, frame_pool
+from future_l1_verl.data.video import count_frames, read_frames
 
 CAPTIONS = "captions_train.parquet"
 BATCH = 32

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from data_prep.prompts import FORMS
-from data_prep.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
+from future_l1_verl.data.prompts import FORMS
+from future_l1_verl.data.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.rewards.answer import chosen_option
 from future_l1_verl.rewards.judge import JudgeSettings, read_prompt

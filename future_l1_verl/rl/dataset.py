@@ -9,13 +9,13 @@ import torch
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from data_prep.prompts import messages, vision_inputs
-from data_prep.rows import RL_COLUMNS, frames, read_rows
+from future_l1_verl.data.prompts import messages, vision_inputs
+from future_l1_verl.data.rows import RL_COLUMNS, frames, read_rows
 from future_l1_verl.sft.checks import files
 
 
 class LatentRLDataset(RLHFDataset):
-    """verl's dataset interface (``data.custom_cls``), for rows of ``data_prep.rows``.
+    """verl's dataset interface (``data.custom_cls``), for rows of ``future_l1_verl.data.rows``.
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
     here frames follow TwiFF's pool, and videos are never decoded before their turn comes.

@@ -8,8 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from transformers import AutoTokenizer
 
-from data_prep.prompts import FORMS
-from data_prep.rows import read_rows
+from future_l1_verl.data.prompts import FORMS
+from future_l1_verl.data.rows import read_rows
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 from future_l1_verl.sft.objective import ERRORS
 from future_l1_verl.sft.skipped import Skipped, usable

@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from data_prep.clips import Clips, even_numbers
-from data_prep.prompts import Message, messages, system, video_part
-from data_prep.rows import Row, RowError, frames, turn
-from data_prep.twiff import POOL
+from future_l1_verl.data.clips import Clips, even_numbers
+from future_l1_verl.data.prompts import Message, messages, system, video_part
+from future_l1_verl.data.rows import Row, RowError, frames, turn
+from future_l1_verl.data.twiff import POOL
 
 _THOUGHT_MARKER = re.compile(r"THOUGHT \d+:\s*")
 _PLACEHOLDER = re.compile("(<image>|<video>)")

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_prep.clips import Clips
-from data_prep.prompts import processor_inputs
-from data_prep.rows import Row, RowError, read_rows
+from future_l1_verl.data.clips import Clips
+from future_l1_verl.data.prompts import processor_inputs
+from future_l1_verl.data.rows import Row, RowError, read_rows
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.grid import latent_grid

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.rows import Row, RowError
+from future_l1_verl.data.rows import Row, RowError
 from future_l1_verl.sft.conversations import problems
 
 RATE_FROM = 100  # rows seen in training before which there is no rate

@@ -6,8 +6,8 @@ import pytest
 from data_prep.real_clips import CLIPS_PER_SOURCE, SOURCES, measure, source_path, write_set
 from data_prep.synthetic.writing import Settings
 from data_prep.synthetic.writing import write_set as write_synthetic
-from data_prep.twiff import frame_numbers
-from data_prep.video import count_frames, read_frames
+from future_l1_verl.data.twiff import frame_numbers
+from future_l1_verl.data.video import count_frames, read_frames
 
 
 @pytest.fixture(scope="module")

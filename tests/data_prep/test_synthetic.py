@@ -13,8 +13,8 @@ from data_prep.synthetic.physics import Body, simulate
 from data_prep.synthetic.rendering import BOX, PALETTE, SIZE, render
 from data_prep.synthetic.scenes import CLEAR, NoQuestionError, Scene, pose, sample_scene
 from data_prep.synthetic.writing import Settings, write_set
-from data_prep.twiff import frame_numbers
-from data_prep.video import count_frames, read_frames
+from future_l1_verl.data.twiff import frame_numbers
+from future_l1_verl.data.video import count_frames, read_frames
 
 SETTINGS = Settings(clips=24, test_clips=8, seed=3, pairs=0.25)
 HOPS = {"1-hop": 1, "2-hop": 2, "3-hop": 3, "interp": 1}

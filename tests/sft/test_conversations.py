@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.clips import Clips, even_numbers
-from data_prep.rows import RowError, read_rows
-from data_prep.twiff import frame_numbers
-from data_prep.video import write_video
+from future_l1_verl.data.clips import Clips, even_numbers
+from future_l1_verl.data.rows import RowError, read_rows
+from future_l1_verl.data.twiff import frame_numbers
+from future_l1_verl.data.video import write_video
 from future_l1_verl.sft.conversations import conversation, problems
 from future_l1_verl.sft.skipped import Skipped, counts, usable
 
@@ -106,8 +106,8 @@ def test_a_cache_gives_the_same_frames_without_decoding_again(
     def never(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("data_prep.clips.count_frames", never)
-    monkeypatch.setattr("data_prep.video._decode", never)
+    monkeypatch.setattr("future_l1_verl.data.clips.count_frames", never)
+    monkeypatch.setattr("future_l1_verl.data.video._decode", never)
     again = talk(folder, twiff(), clips=Clips(tmp_path))
     for other in (first, again):
         assert [np.asarray(image).tolist() for image in other.future] == [np.asarray(image).tolist() for image in plain.future]

@@ -15,10 +15,10 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from verl.utils.tokenizer import hf_processor
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
-from data_prep.clips import Clips
-from data_prep.prompts import messages, processor_inputs, vision_inputs
-from data_prep.rows import frames, read_rows
 from data_prep.synthetic.writing import Settings, write_set
+from future_l1_verl.data.clips import Clips
+from future_l1_verl.data.prompts import messages, processor_inputs, vision_inputs
+from future_l1_verl.data.rows import frames, read_rows
 from future_l1_verl.decoding.vllm import engine_arguments
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings, LatentTokens
 from future_l1_verl.modeling import tiny

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_prep.video import VideoError, count_frames, read_frames, write_video
+from future_l1_verl.data.video import VideoError, count_frames, read_frames, write_video
 
 NUM_FRAMES = 20
 

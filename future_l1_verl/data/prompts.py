@@ -10,8 +10,8 @@ from typing import Any
 from qwen_vl_utils import process_vision_info
 from transformers import BatchFeature, ProcessorMixin
 
-from data_prep.clips import Frame
-from data_prep.rows import Row, RowError
+from future_l1_verl.data.clips import Frame
+from future_l1_verl.data.rows import Row, RowError
 
 FORMS = ("frames", "video")
 Message = dict[str, Any]

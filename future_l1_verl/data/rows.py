@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data_prep.clips import Clips, Frame
-from data_prep.twiff import frame_numbers
-from data_prep.video import VideoError, count_frames
+from future_l1_verl.data.clips import Clips, Frame
+from future_l1_verl.data.twiff import frame_numbers
+from future_l1_verl.data.video import VideoError, count_frames
 
 Row = dict[str, Any]
 

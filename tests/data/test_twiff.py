@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.twiff import POOL, frame_numbers, frame_pool
+from future_l1_verl.data.twiff import POOL, frame_numbers, frame_pool
 
 GOLDEN = {
     5: [1, 1, 2, 3, 3, 3, 3, 3],

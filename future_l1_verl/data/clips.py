@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.video import VideoError, count_frames, read_timed_frames
+from future_l1_verl.data.video import VideoError, count_frames, read_timed_frames
 
 
 class Frame(NamedTuple):
