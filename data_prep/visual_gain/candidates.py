@@ -1,0 +1,67 @@
+"""Candidates for curation: one schema, whatever data set they come from, read and written as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Candidate = dict[str, Any]
+
+SCHEMA = pa.schema([
+    pa.field("id", pa.string(), nullable=False),  # unique in its file
+    pa.field("source", pa.string(), nullable=False),  # the file and the number of the row it was read from
+    pa.field("video", pa.string(), nullable=False),  # path relative to the folder of videos
+    pa.field("question", pa.string(), nullable=False),  # with one <image> for each entry of image
+    pa.field("answer", pa.string(), nullable=False),  # what a judge compares with
+    pa.field("options", pa.list_(pa.string()), nullable=False),  # empty for an open question
+    pa.field("image", pa.list_(pa.int32()), nullable=False),  # observed frames, 1-based entries of TwiFF's pool
+    pa.field("reasoning_image", pa.list_(pa.int32()), nullable=False),  # future frames; none if the data set names none
+    pa.field("response", pa.string(), nullable=False),  # reasoning and answer, one <image> for each future frame; maybe empty
+    pa.field("category", pa.string(), nullable=False),  # of the question; maybe empty
+])  # fmt: skip
+
+ROWS_AT_ONCE = 10_000
+
+
+class CandidateError(ValueError):
+    """A file holds no candidates; the message names it and what is wrong."""
+
+
+def write(path: Path, candidates: Iterable[Candidate], schema: pa.Schema = SCHEMA) -> int:
+    """Writes a parquet file and returns how many there were. The file appears whole, when the last is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    source, count = iter(candidates), 0
+    with pq.ParquetWriter(temporary, schema) as writer:
+        while rows := list(islice(source, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            count += len(rows)
+    temporary.rename(path)
+    return count
+
+
+def count(path: Path) -> int:
+    """How many candidates a file holds. Raises CandidateError."""
+    return _open(path).metadata.num_rows
+
+
+def read(path: Path, columns: Sequence[str] | None = None) -> Iterator[Candidate]:
+    """The candidates of a file, in order, or only some of their ``columns``. Raises CandidateError."""
+    for batch in _open(path).iter_batches(ROWS_AT_ONCE, columns=list(columns) if columns else None):
+        yield from batch.to_pylist()
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CandidateError(f"{path}: cannot be read ({error}); `read` of data_prep.visual_gain writes such files") from error
+    missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+    if missing:
+        raise CandidateError(f"{path}: lacks {', '.join(missing)}; `read` of data_prep.visual_gain writes such files")
+    return file
