@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from future_l1_verl.data.files import whole
+
 Candidate = dict[str, Any]
 
 SCHEMA = pa.schema([
@@ -34,14 +36,11 @@ class CandidateError(ValueError):
 
 def write(path: Path, candidates: Iterable[Candidate], schema: pa.Schema = SCHEMA) -> int:
     """Writes a parquet file and returns how many there were. The file appears whole, when the last is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
     source, count = iter(candidates), 0
-    with pq.ParquetWriter(temporary, schema) as writer:
+    with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while rows := list(islice(source, ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(rows, schema))
             count += len(rows)
-    temporary.rename(path)
     return count
 
 
@@ -54,6 +53,18 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Iterator[Candidate
     """The candidates of a file, in order, or only some of their ``columns``. Raises CandidateError."""
     for batch in _open(path).iter_batches(ROWS_AT_ONCE, columns=list(columns) if columns else None):
         yield from batch.to_pylist()
+
+
+def part(path: Path, start: int, stop: int) -> list[Candidate]:
+    """Candidates ``start`` to ``stop`` (not included, and at most as many as there are). Raises CandidateError."""
+    file, first, found = _open(path), 0, []
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        low, high = max(start - first, 0), min(stop - first, rows)
+        if low < high:
+            found += file.read_row_group(group).slice(low, high - low).to_pylist()
+        first += rows
+    return found
 
 
 def _open(path: Path) -> pq.ParquetFile:

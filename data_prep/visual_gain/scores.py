@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from future_l1_verl.data.files import whole
+
+Score = dict[str, Any]
 
 CONDITIONS = ("base", "hint")  # from the observed frames alone, and with the future frames as hints
 
@@ -27,6 +33,26 @@ SCHEMA = pa.schema([
 
 class ScoresError(ValueError):
     """A folder holds no scores; the message names it and what is wrong."""
+
+
+MEASURED = b"measured"  # key of a file's metadata: what its making took, as JSON
+
+
+def write(path: Path, scores: Sequence[Score], measured: dict[str, float]) -> None:
+    """Writes a file of scores, whole, and what it took."""
+    table = pa.Table.from_pylist(list(scores), SCHEMA.with_metadata({MEASURED: json.dumps(measured).encode()}))
+    with whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def measured(path: Path) -> dict[str, float]:
+    """What a file's making took: see `data_prep.visual_gain.stages`."""
+    return json.loads(pq.read_schema(path).metadata[MEASURED])
+
+
+def rows(path: Path) -> list[Score]:
+    """The scores of a file, in order."""
+    return pq.read_table(path).to_pylist()
 
 
 def shards(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from future_l1_verl.data.files import whole
 from future_l1_verl.data.video import VideoError, count_frames, read_timed_frames
 
 
@@ -38,7 +39,7 @@ class Clips:
             return _count(path)
         entry = self._entry(path) / "count.json"
         if not entry.exists():
-            _write(entry, json.dumps(_count(path)).encode())
+            _write(entry, _count(path))
         return json.loads(entry.read_text())
 
     def frames(self, path: str, numbers: Sequence[int]) -> list[Frame]:
@@ -48,10 +49,9 @@ class Clips:
         folder = self._entry(path)
         missing = [number for number in dict.fromkeys(numbers) if not (folder / f"{number}.json").exists()]
         for number, (image, seconds) in zip(missing, read_timed_frames(path, missing), strict=True):
-            temporary = folder / f"{number}.{os.getpid()}.png"
-            image.save(temporary)
-            temporary.rename(folder / f"{number}.png")
-            _write(folder / f"{number}.json", json.dumps(seconds).encode())
+            with whole(folder / f"{number}.png") as file:
+                image.save(file)
+            _write(folder / f"{number}.json", seconds)
         return [self._read(folder, number) for number in numbers]
 
     def _read(self, folder: Path, number: int) -> Frame:
@@ -75,10 +75,9 @@ def _count(path: str) -> int:
     return count_frames(path)
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.rename(path)
+def _write(path: Path, value: float) -> None:
+    with whole(path) as file:
+        file.write_text(json.dumps(value))
 
 
 def even_numbers(count: int, wanted: int) -> list[int]:

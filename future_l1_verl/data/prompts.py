@@ -65,6 +65,14 @@ def vision_inputs(chat: Sequence[Message], patch_size: int) -> tuple[list | None
     return images, timed or None
 
 
+def engine_prompt(processor: ProcessorMixin, chat: Sequence[Message]) -> dict[str, Any]:
+    """A prompt as vLLM takes it."""
+    images, videos = vision_inputs(chat, processor.image_processor.patch_size)
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    data = {"image": images, "video": videos}
+    return {"prompt": text, "multi_modal_data": {kind: values for kind, values in data.items() if values}}
+
+
 def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> BatchFeature:
     """``input_ids [1, P]`` and pixels of a prompt, as a processor makes them."""
     images, videos = vision_inputs(chat, processor.image_processor.patch_size)

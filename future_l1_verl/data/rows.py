@@ -6,6 +6,7 @@ One reader for stage 1, stage 2 and evaluation, so that all three show the model
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,6 +22,8 @@ from future_l1_verl.data.twiff import frame_numbers
 from future_l1_verl.data.video import VideoError, count_frames
 
 Row = dict[str, Any]
+
+_THOUGHT_MARKER = re.compile(r"THOUGHT \d+:\s*")
 
 RL_COLUMNS = ("problem", "answer", "video", "image", "data_source")
 
@@ -128,3 +131,8 @@ def turn(row: Row, speaker: str) -> str:
     if len(values) != 1:
         raise RowError(f"{row['source']}: conversations: {len(values)} turns from {speaker!r}, one is needed")
     return values[0]
+
+
+def without_markers(text: str) -> str:
+    """A response without the "THOUGHT n:" that TwiFF puts before each thought."""
+    return _THOUGHT_MARKER.sub("", text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from future_l1_verl.data.prompts import messages, vision_inputs
+from future_l1_verl.data.prompts import engine_prompt, messages
 from future_l1_verl.data.rows import Row, frames
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.spans import response_layout
@@ -43,9 +43,7 @@ def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> l
     prompts = []
     for row in rows:
         chat = messages(row, row["problem"], *frames(row, "image"), decoding.system_prompt)
-        images, _ = vision_inputs(chat, processor.image_processor.patch_size)
-        text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        prompts.append({"prompt": text, "multi_modal_data": {"image": images}})
+        prompts.append(engine_prompt(processor, chat))
 
     engine = LLM(
         model=str(checkpoint),

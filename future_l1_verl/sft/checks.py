@@ -10,9 +10,10 @@ from transformers import AutoTokenizer
 
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.rows import read_rows
+from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
+from future_l1_verl.sft.conversations import usable
 from future_l1_verl.sft.objective import ERRORS
-from future_l1_verl.sft.skipped import Skipped, usable
 
 
 def check(config: DictConfig) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from tqdm import tqdm
 
 from future_l1_verl.data.clips import Clips, even_numbers
 from future_l1_verl.data.prompts import Message, messages, system, video_part
-from future_l1_verl.data.rows import Row, RowError, frames, turn
+from future_l1_verl.data.rows import Row, RowError, frames, turn, without_markers
+from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.data.twiff import POOL
 
-_THOUGHT_MARKER = re.compile(r"THOUGHT \d+:\s*")
 _PLACEHOLDER = re.compile("(<image>|<video>)")
 
 
@@ -44,7 +45,7 @@ def conversation(
         return _chat(row, system_prompt, video_frames, clips)
     observed, future = frames(row, "image", "reasoning_image", clips=clips)
     prompt = messages(row, turn(row, "human"), observed, system_prompt, form)
-    said = _THOUGHT_MARKER.sub("", turn(row, "gpt")).split("<image>")
+    said = without_markers(turn(row, "gpt")).split("<image>")
     if len(said) != len(future) + 1:
         raise RowError(f"{row['source']}: {len(said) - 1} <image> in the answer but {len(future)} in reasoning_image")
     if text_only:
@@ -85,6 +86,22 @@ def problems(row: Row) -> Iterator[str]:
         yield from _twiff_problems(row)
     else:
         yield "neither conversations (TwiFF) nor messages (chat)"
+
+
+def usable(rows: list[Row], skipped: Skipped) -> list[Row]:
+    """The rows with which nothing is wrong that can be seen without decoding; the others go to the manifest.
+
+    Raises RowError if those are too many.
+    """
+    found = []
+    for row in tqdm(rows, desc="checking rows", unit="row", leave=False):
+        problem = next(problems(row), None)
+        if problem is None:
+            found.append(row)
+        else:
+            skipped.add(row["source"], problem)
+    skipped.check(len(rows))
+    return found
 
 
 def _twiff_problems(row: Row) -> Iterator[str]:

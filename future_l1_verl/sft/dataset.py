@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import processor_inputs
 from future_l1_verl.data.rows import Row, RowError, read_rows
+from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.grid import latent_grid
 from future_l1_verl.sft.checks import files
-from future_l1_verl.sft.conversations import Conversation, conversation
-from future_l1_verl.sft.skipped import Skipped, usable
+from future_l1_verl.sft.conversations import Conversation, conversation, usable
 
 END_OF_TURN = "<|im_end|>"
 

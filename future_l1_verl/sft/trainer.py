@@ -23,10 +23,10 @@ from verl.utils.metric import Metric
 from verl.utils.tracking import Tracking
 from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 
+from future_l1_verl.data.skipped import counts
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.sft.engine import MODEL_TYPE
 from future_l1_verl.sft.objective import latent_sft_loss, prediction_metrics
-from future_l1_verl.sft.skipped import counts
 
 
 class LatentTrainingWorker(TrainingWorker):

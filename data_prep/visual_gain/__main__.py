@@ -1,0 +1,24 @@
+"""``python -m data_prep.visual_gain read|score|select|build|estimate``: see data_prep/README.md."""
+
+from __future__ import annotations
+
+import argparse
+
+from data_prep.visual_gain import build, estimate, read, score, select
+
+COMMANDS = {"read": read, "score": score, "select": select, "build": build, "estimate": estimate}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.visual_gain", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

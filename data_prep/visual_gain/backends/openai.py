@@ -1,0 +1,108 @@
+"""Texts by a server that speaks the OpenAI chat API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
+from data_prep.visual_gain.patience import Patience, ask_all
+from future_l1_verl.data.prompts import Message
+
+
+@dataclass(frozen=True)
+class OpenAISettings:
+    """``url`` is what comes before ``/chat/completions``; ``concurrency`` bounds the requests of a replica; ``timeout`` in
+    seconds per request."""
+
+    url: str
+    model: str
+    sampling: Sampling
+    patience: Patience
+    concurrency: int = 64
+    timeout: float = 600.0
+    api_key_file: str | None = None
+
+    def start(self) -> OpenAIBackend:
+        return OpenAIBackend(self)
+
+
+class OpenAIBackend:
+    """Asks the server for each text on its own, with its seed."""
+
+    def __init__(self, settings: OpenAISettings) -> None:
+        from openai import AsyncOpenAI
+
+        key = Path(settings.api_key_file).read_text(encoding="utf-8").strip() if settings.api_key_file else "none"
+        self.settings = settings
+        self.tokens = Tokens()
+        self.runner = asyncio.Runner()
+        self.client = AsyncOpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=0)
+
+    def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
+        return self.runner.run(self._texts(questions))
+
+    async def _texts(self, questions: Sequence[Question]) -> list[list[Text]]:
+        slots = asyncio.Semaphore(self.settings.concurrency)
+        chats = [[_as_sent(message) for message in question.chat] for question in questions]
+        asked = [(number, seed) for number, question in enumerate(questions) for seed in question.seeds]
+
+        async def one(number: int, seed: int) -> Text:
+            async with slots:
+                return await self._text(chats[number], seed)
+
+        found = await ask_all(
+            [lambda key=key: one(*key) for key in asked],
+            lambda text: text.text is not None,
+            self._alive,
+            self.settings.patience,
+        )
+        texts = iter(found)
+        return [[next(texts) for _ in question.seeds] for question in questions]
+
+    async def _text(self, chat: list[dict[str, Any]], seed: int) -> Text:
+        from openai import OpenAIError
+
+        try:
+            reply = await self.client.chat.completions.create(
+                model=self.settings.model, messages=chat, seed=seed, **_sampling(self.settings.sampling)
+            )
+        except OpenAIError as error:
+            return Text(None, f"{type(error).__name__}: {error}"[:500])
+        if reply.usage is not None:
+            self.tokens.prompt += reply.usage.prompt_tokens
+            self.tokens.generated += reply.usage.completion_tokens
+        text = reply.choices[0].message.content if reply.choices else None
+        return Text(text, None) if text else Text(None, "the reply holds no text")
+
+    async def _alive(self) -> str | None:
+        """None if the server answers at all, else what is wrong."""
+        from openai import OpenAIError
+
+        try:
+            await self.client.models.list(timeout=30)
+        except OpenAIError as error:
+            return f"{self.settings.url}: {type(error).__name__}: {error}"[:500]
+        return None
+
+
+def _sampling(sampling: Sampling) -> dict[str, Any]:
+    return {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}
+
+
+def _as_sent(message: Message) -> dict[str, Any]:
+    return message | {"content": [_part(part) for part in message["content"]]}
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] != "image":
+        return part
+    file = io.BytesIO()
+    part["image"].save(file, "PNG", compress_level=1)
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
