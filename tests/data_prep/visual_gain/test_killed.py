@@ -1,0 +1,84 @@
+"""Scoring whose driver and workers are killed again and again, against one that is left alone."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from score_with_stub import TRUTH
+
+from data_prep.synthetic.writing import Settings, write_set
+from data_prep.visual_gain import candidates, scores
+from data_prep.visual_gain.questions import seeds
+from future_l1_verl.data.rows import read_rows
+
+KILLS = 20
+CLIPS = 40
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+def start(folder: Path, out: str, seconds: float) -> subprocess.Popen[bytes]:
+    script = Path(__file__).with_name("score_with_stub.py")
+    arguments = [folder / "candidates.parquet", folder / out, folder / f"{out}.asked", str(seconds)]
+    with (folder / f"{out}.log").open("a") as log:
+        return subprocess.Popen([sys.executable, script, *arguments], stdout=log, stderr=log)
+
+
+def scored(folder: Path) -> int:
+    return len(list((folder / "scores").glob("shard-*.parquet")))
+
+
+def table(folder: Path) -> list[dict]:
+    return scores.read(folder).sort_by("id").to_pylist()
+
+
+def workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [process for process in psutil.Process(driver.pid).children(recursive=True) if "ray::Map" in process.name()]
+
+
+def candidate(row: dict) -> candidates.Candidate:
+    values = {"question": row["problem"], "answer": TRUTH, "options": [], "reasoning_image": [5, 7], "response": ""}
+    return {name: row.get(name) for name in candidates.SCHEMA.names} | values | {"category": row["split"]}
+
+
+def test_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", Settings(clips=CLIPS, test_clips=1, seed=0), lambda items, label: items)
+    rows = {row["video"]: candidate(row) for row in read_rows(tmp_path / "set/rl_train.parquet")}
+    count = candidates.write(tmp_path / "candidates.parquet", rows.values())
+    assert count == CLIPS
+
+    alone = start(tmp_path, "alone", seconds=0)
+    assert alone.wait(timeout=200) == 0, (tmp_path / "alone.log").read_text()[-3000:]
+
+    generator = random.Random(0)
+    killed: Counter[str] = Counter()
+    driver = start(tmp_path, "disturbed", seconds=0.15)
+    while killed.total() < KILLS:
+        assert driver.poll() is None, f"ended after {killed}: {(tmp_path / 'disturbed.log').read_text()[-3000:]}"
+        if not workers(driver):
+            time.sleep(0.1)
+            continue
+        time.sleep(generator.uniform(0, 3))
+        if generator.random() < 0.3:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+            killed["driver"] += 1
+            driver = start(tmp_path, "disturbed", seconds=0.15)
+        elif found := workers(driver):
+            generator.choice(found).kill()
+            killed["worker"] += 1
+    assert driver.wait(timeout=300) == 0, (tmp_path / "disturbed.log").read_text()[-3000:]
+    assert killed["driver"] >= 3 and killed["worker"] >= 3
+
+    assert table(tmp_path / "disturbed") == table(tmp_path / "alone")
+    # A shard is one candidate: each kill may cost the one that was being asked.
+    asked = Counter(map(int, (tmp_path / "disturbed.asked").read_text().split()))
+    first = {row["id"]: seeds(0, row["id"], "base", 4)[0] for row in rows.values()}
+    assert all(asked[seed] >= 1 for seed in first.values())
+    assert sum(asked[seed] - 1 for seed in first.values()) <= KILLS
