@@ -1,0 +1,79 @@
+"""Texts of a server that speaks the OpenAI API, over real HTTP."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from chat_server import Reply, Server, serving
+from PIL import Image
+
+from data_prep.visual_gain.backends import Question, Sampling, Text
+from data_prep.visual_gain.backends.openai import OpenAIBackend, OpenAISettings
+from data_prep.visual_gain.patience import Patience
+
+SAMPLING = Sampling(temperature=0.7, top_p=0.8, max_tokens=33)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def backend(server: Server, **changes: object) -> OpenAIBackend:
+    settings = {"patience": Patience(rounds=2, outage=30, pause=0.05), "concurrency": 4} | changes
+    return OpenAISettings(server.url, "model", SAMPLING, **settings).start()
+
+
+def says(text: str | None, prompt: int = 0, generated: int = 0) -> Reply:
+    usage = {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "model", "choices": [choice], "usage": usage}
+    return Reply(json.dumps(body))
+
+
+def question(text: str, *seeds: int) -> Question:
+    image = {"type": "image", "image": Image.new("RGB", (6, 4), (10, 20, 30))}
+    return Question([{"role": "user", "content": [image, {"type": "text", "text": text}]}], list(seeds))
+
+
+def seed_of(server: Server) -> int:
+    return server.requests[-1]["seed"]
+
+
+def test_each_seed_is_a_request_with_frames_and_sampling(server: Server) -> None:
+    server.script = lambda prompt, nth: says(f"{json.loads(prompt)[1]['text']}", prompt=7, generated=3)
+    asked = backend(server)
+    assert asked.texts([question("a", 5, 6), question("b", 9)]) == [[Text("a", None)] * 2, [Text("b", None)]]
+    assert sorted(request["seed"] for request in server.requests) == [5, 6, 9]
+    for request in server.requests:
+        assert (request["model"], request["temperature"], request["top_p"], request["max_tokens"]) == ("model", 0.7, 0.8, 33)
+        url = request["messages"][0]["content"][0]["image_url"]["url"]
+        image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+        assert (image.size, image.getpixel((0, 0))) == ((6, 4), (10, 20, 30))
+    assert (asked.tokens.prompt, asked.tokens.generated) == (21, 9)
+    assert server.peak <= 4
+
+
+def test_a_text_that_fails_every_time_says_why_and_leaves_the_others(server: Server) -> None:
+    server.script = lambda prompt, nth: Reply("too long", status=400) if "bad" in prompt else says("fine")
+    (good,), (bad,) = backend(server).texts([question("good", 1), question("bad", 1)])
+    assert good == Text("fine", None)
+    assert bad.text is None
+    assert bad.error.startswith("BadRequestError")
+    assert sum("bad" in json.dumps(request) for request in server.requests) == 2  # rounds
+
+
+def test_an_outage_is_waited_for_and_fails_nothing(server: Server) -> None:
+    def script(prompt: str, nth: int) -> Reply:
+        if len(server.requests) == 5:
+            server.away = True
+            threading.Timer(2, setattr, (server, "away", False)).start()
+        return says("fine")
+
+    server.script = script
+    assert backend(server).texts([question(str(number), 1, 2) for number in range(8)]) == [[Text("fine", None)] * 2] * 8
+    assert len(server.requests) > 16

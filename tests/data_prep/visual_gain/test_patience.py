@@ -1,0 +1,58 @@
+"""Asking a server that fails: what is asked again, and what an outage costs."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.visual_gain.patience import Outage, Patience, ask_all
+
+NOW = Patience(rounds=3, outage=0.2, pause=0.001)
+
+
+async def well() -> None:
+    return None
+
+
+class Asked:
+    """Gives None for its first ``failures`` times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.times = failures, 0
+
+    async def __call__(self) -> int | None:
+        self.times += 1
+        return self.times if self.times > self.failures else None
+
+
+def usable(result: int | None) -> bool:
+    return result is not None
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
+def test_each_is_asked_until_it_answers_and_at_most_as_often_as_there_are_rounds(failures: list[int]) -> None:
+    asks = [Asked(count) for count in failures]
+    results = asyncio.run(ask_all(asks, usable, well, NOW))
+    assert results == [count + 1 if count < NOW.rounds else None for count in failures]
+    assert [ask.times for ask in asks] == [min(count + 1, NOW.rounds) for count in failures]
+
+
+@given(st.integers(1, 5), st.integers(0, 2))
+def test_rounds_that_end_in_an_outage_use_up_no_attempt(outages: int, failures: int) -> None:
+    """The server is found away once after each of the first rounds; then the thing itself fails a few times more."""
+    looks = iter(["away", None] * outages)
+
+    async def wrong() -> str | None:
+        return next(looks, None)
+
+    ask = Asked(outages + failures)
+    assert asyncio.run(ask_all([ask], usable, wrong, NOW)) == [outages + failures + 1]
+
+
+def test_a_server_that_stays_away_is_named() -> None:
+    async def wrong() -> str:
+        return "the judge at home: nobody there"
+
+    with pytest.raises(Outage, match="no answer for 0 s; start again when it is back. the judge at home: nobody there"):
+        asyncio.run(ask_all([Asked(1)], usable, wrong, NOW))
