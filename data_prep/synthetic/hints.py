@@ -1,4 +1,4 @@
-"""``python -m data_prep.synthetic.hints --data DIR --out FILE``: the set's SFT rows, and each again with its future frames shown.
+"""``python -m data_prep.synthetic.hints --data DIR --out FILE``: the SFT rows, and each again with its future frames.
 
 A model trained on them can answer under both conditions of curation; a large model can from the start.
 """

@@ -1,12 +1,12 @@
-"""``python -m data_prep.visual_gain read|score|select|build|estimate``: see data_prep/README.md."""
+"""``python -m data_prep.visual_gain read|score|select|recheck|build|estimate``: see data_prep/README.md."""
 
 from __future__ import annotations
 
 import argparse
 
-from data_prep.visual_gain import build, estimate, read, score, select
+from data_prep.visual_gain import build, estimate, read, recheck, score, select
 
-COMMANDS = {"read": read, "score": score, "select": select, "build": build, "estimate": estimate}
+COMMANDS = {"read": read, "score": score, "select": select, "recheck": recheck, "build": build, "estimate": estimate}
 
 
 def main() -> None:

@@ -1,5 +1,9 @@
-"""What the libraries underneath are told by the environment, as in recipes/quickstart.sh."""
+"""What the libraries underneath are told by the environment, as in recipes/quickstart.sh; and the recipes as processes."""
 
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -9,3 +13,8 @@ ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
+
+
+def recipe(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(ROOT / "recipes" / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=2400)

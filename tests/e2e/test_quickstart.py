@@ -8,26 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e_environment import ENVIRONMENT
+from e2e_environment import ENVIRONMENT, recipe
 
 from future_l1_verl.evaluation.report import read_curves
 
-ROOT = Path(__file__).parents[2]
-
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2700)]
-
-
-def quickstart(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["bash", str(ROOT / "recipes/quickstart.sh"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=2400)
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("quickstart") / "run"
-    result = quickstart("--run", str(folder))
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-6000:]
-    return folder
 
 
 def scores(run: Path, stage: str) -> dict:
@@ -82,7 +67,7 @@ def test_the_report_is_complete(run: Path) -> None:
 
 def test_running_it_again_does_nothing_twice(run: Path) -> None:
     before = (run / "rl").stat().st_mtime_ns
-    result = quickstart("--run", str(run))
+    result = recipe("quickstart.sh", "--run", str(run))
     assert result.returncode == 0
     assert result.stdout.count("done before") == 8
     assert (run / "rl").stat().st_mtime_ns == before

@@ -11,10 +11,10 @@ from PIL import Image
 
 from future_l1_verl.data.clips import Clips, even_numbers
 from future_l1_verl.data.rows import RowError, read_rows
+from future_l1_verl.data.skipped import Skipped, counts
 from future_l1_verl.data.twiff import frame_numbers
 from future_l1_verl.data.video import write_video
-from future_l1_verl.sft.conversations import conversation, problems
-from future_l1_verl.sft.skipped import Skipped, counts, usable
+from future_l1_verl.sft.conversations import conversation, problems, usable
 
 FRAMES = 12
 
@@ -192,7 +192,7 @@ def test_the_rate_of_rows_that_fail_in_training_ends_it(tmp_path: Path) -> None:
     # Three of a hundred are more than two.
     with pytest.raises(RowError, match=r"3 of 100 rows cannot be used, .*the last: file: row 3: video x: does not decode"):
         skipped.skip("file: row 3", "video x: does not decode")
-    skipped._list("file: row 1", "too long: 900 tokens")
+    skipped.add("file: row 1", "too long: 900 tokens")
     assert counts(skipped.manifest) == {"too long": 2, "video x": 1}
 
 

@@ -18,8 +18,8 @@ def right(seed: int, future: bool) -> bool:
 
 @dataclass(frozen=True)
 class StubSettings:
-    """``truth`` is every candidate's answer, given word for word or, ``freely``, in words that no other text has. Texts take ``seconds``; each is noted by its seed in ``log``; the seeds in
-    ``failing`` give no text as long as the file ``broken`` exists."""
+    """``truth`` is every candidate's answer, given word for word or, ``freely``, in words that no other text has. Texts take
+    ``seconds``; each is noted by its seed in ``log``; seeds in ``failing`` give none as long as the file ``broken`` exists."""
 
     truth: str
     log: Path

@@ -1,0 +1,113 @@
+"""``build``: what ``select`` kept as files of stage 1 and stage 2, with a dataset card."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from data_prep.visual_gain import candidates, card
+from data_prep.visual_gain.candidates import Candidate, CandidateError
+from data_prep.visual_gain.training import GAINS, RL, SFT, response, rl_row, sft_row
+from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.skipped import Skipped, counts
+
+HELP = "training files of the selected candidates, and a card of them"
+LEFT_OUT = "left_out.jsonl"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--selected", type=Path, required=True, metavar="FILE", help="selected.parquet of `select`, or its control"
+    )
+    parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="folder of the candidates' videos")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--val-fraction", type=float, default=0.02, help="share of the clips whose rows are for validation")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of these clips")
+    parser.add_argument("--name", default="future_l1", help="of the data set: data_source of stage 2, and title of the card")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Raises FileExistsError if ``--out`` holds anything, and CandidateError if no two clips are left to train on."""
+    build(args.selected, args.videos, args.out, args.val_fraction, args.seed, args.name)
+    table = Table("file", "rows")
+    table.columns[1].justify = "right"
+    for path in sorted(args.out.glob("*.parquet")):
+        table.add_row(path.name, f"{pq.ParquetFile(path).metadata.num_rows:,}")
+    for reason, count in counts(args.out / LEFT_OUT).most_common():
+        table.add_row(f"left out: {reason}", f"{count:,}")
+    Console().print(table)
+    print(f"{args.out}: README.md describes it; what was left out is listed in {LEFT_OUT}")
+
+
+def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: int, name: str) -> None:
+    """Writes ``{sft,rl}_{train,val}.parquet``, ``left_out.jsonl`` and a card to the folder ``out``, which appears whole.
+
+    Rows keep the order of ``selected``; those that cannot be put into the paper's shape are left out of both stages.
+    """
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"--val-fraction lies between 0 and 1, not at {val_fraction}")
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty; training files are written to a folder of their own")
+    # Beside the final place, so that it can be renamed.
+    folder = out.with_name(f".{out.name}.building")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / LEFT_OUT).touch()
+    try:
+        usable = _usable(selected, Skipped(folder / LEFT_OUT, max_rate=1.0))
+        held_out = validation_clips((candidate["video"] for candidate in usable), val_fraction, seed)
+        for part in ("train", "val"):
+            rows = [
+                (candidate, os.path.relpath(videos.resolve() / candidate["video"], out.resolve()))
+                for candidate in usable
+                if (_clip(candidate["video"]) in held_out) == (part == "val")
+            ]
+            candidates.write(folder / f"sft_{part}.parquet", (sft_row(*row) for row in rows), SFT)
+            candidates.write(folder / f"rl_{part}.parquet", (rl_row(*row, name) for row in rows), RL)
+        card.write(folder, name, dict(counts(folder / LEFT_OUT)))
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:
+    """The candidates that have a response of the paper's shape; the others are listed."""
+    columns = [*candidates.SCHEMA.names, *GAINS]
+    total = candidates.count(selected)
+    missing = [column for column in GAINS if column not in pq.read_schema(selected).names]
+    if missing:
+        raise CandidateError(f"{selected}: lacks {', '.join(missing)}; `select` of data_prep.visual_gain writes such files")
+    usable = []
+    for candidate in tqdm(candidates.read(selected, columns), total=total, desc="building", unit="row", leave=False):
+        try:
+            response(candidate)
+        except RowError as error:
+            skipped.add(candidate["source"], str(error))
+        else:
+            usable.append(candidate)
+    if len({_clip(candidate["video"]) for candidate in usable}) < 2:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in counts(skipped.manifest).most_common())
+        raise CandidateError(
+            f"{selected}: {len(usable)} of {total} candidates can be trained on, and training and validation need a clip each: "
+            f"{reasons or 'nothing is wrong with any'}"
+        )
+    return usable
+
+
+def validation_clips(videos: Iterable[str], fraction: float, seed: int) -> set[str]:
+    """``fraction`` of the clips, at least one and not all, whatever the order of ``videos`` and however often each occurs."""
+    ranked = sorted({_clip(video) for video in videos}, key=lambda clip: hashlib.sha256(f"{seed}\0{clip}".encode()).digest())
+    return set(ranked[: min(max(1, round(fraction * len(ranked))), len(ranked) - 1)])
+
+
+def _clip(video: str) -> str:
+    return os.path.normpath(video)

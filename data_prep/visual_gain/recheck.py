@@ -1,0 +1,62 @@
+"""``recheck``: the gain of a selection on rollouts that it was not chosen by.
+
+The highest of noisy gains are too high: a selection has to be judged by fresh rollouts, against its random control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from data_prep.visual_gain import scores as score_files
+
+HELP = "gains of selected candidates and of their control on other rollouts than they were selected by"
+RESAMPLES = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--selected", type=Path, required=True, metavar="DIR", help="folder that `select --control` wrote to")
+    parser.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder of a `score` with another seed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write it there")
+
+
+def run(args: argparse.Namespace) -> None:
+    found = recheck(args.selected, args.scores)
+    table = Table("", "n", "gain when chosen", "gain now", "95 % interval", title="mean gain, in right answers")
+    for name, row in found.items():
+        chosen = "" if row["chosen"] is None else f"{row['chosen']:.2f}"
+        low, high = row["interval"]
+        table.add_row(name, str(row["n"]), chosen, f"{row['now']:.2f}", f"{low:.2f} .. {high:.2f}")
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def recheck(selected: Path, folder: Path, seed: int = 0) -> dict[str, dict]:
+    """Of ``selected``, ``control`` and their ``difference``: ``n``, mean gain when ``chosen`` and ``now``, 95 % bootstrap
+    ``interval`` of the latter over candidates. Raises ScoresError if one of them has no complete score in ``folder``."""
+    counts = score_files.read(folder, ["id", "base_correct", "hint_correct"]).drop_null().to_pydict()
+    gains = np.array(counts["hint_correct"]) - np.array(counts["base_correct"])
+    fresh = dict(zip(counts["id"], gains.tolist(), strict=True))
+    rng, found, means = np.random.default_rng(seed), {}, {}
+    for name in ("selected", "control"):
+        rows = pq.read_table(selected / f"{name}.parquet", columns=["id", "gain"]).to_pydict()
+        missing = [one for one in rows["id"] if one not in fresh]
+        if missing:
+            raise score_files.ScoresError(f"{folder}: {len(missing)} of {name} have no complete score, the first {missing[0]}")
+        now = np.array([fresh[one] for one in rows["id"]], dtype=float)
+        means[name] = np.array([rng.choice(now, len(now)).mean() for _ in range(RESAMPLES)])
+        found[name] = _row(len(now), float(np.mean(rows["gain"])), now.mean(), means[name])
+    difference = found["selected"]["now"] - found["control"]["now"]
+    found["difference"] = _row(len(fresh), None, difference, means["selected"] - means["control"])
+    return found
+
+
+def _row(count: int, chosen: float | None, now: float, means: np.ndarray) -> dict:
+    return {"n": count, "chosen": chosen, "now": float(now), "interval": np.percentile(means, [2.5, 97.5]).tolist()}

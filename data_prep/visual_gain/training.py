@@ -1,0 +1,90 @@
+"""A candidate as a row of stage 1 and of stage 2, its response in the paper's shape (section 1)."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+
+from data_prep.visual_gain.candidates import Candidate
+from data_prep.visual_gain.options import asked
+from future_l1_verl.data.rows import Row, RowError
+from future_l1_verl.rewards.format import SPAN, has_shape
+
+GAINS = ("gain", "base_correct", "hint_correct")  # columns that ``select`` adds
+
+_SHARED = [
+    pa.field("video", pa.string(), nullable=False),  # relative to the folder of the file
+    pa.field("image", pa.list_(pa.int32()), nullable=False),
+    pa.field("answer", pa.string(), nullable=False),
+    pa.field("options", pa.list_(pa.string()), nullable=False),
+]  # fmt: skip
+SFT = pa.schema([
+    pa.field("id", pa.string(), nullable=False),
+    *_SHARED,
+    pa.field("conversations", pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())])), nullable=False),
+    pa.field("reasoning_image", pa.list_(pa.int32()), nullable=False),
+    pa.field("cot", pa.string(), nullable=False),  # the response without its frames
+    pa.field("category", pa.string(), nullable=False),
+    *[pa.field(name, pa.int32(), nullable=False) for name in GAINS],
+])  # fmt: skip
+RL = pa.schema([
+    pa.field("uid", pa.string(), nullable=False),
+    *_SHARED,
+    pa.field("problem", pa.string(), nullable=False),
+    pa.field("data_source", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),  # as of the candidate
+    pa.field("split", pa.string(), nullable=False),  # the category
+])  # fmt: skip
+
+_ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)
+_REASON = re.compile(r"\s*(?:</?reason>\s*)+")
+
+
+def sft_row(candidate: Candidate, video: str) -> Row:
+    """Of `SFT`, for interleaved training, and with ``data.text_only=true`` for its control. Raises RowError as `response`."""
+    said = response(candidate)
+    human, gpt = {"from": "human", "value": _problem(candidate)}, {"from": "gpt", "value": said}
+    kept = {name: candidate[name] for name in ("id", "reasoning_image", "category", *GAINS)}
+    return kept | _shared(candidate, video) | {"conversations": [human, gpt], "cot": said.replace("<image>", "")}
+
+
+def rl_row(candidate: Candidate, video: str, data_source: str) -> Row:
+    """Of `RL`; the ``data_source`` is followed by the category, as metrics are grouped by it."""
+    return _shared(candidate, video) | {
+        "uid": candidate["id"],
+        "problem": _problem(candidate),
+        "data_source": f"{data_source}/{candidate['category']}" if candidate["category"] else data_source,
+        "source": candidate["source"],
+        "split": candidate["category"],
+    }
+
+
+def response(candidate: Candidate) -> str:
+    """``<image><reason>...</reason>`` for each future frame, led by a reason if the response is, and ``<answer>...</answer>``.
+
+    The reason of a frame is what the response says between it and the next. Raises RowError with the reason alone, a colon
+    before its figures, if a frame has none or the response has no such shape.
+    """
+    if not candidate["reasoning_image"]:
+        raise RowError("no future frame")
+    if not candidate["response"]:
+        raise RowError("no reasoning")
+    parts = candidate["response"].split("<image>")
+    lead, *reasons = [_REASON.sub(" ", _ANSWER.sub("", part)).strip() for part in parts]
+    silent = [frame for frame, reason in zip(candidate["reasoning_image"], reasons, strict=True) if not reason]
+    if silent:
+        raise RowError(f"future frame without reasoning: {silent} of {candidate['reasoning_image']}")
+    told = "".join(f"<image><reason>{reason}</reason>" for reason in reasons)
+    said = (f"<reason>{lead}</reason>" if lead else "") + told + f"<answer>{candidate['answer']}</answer>"
+    if not has_shape(said.replace("<image>", SPAN), "interleaved"):
+        raise RowError(f"other tags or control tokens in the response: {said!r:.200}")
+    return said
+
+
+def _problem(candidate: Candidate) -> str:
+    return asked(candidate["question"], candidate["options"])
+
+
+def _shared(candidate: Candidate, video: str) -> Row:
+    return {"video": video} | {name: candidate[name] for name in ("image", "answer", "options")}

@@ -1,0 +1,132 @@
+"""The command: what it writes, lists and prints, and that a run that fails leaves nothing."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data_prep.synthetic.writing import Settings, write_set
+from data_prep.visual_gain import candidates, read
+from future_l1_verl.data.rows import RowError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    write_set(folder, Settings(clips=12, test_clips=4), lambda items, label: items)
+    return folder
+
+
+def run(*words: object) -> None:
+    parser = argparse.ArgumentParser()
+    read.add_arguments(parser)
+    read.run(parser.parse_args([str(word) for word in words]))
+
+
+def broken(made: Path, folder: Path) -> tuple[Path, list[dict]]:
+    """The set with a row without an answer, and with one clip missing and one that holds no video."""
+    rows = json.loads((made / "twiff.json").read_text())
+    for clip in (made / "clips").iterdir():
+        (folder / "clips").mkdir(exist_ok=True)
+        (folder / "clips" / clip.name).symlink_to(clip)
+    videos = list(dict.fromkeys(row["video"] for row in rows))
+    (folder / videos[0]).unlink()
+    (folder / videos[1]).unlink()
+    (folder / videos[1]).write_text("no video")
+    last = rows[-1]
+    assert last["video"] not in videos[:2]
+    last["image"] = [0]
+    (folder / "twiff.json").write_text(json.dumps(rows))
+    return folder / "twiff.json", rows
+
+
+@pytest.mark.parametrize("file", ["twiff.json", "sft_train.parquet"])
+def test_the_synthetic_set_becomes_candidates(file: str, made: Path, tmp_path: Path) -> None:
+    run("--input", made / file, "--out", tmp_path / "candidates.parquet", "--decode", "all")
+    found = list(candidates.read(tmp_path / "candidates.parquet"))
+    rows = json.loads((made / "twiff.json").read_text())
+    assert [one["id"] for one in found] == [row["id"] for row in rows]
+    for one, row in zip(found, rows, strict=True):
+        human, gpt = (turn["value"] for turn in row["conversations"])
+        assert (one["question"], one["response"], one["answer"]) == (human, gpt, row["answer"])
+        assert (one["image"], one["reasoning_image"]) == (row["image"], row["reasoning_image"])
+        assert (one["video"], one["options"], one["category"]) == (row["video"], row["options"], row["split"])
+    assert (tmp_path / "candidates.skipped.jsonl").read_text() == ""
+
+
+def test_rows_and_clips_that_cannot_be_used_are_listed_counted_and_left_out(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file, rows = broken(made, tmp_path)
+    out = tmp_path / "out" / "candidates.parquet"
+    run("--input", file, "--out", out, "--max-bad-rate", 0.9, "--manifest", tmp_path / "bad.jsonl")
+    missing, undecodable = list(dict.fromkeys(row["video"] for row in rows))[:2]
+    expected = {f"{file}: row {len(rows) - 1}": "image goes outside 1..8: [0]"}
+    for number, row in enumerate(rows):
+        if row["video"] == missing:
+            expected[f"{file}: row {number}"] = f"video is missing: {missing}"
+        elif row["video"] == undecodable:
+            expected[f"{file}: row {number}"] = "video does not decode"
+    listed = {line["source"]: line["reason"] for line in map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())}
+    assert listed.keys() == expected.keys()
+    assert all(reason.startswith(expected[source]) for source, reason in listed.items())
+    good = [row["id"] for n, row in enumerate(rows) if f"{file}: row {n}" not in expected]
+    assert [one["id"] for one in candidates.read(out, ["id"])] == good
+    printed = [[cell.strip() for cell in line.strip("│").split("│")] for line in capsys.readouterr().out.splitlines()]
+    counts = pd.Series(list(expected.values())).str.split(":").str[0].value_counts()
+    for line in (
+        *(["read", str(len(rows))], ["candidates", str(len(good))], ["left out", str(len(expected))]),
+        *([reason, str(count)] for reason, count in counts.items()),
+        *(["looked at", str(len({row["video"] for row in rows[:-1]}))], ["bad", "2"]),
+    ):
+        assert line in printed
+
+
+def test_a_run_that_fails_leaves_nothing_but_its_manifest_and_names_the_first_twenty(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "candidates.parquet"
+    run("--input", made / "twiff.json", "--out", out, "--decode", "none")
+    rows = json.loads((made / "twiff.json").read_text())
+    with pytest.raises(
+        RowError, match=rf"{len(rows)} of {len(rows)} rows cannot be used, more than --max-bad-rate=0\.01"
+    ) as error:
+        run("--input", made / "twiff.json", "--out", out, "--videos", tmp_path, "--decode", "none")
+    named = str(error.value).splitlines()[1:]
+    assert [line.split(":")[1] for line in named[:20]] == [f" row {n}" for n in range(20)]
+    assert named[20:] == [f"... and {len(rows) - 20} more, all in {tmp_path / 'candidates.skipped.jsonl'}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["candidates.skipped.jsonl"]
+
+
+def test_a_manifest_is_of_one_run(made: Path, tmp_path: Path) -> None:
+    file, rows = broken(made, tmp_path)
+    out = tmp_path / "candidates.parquet"
+    for _ in range(2):
+        run("--input", file, "--out", out, "--decode", "none", "--max-bad-rate", 0.9)
+    gone = sum(row["video"] == rows[0]["video"] for row in rows)
+    assert len((tmp_path / "candidates.skipped.jsonl").read_text().splitlines()) == gone + 1
+
+
+def test_several_inputs_follow_each_other(made: Path, tmp_path: Path) -> None:
+    tables = [made / f"sft_{part}.parquet" for part in ("train", "test")]
+    out = tmp_path / "candidates.parquet"
+    run("--input", tables[0], "--input", tables[1], "--out", out, "--decode", "none")
+    ids = [one["id"] for one in candidates.read(out)]
+    assert ids == [id for table in tables for id in pd.read_parquet(table)["id"]]
+    run("--input", *tables, "--out", out, "--decode", "none", "--limit", len(ids) - 3)
+    assert [one["id"] for one in candidates.read(out)] == ids[:-3]
+
+
+def test_what_cannot_be_meant_is_refused(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('{"rows": []}')
+    (tmp_path / "candidates.parquet").write_text("of an earlier run")
+    out = ("--out", tmp_path / "candidates.parquet")
+    with pytest.raises(RowError, match=r"the inputs lie in 2 folders; --videos has to say"):
+        run("--input", tmp_path / "rows.json", made / "twiff.json", *out)
+    with pytest.raises(RowError, match=r"gone\.json: no such file"):
+        run("--input", tmp_path / "gone.json", *out)
+    with pytest.raises(RowError, match=r"rows\.json: is one of the inputs; --out would replace it"):
+        run("--input", tmp_path / "rows.json", "--out", tmp_path / "rows.json")
+    assert (tmp_path / "candidates.parquet").read_text() == "of an earlier run"
+    with pytest.raises(RowError, match=r"rows\.json: no rows; a \.json file has to be an array"):
+        run("--input", tmp_path / "rows.json", *out)
