@@ -2,11 +2,11 @@
 
 With a shard's seconds divided by its candidates, and means over shards of decode ``d``, generation ``g`` and judging ``j``::
 
-    decode  = N d / cpus              one core decodes a clip
-    generate = N g / M                one replica generates a shard at a time
-    judge   = N j / M                 as measured, or N calls / rate if the judge's rate is given
-    wall    = engine start + max(decode, generate, judge)
-    GPU-hours = M wall                each replica holds one GPU from start to end
+    decode   = N d / cpus    one core decodes a clip
+    generate = N g / M       one replica generates a shard at a time
+    judge    = N j           one process judges for all replicas; or N calls / rate, if the judge's rate is given
+    wall     = engine start + max(decode, generate, judge)
+    GPU time = M wall        each replica holds one GPU from start to end
 
 The three run side by side, so the slowest sets the pace. Every mean has a 95 % bootstrap interval over shards; the ends of a
 derived figure's interval take all means at their own ends, which is wider than a joint interval.
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +31,6 @@ from future_l1_verl.evaluation.scoring import bootstrap_interval
 
 HELP = "say what scoring will cost, from a sample"
 
-METADATA = b"measured"
 LEAST_SHARDS = 2
 
 
@@ -120,12 +118,10 @@ def estimate(
     stages = {
         "decode": total("decode_s").map(lambda value: value / cpus),
         "generate": total("generate_s").map(lambda value: value / replicas),
-        "judge": total("judge_s").map(lambda value: value / replicas)
-        if judge_rate is None
-        else calls.map(lambda value: value / judge_rate),
+        "judge": total("judge_s") if judge_rate is None else calls.map(lambda value: value / judge_rate),
     }
     wall = Figure(*(start + max(ends) for ends in zip(*stages.values(), strict=True)))
-    judged = f"at {judge_rate:g} calls/s in all" if judge_rate else "as fast for each replica as in the sample"
+    judged = f"at {judge_rate:g} calls/s in all" if judge_rate else "at the sample's pace, however many replicas ask"
     return Estimate(
         *stages.values(),
         wall_s=wall,
@@ -154,11 +150,10 @@ def read(folder: Path) -> list[Measured]:
     found = []
     for shard in scores.shards(folder):
         try:
-            content = json.loads((pq.read_metadata(shard).metadata or {})[METADATA])
-            found.append(Measured(**content, file_bytes=shard.stat().st_size))
+            found.append(Measured(**scores.measured(shard), file_bytes=shard.stat().st_size))
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise EstimateError(
-                f"{shard}: metadata {METADATA.decode()!r} cannot be read ({error!r}); score the sample again"
+                f"{shard}: metadata {scores.MEASURED.decode()!r} cannot be read ({error!r}); score the sample again"
             ) from error
     return found
 

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--replicas", type=int, default=1, help="engines, or processes that ask the server")
     who.add_argument("--gpus", type=float, default=0, help="GPUs per engine; 0 for a CPU")
     who.add_argument("--engine", type=json.loads, default={}, metavar="JSON", help="further arguments of vllm.LLM")
-    who.add_argument("--address", help="of a Ray cluster; default: this machine")
+    who.add_argument(
+        "--address", default="local", help="of a Ray cluster, or auto for the one started here; default: none but this process"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--rollouts", type=int, default=Job.rollouts, help="per condition")
     how.add_argument("--temperature", type=float, default=Sampling.temperature)

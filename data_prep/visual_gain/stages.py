@@ -117,8 +117,7 @@ class AddTexts:
                 elif lacking:
                     chat = self.job.prompts.chat(condition, candidate, frames)
                     wanted.append((lacking, Question(chat, [rollout["seed"] for rollout in lacking])))
-        if wanted:
-            measured.update(self._fill(wanted))
+        measured.update(self._fill(wanted))
         png = [frame for one in shown if isinstance(one, Shown) for frame in one.observed + one.future]
         measured.update({"decode_s": decode_s, "bytes": sum(map(len, png)), "engine_start_s": self.start_s})
         self.start_s = 0.0
@@ -129,7 +128,8 @@ class AddTexts:
         """Sets text and error of rollouts; what that took."""
         started, tokens = time.monotonic(), self.backend.tokens
         prompt, generated = tokens.prompt, tokens.generated
-        for (rollouts, _), texts in zip(wanted, self.backend.texts([question for _, question in wanted]), strict=True):
+        answers = self.backend.texts([question for _, question in wanted]) if wanted else []
+        for (rollouts, _), texts in zip(wanted, answers, strict=True):
             for rollout, text in zip(rollouts, texts, strict=True):
                 rollout.update(text._asdict())
         return {

@@ -16,6 +16,7 @@ TRUTH = "the left wall"
 if __name__ == "__main__":
     candidates, out, log = map(Path, sys.argv[1:4])
     ray.init(
+        "local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

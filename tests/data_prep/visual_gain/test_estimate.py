@@ -24,7 +24,7 @@ def test_equal_shards_give_the_figures_of_the_formula():
     result = estimate([shard(engine_start_s=30), shard(engine_start_s=50), shard()], 1000, 4, cpus=2)
     assert result.decode_s == pytest.approx((1000, 1000, 1000))
     assert result.generate_s == pytest.approx((1250, 1250, 1250))
-    assert result.judge_s == pytest.approx((125, 125, 125))
+    assert result.judge_s == pytest.approx((500, 500, 500))
     assert result.wall_s == pytest.approx((1290, 1290, 1290))  # starts in (30 + 50) / 2
     assert result.gpu_hours.mean == pytest.approx(4 * 1290 / 3600)
     assert (result.rollouts.mean, result.judge_calls.mean) == pytest.approx((16_000, 4_000))
@@ -34,11 +34,17 @@ def test_equal_shards_give_the_figures_of_the_formula():
 
 
 @pytest.mark.parametrize(
-    ("cpus", "judge_rate", "stage", "seconds"),
-    [(8, None, "generate", 1250), (1, None, "decode", 2000), (8, 2.0, "judge", 2000), (8, 100.0, "generate", 1250)],
+    ("replicas", "cpus", "judge_rate", "stage", "seconds"),
+    [
+        (4, 8, None, "generate", 1250),
+        (4, 1, None, "decode", 2000),
+        (40, 8, None, "judge", 500),  # one process judges, whatever the replicas
+        (40, 8, 2.0, "judge", 2000),
+        (4, 8, 100.0, "generate", 1250),
+    ],
 )
-def test_the_slowest_stage_sets_the_pace(cpus, judge_rate, stage, seconds):
-    result = estimate([shard(), shard()], 1000, 4, cpus, judge_rate)
+def test_the_slowest_stage_sets_the_pace(replicas, cpus, judge_rate, stage, seconds):
+    result = estimate([shard(), shard()], 1000, replicas, cpus, judge_rate)
     assert (result.bottleneck, result.wall_s.mean) == (stage, pytest.approx(seconds))
 
 

@@ -30,7 +30,7 @@ OBSERVED = (1, 2)
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     here = str(Path(__file__).parent)
-    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
+    ray.init("local", num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
     yield
     ray.shutdown()
 
