@@ -99,7 +99,7 @@ def _backend(args: argparse.Namespace, patience: Patience) -> VllmSettings | Ope
         return OpenAISettings(
             args.url, args.model, sampling, args.concurrency, api_key_file=args.api_key_file, patience=patience
         )
-    engine = {"limit_mm_per_prompt": {"image": 2 * POOL}, "enforce_eager": args.gpus == 0, "seed": args.seed}
+    engine = {"limit_mm_per_prompt": {"image": 2 * POOL}, "seed": args.seed}
     if args.gpus > 1:
         engine["tensor_parallel_size"] = int(args.gpus)
     return VllmSettings(str(Path(args.model).resolve()), sampling, engine | args.engine)

@@ -64,6 +64,6 @@ def shards(folder: Path) -> list[Path]:
 
 
 def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The scores of all finished shards, in order of their candidates, or only some of their ``columns``. Raises ScoresError."""
+    """The scores of all finished shards, in order, or only some of their ``columns``. Raises ScoresError."""
     tables = [pq.read_table(shard, columns=list(columns) if columns else None) for shard in shards(folder)]
     return pa.concat_tables(tables)

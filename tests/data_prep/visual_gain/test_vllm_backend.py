@@ -11,7 +11,7 @@ from data_prep.visual_gain.backends.vllm import VllmBackend, VllmSettings
 from future_l1_verl.modeling import tiny
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
-ENGINE = {"dtype": "float32", "max_model_len": 256, "enforce_eager": True, "limit_mm_per_prompt": {"image": 4}}
+ENGINE = {"dtype": "float32", "max_model_len": 256, "limit_mm_per_prompt": {"image": 4}}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,10 @@ def image(shade: int) -> Image.Image:
 def question(shade: int, *seeds: int, words: int = 5) -> Question:
     content = [{"type": "image", "image": image(shade)}, {"type": "text", "text": "What does it hit?" * words}]
     return Question([{"role": "user", "content": content}], list(seeds))
+
+
+# More prompt tokens than a step takes: a prompt may not be cut on a CPU, where what a part of it drew cannot be taken back.
+MANY = [question(shade, shade) for shade in range(240)]
 
 
 def texts(backend: VllmBackend, *questions: Question) -> list[list[str | None]]:
@@ -55,6 +59,11 @@ def test_a_refused_prompt_names_its_fault_and_the_others_have_their_texts(backen
     assert good[0].text and other[0].text
     assert [text.text for text in bad] == [None, None]
     assert all("256" in text.error for text in bad)
+
+
+def test_more_prompts_than_one_step_takes(backend: VllmBackend) -> None:
+    together = texts(backend, *MANY)
+    assert all(text is not None for (text,) in together)
 
 
 def test_tokens_are_counted(backend: VllmBackend) -> None:
