@@ -60,17 +60,19 @@ def score(
     pending = [shard for shard in range(shards(job)) if not job.scores_file(shard).exists()]
     if not pending:
         return
+    ray.data.DataContext.get_current().enable_progress_bars = False  # who takes the shards counts them
     rows = ray.data.from_items([{"shard": shard} for shard in pending], override_num_blocks=len(pending))
     if any(_lacks_texts(job.texts_file(shard)) for shard in pending):
         # Stages that ask for the same resources run as one; these do not, so that the next frames are there in time.
         rows = rows.map(AddFrames(job), num_cpus=0.5).map(
             AddTexts,
             fn_constructor_args=(job, backend),
-            concurrency=replicas.count,
+            compute=ray.data.ActorPoolStrategy(size=replicas.count),
             num_gpus=replicas.gpus,
             num_cpus=replicas.cpus,
         )
-    rows = rows.map(AddVerdicts, fn_constructor_args=(job, judge, patience), concurrency=1, num_cpus=0)
+    one = ray.data.ActorPoolStrategy(size=1)  # the judge's limits are kept by whoever asks it alone
+    rows = rows.map(AddVerdicts, fn_constructor_args=(job, judge, patience), compute=one, num_cpus=0)
     yield from (row["shard"] for row in rows.iter_rows())
 
 
