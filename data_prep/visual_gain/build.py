@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--selected", type=Path, required=True, metavar="FILE", help="selected.parquet of `select`, or its control"
     )
+    parser.add_argument(
+        "--rl-only",
+        action="store_true",
+        help="no files of stage 1, no card; --selected may be what `read` made of questions",
+    )
     parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="folder of the candidates' videos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
     parser.add_argument("--val-fraction", type=float, default=0.02, help="share of the clips whose rows are for validation")
@@ -37,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Raises FileExistsError if ``--out`` holds anything, and CandidateError if no two clips are left to train on."""
-    build(args.selected, args.videos, args.out, args.val_fraction, args.seed, args.name)
+    build(args.selected, args.videos, args.out, args.val_fraction, args.seed, args.name, args.rl_only)
     table = Table("file", "rows")
     table.columns[1].justify = "right"
     for path in sorted(args.out.glob("*.parquet")):
@@ -45,13 +50,15 @@ def run(args: argparse.Namespace) -> None:
     for reason, count in counts(args.out / LEFT_OUT).most_common():
         table.add_row(f"left out: {reason}", f"{count:,}")
     Console().print(table)
-    print(f"{args.out}: README.md describes it; what was left out is listed in {LEFT_OUT}")
+    if not args.rl_only:
+        print(f"{args.out}: README.md describes it; what was left out is listed in {LEFT_OUT}")
 
 
-def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: int, name: str) -> None:
+def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: int, name: str, rl_only: bool = False) -> None:
     """Writes ``{sft,rl}_{train,val}.parquet``, ``left_out.jsonl`` and a card to the folder ``out``, which appears whole.
 
-    Rows keep the order of ``selected``; those that cannot be put into the paper's shape are left out of both stages.
+    Rows keep the order of ``selected``; those that cannot be put into the paper's shape are left out of both stages. With
+    ``rl_only`` no response is needed, all candidates are kept, and only the files of stage 2 are written.
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction lies between 0 and 1, not at {val_fraction}")
@@ -63,7 +70,7 @@ def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: in
     folder.mkdir(parents=True)
     (folder / LEFT_OUT).touch()
     try:
-        usable = _usable(selected, Skipped(folder / LEFT_OUT, max_rate=1.0))
+        usable = list(candidates.read(selected)) if rl_only else _usable(selected, Skipped(folder / LEFT_OUT, max_rate=1.0))
         held_out = validation_clips((candidate["video"] for candidate in usable), val_fraction, seed)
         for part in ("train", "val"):
             rows = [
@@ -71,9 +78,11 @@ def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: in
                 for candidate in usable
                 if (_clip(candidate["video"]) in held_out) == (part == "val")
             ]
-            candidates.write(folder / f"sft_{part}.parquet", (sft_row(*row) for row in rows), SFT)
             candidates.write(folder / f"rl_{part}.parquet", (rl_row(*row, name) for row in rows), RL)
-        card.write(folder, name, dict(counts(folder / LEFT_OUT)))
+            if not rl_only:
+                candidates.write(folder / f"sft_{part}.parquet", (sft_row(*row) for row in rows), SFT)
+        if not rl_only:
+            card.write(folder, name, dict(counts(folder / LEFT_OUT)))
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -259,3 +259,28 @@ def test_a_folder_that_holds_something_and_a_share_out_of_range_are_refused(made
     for share in (0, 1):
         with pytest.raises(ValueError, match=f"--val-fraction lies between 0 and 1, not at {share}"):
             built(made, tmp_path / "out", "--val-fraction", share)
+
+
+def test_questions_without_frames_or_reasoning_are_for_stage_2_alone(made: Path, tmp_path: Path) -> None:
+    clips = sorted(path.name for path in (made / "set/clips").glob("train-*.mp4"))[:8]
+    texts = ["up", "down", "left", "right"]
+    asked = [
+        {
+            "id": number,
+            "question_type": f"hop{1 + number % 3}",
+            "video_path": f"clips/{clip}",
+            "qa": {"Question": "Where to?", "Options": texts, "Answer": "ABCD"[number % 4]},
+        }
+        for number, clip in enumerate(clips)
+    ]
+    (tmp_path / "questions.json").write_text(json.dumps(asked))
+    file = tmp_path / "questions.parquet"
+    call(read, "--input", tmp_path / "questions.json", "--videos", made / "set", "--out", file)
+    out = built(made, tmp_path / "built", "--rl-only", selected=file)
+    assert sorted(path.name for path in out.iterdir()) == ["left_out.jsonl", "rl_train.parquet", "rl_val.parquet"]
+    rows = [row for part in PARTS for row in read_rows(out / f"rl_{part}.parquet", RL_COLUMNS)]
+    check_frames(rows, {"image": lambda row: row["problem"]})
+    assert {row["uid"]: (row["image"], row["answer"], row["split"]) for row in rows} == {
+        str(number): (list(range(1, 9)), "ABCD"[number % 4], f"hop{1 + number % 3}") for number in range(len(clips))
+    }
+    assert all(row["problem"].endswith("Where to?\nA. up\nB. down\nC. left\nD. right") for row in rows)
