@@ -9,14 +9,18 @@ from data_prep.visual_gain import build, estimate, read, recheck, score, select
 COMMANDS = {"read": read, "score": score, "select": select, "recheck": recheck, "build": build, "estimate": estimate}
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.visual_gain", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    args = parser.parse_args()
+        command.set_defaults(run=module.run, command=name)
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
     args.run(args)
 
 
