@@ -13,16 +13,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """``rounds``: how often a thing is asked for while the server is well; ``outage``: seconds that the server may be away
-    before the run ends; ``pause``: seconds between two looks at whether it is back."""
+    """``rounds``: how often a thing is asked for while the server is well; ``outages``: after how many outages it is given up,
+    in case it causes them; ``outage``: seconds that the server may be away before the run ends; ``pause``: seconds between two
+    rounds, and between two looks at whether the server is back."""
 
     rounds: int = 3
+    outages: int = 5
     outage: float = 1800.0
-    pause: float = 10.0
+    pause: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.outages < 1:
+            raise ValueError(f"rounds and outages must be at least 1, not {self.rounds} and {self.outages}")
 
 
 class Outage(RuntimeError):
-    """A server stayed away for too long; the message says which and what came last. Nothing finished is lost."""
+    """A server stayed away for too long; the message says which and what came last. Finished shards are kept."""
 
 
 async def ask_all(
@@ -33,25 +39,31 @@ async def ask_all(
 ) -> list[T]:
     """The results of ``asks``, in order; those that are not ``usable`` are asked for again.
 
-    ``wrong`` looks at the server itself: None if it is well, else what is wrong with it. A round in which something failed
-    counts only if the server is well after it, so that an outage uses up no attempts. Raises Outage.
+    ``wrong`` looks at the server itself: None if it is well, else what is wrong with it; it raises what cannot get better by
+    waiting. A round in which something failed counts only if the server is well after it, so that an outage uses up no
+    attempts. Raises Outage.
     """
     results = dict(enumerate(await asyncio.gather(*(ask() for ask in asks))))
-    rounds = 0
+    rounds = outages = 0
     while failed := [number for number, result in results.items() if not usable(result)]:
-        if not await _recovered(wrong, patience):
+        if await waited(wrong, patience):
+            outages += 1
+        else:
             rounds += 1
-        if rounds == patience.rounds:
+        if rounds == patience.rounds or outages == patience.outages:
             break
+        await asyncio.sleep(patience.pause)
         again = await asyncio.gather(*(asks[number]() for number in failed))
         results |= dict(zip(failed, again, strict=True))
     return [results[number] for number in range(len(asks))]
 
 
-async def _recovered(wrong: Callable[[], Awaitable[str | None]], patience: Patience) -> bool:
-    """Returns once the server is well: whether it was not at first. Raises Outage."""
+async def waited(wrong: Callable[[], Awaitable[str | None]], patience: Patience) -> bool:
+    """Returns once the server is well: whether it was not at first. Raises Outage, and what ``wrong`` raises."""
     since, away = time.monotonic(), False
     while (problem := await wrong()) is not None:
+        if not away:
+            print(f"waiting for up to {patience.outage:.0f} s: {problem}", flush=True)
         away = True
         if time.monotonic() - since > patience.outage:
             raise Outage(f"no answer for {patience.outage:.0f} s; start again when it is back. {problem}")

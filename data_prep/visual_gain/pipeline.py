@@ -37,11 +37,10 @@ class ScoringError(ValueError):
 
 @dataclass(frozen=True)
 class Replicas:
-    """``count`` backends with ``gpus`` and ``cpus`` each."""
+    """``count`` backends with ``gpus`` each."""
 
     count: int = 1
     gpus: float = 0
-    cpus: float = 1
 
 
 def score(
@@ -63,13 +62,13 @@ def score(
     ray.data.DataContext.get_current().enable_progress_bars = False  # who takes the shards counts them
     rows = ray.data.from_items([{"shard": shard} for shard in pending], override_num_blocks=len(pending))
     if any(_lacks_texts(job.texts_file(shard)) for shard in pending):
-        # Stages that ask for the same resources run as one; these do not, so that the next frames are there in time.
-        rows = rows.map(AddFrames(job), num_cpus=0.5).map(
+        # Backends take no CPU of Ray's, or there might be none left for frames. (Stages that ask for the same run as one.)
+        rows = rows.map(AddFrames(job), num_cpus=1).map(
             AddTexts,
             fn_constructor_args=(job, backend),
             compute=ray.data.ActorPoolStrategy(size=replicas.count),
             num_gpus=replicas.gpus,
-            num_cpus=replicas.cpus,
+            num_cpus=0,
         )
     one = ray.data.ActorPoolStrategy(size=1)  # the judge's limits are kept by whoever asks it alone
     rows = rows.map(AddVerdicts, fn_constructor_args=(job, judge, patience), compute=one, num_cpus=0)
@@ -112,6 +111,7 @@ def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: Judge
         "prompts": asdict(job.prompts),
         **{name: getattr(job, name) for name in ("rollouts", "seed", "shard_size", "max_pixels")},
         "model": backend.model,
+        "engine": backend.engine if isinstance(backend, VllmSettings) else "server",
         "sampling": asdict(backend.sampling),
         "judge": {"model": judge.model, "mode": judge.mode, "prompt": read_prompt(judge.prompt)} if judge else None,
     }
@@ -127,14 +127,15 @@ def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: Judge
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Of all finished shards: numbers of candidates and of those without all verdicts, mean share of right answers of the
+    """Of all finished shards: numbers of candidates and of those without all verdicts, mean numbers of right answers of the
     others by condition, and rollouts without a text or a verdict by reason."""
     counted = [f"{condition}_correct" for condition in CONDITIONS]
     counts = score_files.read(folder, counted)
     complete = counts.drop_null()
     reasons: Counter[str] = Counter()
+    errors_only = [f"{condition}.list.element.error" for condition in CONDITIONS]  # texts are most of a file
     for shard in score_files.shards(folder):
-        for column in pq.read_table(shard, columns=list(CONDITIONS)).columns:
+        for column in pq.ParquetFile(shard).read(columns=errors_only).columns:
             errors = pc.struct_field(pc.list_flatten(column), "error").drop_null()
             reasons.update(error.split(":")[0] for error in errors.to_pylist())
     return {

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from data_prep.visual_gain import candidates as candidate_files
 from data_prep.visual_gain import pipeline
 from data_prep.visual_gain.backends import Sampling
 from data_prep.visual_gain.backends.openai import OpenAISettings
@@ -19,6 +20,7 @@ from data_prep.visual_gain.backends.vllm import VllmSettings
 from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.questions import Prompts
 from data_prep.visual_gain.stages import Job
+from data_prep.visual_gain.verdicts import Verdicts
 from future_l1_verl.data.twiff import POOL
 from future_l1_verl.rewards.judge import JudgeSettings
 
@@ -79,13 +81,16 @@ def run(args: argparse.Namespace) -> None:
         args.shard_size,
         args.max_pixels,
     )
-    patience = Patience(args.rounds, args.outage)
+    patience = Patience(args.rounds, outage=args.outage)
     backend, judge = _backend(args, patience), _judge(args)
     total = pipeline.shards(job)
+    _require_clips(job)
+    pipeline.keep_settings(job, backend, judge)
+    Verdicts(judge, patience).wait_for_judge()
     if args.retry_failed:
         print(f"{pipeline.reopen_failed(job)} of {total} shards hold failures and are continued")
-    ray.init(address=args.address, include_dashboard=False, log_to_driver=False)
-    replicas = pipeline.Replicas(args.replicas, args.gpus, 1)
+    ray.init(address=args.address, include_dashboard=False)
+    replicas = pipeline.Replicas(args.replicas, args.gpus)
     finished = sum(job.scores_file(shard).exists() for shard in range(total))
     with tqdm(total=total, initial=finished, desc="shards", unit="shard") as bar:
         for _ in pipeline.score(job, backend, replicas, judge, patience):
@@ -97,7 +102,7 @@ def _backend(args: argparse.Namespace, patience: Patience) -> VllmSettings | Ope
     sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
     if args.url:
         return OpenAISettings(
-            args.url, args.model, sampling, args.concurrency, api_key_file=args.api_key_file, patience=patience
+            args.url, args.model, sampling, patience, args.concurrency, api_key_file=_absolute(args.api_key_file)
         )
     engine = {"limit_mm_per_prompt": {"image": 2 * POOL}, "seed": args.seed}
     if args.gpus > 1:
@@ -112,11 +117,22 @@ def _judge(args: argparse.Namespace) -> JudgeSettings | None:
         args.judge_url,
         args.judge_model,
         mode=args.judge_mode,
-        prompt=args.judge_prompt,
+        prompt=_absolute(args.judge_prompt),
         concurrency=args.judge_concurrency,
-        api_key_file=args.judge_api_key_file,
-        cache=args.judge_cache,
+        api_key_file=_absolute(args.judge_api_key_file),
+        cache=_absolute(args.judge_cache),
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    """Workers have a current folder of their own."""
+    return None if path is None else str(Path(path).resolve())
+
+
+def _require_clips(job: Job) -> None:
+    first = candidate_files.part(job.candidates, 0, 100)
+    if not any((job.videos / candidate["video"]).exists() for candidate in first):
+        raise SystemExit(f"--videos {job.videos}: has none of the clips of the first {len(first)} candidates")
 
 
 def as_table(summary: dict[str, Any]) -> Table:

@@ -92,7 +92,7 @@ class AddFrames:
         try:
             return questions.decode(candidate, self.job.videos, self.job.max_pixels)
         except RowError as error:
-            return str(error)
+            return str(error).removeprefix(f"{candidate['source']}: ")
 
 
 class AddTexts:
@@ -105,7 +105,7 @@ class AddTexts:
         self.start_s = time.monotonic() - started
 
     def __call__(self, row: Row) -> Row:
-        shard, (shown, decode_s) = row["shard"], pickle.loads(row["work"])
+        started, shard, (shown, decode_s) = time.monotonic(), row["shard"], pickle.loads(row["work"])
         found, scores, measured = self.job.begun(shard)
         wanted: list[tuple[list[Row], Question]] = []
         for candidate, score, frames in zip(found, scores, shown, strict=True):
@@ -120,20 +120,20 @@ class AddTexts:
         measured.update(self._fill(wanted))
         png = [frame for one in shown if isinstance(one, Shown) for frame in one.observed + one.future]
         measured.update({"decode_s": decode_s, "bytes": sum(map(len, png)), "engine_start_s": self.start_s})
+        measured.update({"generate_s": time.monotonic() - started})
         self.start_s = 0.0
         score_files.write(self.job.texts_file(shard), scores, measured)
         return {"shard": shard}
 
     def _fill(self, wanted: list[tuple[list[Row], Question]]) -> dict[str, float]:
         """Sets text and error of rollouts; what that took."""
-        started, tokens = time.monotonic(), self.backend.tokens
+        tokens = self.backend.tokens
         prompt, generated = tokens.prompt, tokens.generated
         answers = self.backend.texts([question for _, question in wanted]) if wanted else []
         for (rollouts, _), texts in zip(wanted, answers, strict=True):
             for rollout, text in zip(rollouts, texts, strict=True):
                 rollout.update(text._asdict())
         return {
-            "generate_s": time.monotonic() - started,
             "prompt_tokens": tokens.prompt - prompt,
             "generated_tokens": tokens.generated - generated,
             "rollouts": sum(len(rollouts) for rollouts, _ in wanted),

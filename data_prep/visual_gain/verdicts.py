@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from data_prep.visual_gain.patience import Patience, ask_all
+from data_prep.visual_gain.patience import Patience, ask_all, waited
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import Grade, answer_text
 from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
@@ -29,44 +29,51 @@ class Verdicts:
         self.settings, self.patience = settings, patience
         self.runner = asyncio.Runner()
         self.judge = Judge(settings) if settings else None
-        self._calls_before = 0  # of judges that were replaced
-
-    @property
-    def calls(self) -> int:
-        """Verdicts asked of the judge so far."""
-        return self._calls_before + (self.judge.counts.asked if self.judge else 0)
+        self.calls = 0  # verdicts asked of the judge so far
 
     def grades(self, asked: Sequence[Asked]) -> list[Grade | str]:
         """For each text its grade, or why there is none. Raises Outage if the judge stays away."""
         return self.runner.run(self._grades(asked))
 
+    def wait_for_judge(self) -> None:
+        """Returns once the judge answers. Raises Outage, or JudgeUnavailable if it refuses for good."""
+        if self.judge is not None:
+            self.runner.run(waited(self._wrong, self.patience))
+
     async def _grades(self, asked: Sequence[Asked]) -> list[Grade | str]:
-        return await ask_all(
+        found = await ask_all(
             [lambda one=one: self._grade(one) for one in asked],
             lambda grade: isinstance(grade, Grade),
             self._wrong,
             self.patience,
         )
+        if self.judge is not None:
+            await self._begin_anew()  # what a judge remembers would grow for ever
+        return found
 
     async def _grade(self, asked: Asked) -> Grade | str:
         try:
             grade = await assess(answer_text(asked.text), asked.question, asked.truth, asked.options or None, self.judge)
         except JudgeUnavailable as error:
-            return str(error)
+            return f"judge unavailable: {error}"
         return grade if grade is not None else f"no verdict: {self.judge.counts.last_error}"
 
     async def _wrong(self) -> str | None:
-        """What keeps the judge from a verdict that is never in doubt; if nothing does, one that had given up begins anew."""
+        """What keeps the judge from a verdict that is never in doubt; if nothing does, one that had given up begins anew.
+
+        Raises JudgeUnavailable if the judge refuses for good.
+        """
         probe = Judge(replace(self.settings, cache=None, attempts=1))
         try:
             verdict = await probe.verdict("What is one plus one?", "2", "2")
-        except JudgeUnavailable as error:
-            return str(error)
         finally:
             await probe.close()
         if verdict is None:
             return f"the judge at {self.settings.url}: {probe.counts.last_error}"
-        self._calls_before += self.judge.counts.asked
+        await self._begin_anew()
+        return None
+
+    async def _begin_anew(self) -> None:
+        self.calls += self.judge.counts.asked
         await self.judge.close()
         self.judge = Judge(self.settings)
-        return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
-from data_prep.visual_gain.patience import Patience, ask_all
+from data_prep.visual_gain.patience import Patience, ask_all, waited
 from future_l1_verl.data.prompts import Message
 
 
@@ -33,7 +33,8 @@ class OpenAISettings:
 
 
 class OpenAIBackend:
-    """Asks the server for each text on its own, with its seed."""
+    """Asks the server for each text on its own, with its seed. Waits for the server at the start; raises what the server says
+    to a request that it will never grant (an unknown model, a wrong key)."""
 
     def __init__(self, settings: OpenAISettings) -> None:
         from openai import AsyncOpenAI
@@ -43,6 +44,7 @@ class OpenAIBackend:
         self.tokens = Tokens()
         self.runner = asyncio.Runner()
         self.client = AsyncOpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=0)
+        self.runner.run(waited(self._wrong, settings.patience))
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
         return self.runner.run(self._texts(questions))
@@ -59,7 +61,7 @@ class OpenAIBackend:
         found = await ask_all(
             [lambda key=key: one(*key) for key in asked],
             lambda text: text.text is not None,
-            self._alive,
+            self._wrong,
             self.settings.patience,
         )
         texts = iter(found)
@@ -67,26 +69,32 @@ class OpenAIBackend:
 
     async def _text(self, chat: list[dict[str, Any]], seed: int) -> Text:
         from openai import OpenAIError
+        from openai.types.chat import ChatCompletion
 
         try:
             reply = await self.client.chat.completions.create(
                 model=self.settings.model, messages=chat, seed=seed, **_sampling(self.settings.sampling)
             )
-        except OpenAIError as error:
+        except (OpenAIError, ValueError) as error:  # a ValueError is a reply that is no JSON
             return Text(None, f"{type(error).__name__}: {error}"[:500])
+        if not isinstance(reply, ChatCompletion):
+            return Text(None, f"no chat completion: {reply!r}"[:500])
         if reply.usage is not None:
             self.tokens.prompt += reply.usage.prompt_tokens
             self.tokens.generated += reply.usage.completion_tokens
         text = reply.choices[0].message.content if reply.choices else None
-        return Text(text, None) if text else Text(None, "the reply holds no text")
+        return Text(text, None) if text is not None else Text(None, "no text: the reply holds none")
 
-    async def _alive(self) -> str | None:
-        """None if the server answers at all, else what is wrong."""
-        from openai import OpenAIError
+    async def _wrong(self) -> str | None:
+        """What keeps the server from answering at all."""
+        from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
 
+        hello = [{"role": "user", "content": "Hello"}]
         try:
-            await self.client.models.list(timeout=30)
-        except OpenAIError as error:
+            await self.client.chat.completions.create(model=self.settings.model, messages=hello, max_tokens=1, timeout=60)
+        except (AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError):
+            raise
+        except (OpenAIError, ValueError) as error:
             return f"{self.settings.url}: {type(error).__name__}: {error}"[:500]
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ class VllmBackend:
     """One engine. Raises what vLLM raises if the model or an argument is not fit."""
 
     def __init__(self, settings: VllmSettings) -> None:
+        # The engine runs in this process: it ends with it, and finds all prompts there before its first step, so that the
+        # same prompts always make the same batches.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         import torch
         from transformers import AutoProcessor
         from vllm import LLM
@@ -47,7 +51,8 @@ class VllmBackend:
         except ValueError as error:  # vLLM refuses a prompt (too long, say), and with it all that came together
             if len(questions) == 1:
                 return [[Text(None, f"refused: {error}")] * len(questions[0].seeds)]
-            return [texts for question in questions for texts in self.texts([question])]
+            half = len(questions) // 2
+            return self.texts(questions[:half]) + self.texts(questions[half:])
 
     def _generate(self, questions: Sequence[Question]) -> list[list[Text]]:
         from vllm import SamplingParams

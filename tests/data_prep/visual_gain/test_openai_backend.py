@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 
+import openai
 import pytest
 from chat_server import Reply, Server, serving
 from PIL import Image
@@ -40,16 +42,19 @@ def question(text: str, *seeds: int) -> Question:
     return Question([{"role": "user", "content": [image, {"type": "text", "text": text}]}], list(seeds))
 
 
-def seed_of(server: Server) -> int:
-    return server.requests[-1]["seed"]
+def asked_of(server: Server) -> list[dict]:
+    """The requests for texts, without those that look whether the server is there."""
+    return [request for request in server.requests if "seed" in request]
 
 
 def test_each_seed_is_a_request_with_frames_and_sampling(server: Server) -> None:
-    server.script = lambda prompt, nth: says(f"{json.loads(prompt)[1]['text']}", prompt=7, generated=3)
+    server.script = lambda prompt, nth: says(
+        json.loads(prompt)[1]["text"] if "image" in prompt else "hello", prompt=7, generated=3
+    )
     asked = backend(server)
     assert asked.texts([question("a", 5, 6), question("b", 9)]) == [[Text("a", None)] * 2, [Text("b", None)]]
-    assert sorted(request["seed"] for request in server.requests) == [5, 6, 9]
-    for request in server.requests:
+    assert sorted(request["seed"] for request in asked_of(server)) == [5, 6, 9]
+    for request in asked_of(server):
         assert (request["model"], request["temperature"], request["top_p"], request["max_tokens"]) == ("model", 0.7, 0.8, 33)
         url = request["messages"][0]["content"][0]["image_url"]["url"]
         image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
@@ -64,16 +69,39 @@ def test_a_text_that_fails_every_time_says_why_and_leaves_the_others(server: Ser
     assert good == Text("fine", None)
     assert bad.text is None
     assert bad.error.startswith("BadRequestError")
-    assert sum("bad" in json.dumps(request) for request in server.requests) == 2  # rounds
+    assert sum("bad" in json.dumps(request) for request in asked_of(server)) == 2  # rounds
+
+
+@pytest.mark.parametrize("body", ["<html>busy</html>", "{", "null"])
+def test_a_reply_that_is_no_completion_is_a_failed_text(body: str, server: Server) -> None:
+    server.script = lambda prompt, nth: Reply(body) if "image" in prompt else says("hello")
+    ((text,),) = backend(server).texts([question("a", 1)])
+    assert text.text is None and text.error
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "Authentication"), (403, "PermissionDenied"), (404, "NotFound")])
+def test_a_server_that_will_never_answer_is_refused_at_the_start(status: int, kind: str, server: Server) -> None:
+    server.script = lambda prompt, nth: Reply("no", status=status)
+    with pytest.raises(openai.OpenAIError) as refused:
+        backend(server)
+    assert type(refused.value).__name__ == f"{kind}Error"
+
+
+def test_an_outage_of_completions_alone_is_an_outage(server: Server) -> None:
+    """A gateway without its backend lists models all the same."""
+    asking = backend(server)
+    back = time.monotonic() + 2
+    server.script = lambda prompt, nth: says("fine") if time.monotonic() > back else Reply("nobody there", status=503)
+    assert asking.texts([question("a", 1, 2)]) == [[Text("fine", None)] * 2]
 
 
 def test_an_outage_is_waited_for_and_fails_nothing(server: Server) -> None:
     def script(prompt: str, nth: int) -> Reply:
-        if len(server.requests) == 5:
+        if len(asked_of(server)) == 5:
             server.away = True
             threading.Timer(2, setattr, (server, "away", False)).start()
         return says("fine")
 
     server.script = script
     assert backend(server).texts([question(str(number), 1, 2) for number in range(8)]) == [[Text("fine", None)] * 2] * 8
-    assert len(server.requests) > 16
+    assert len(asked_of(server)) > 16

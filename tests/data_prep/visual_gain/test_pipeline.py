@@ -25,6 +25,7 @@ from future_l1_verl.rewards.judge import JudgeSettings
 
 TRUTH = "the left wall"
 OBSERVED = (1, 2)
+AWAY = 10  # seconds
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,7 +107,7 @@ def test_what_fails_is_recorded_never_counted_and_asked_again_on_request(tmp_pat
     assert found["q3"] == {"base_correct": None, "hint_correct": None}
     summary = pipeline.summary(job.folder)
     assert (summary["candidates"], summary["incomplete"]) == (4, 2)
-    assert summary["failures"] == {"made": 8, "broken": 2}
+    assert summary["failures"] == {"image, reasoning_image": 8, "broken": 2}
 
     broken.unlink()
     candidates_before = asked(log)
@@ -136,21 +137,21 @@ def test_other_candidates_are_other_settings(tmp_path: Path) -> None:
 
 
 def test_a_judge_that_is_away_for_a_while_marks_nothing_wrong(tmp_path: Path) -> None:
-    """It goes away at its tenth request, for longer than all attempts at a verdict take, in the middle of a shard."""
+    """It goes away at its tenth request, for much longer than all attempts at a verdict take, in the middle of a shard."""
     job = job_of(tmp_path, [candidate(number) for number in range(6)])
     returned: list[threading.Timer] = []
 
     def script(prompt: str, nth: int) -> Reply:
         if len(judge_server.requests) == 10:
             judge_server.away = True
-            returned.append(threading.Timer(5, setattr, (judge_server, "away", False)))
+            returned.append(threading.Timer(AWAY, setattr, (judge_server, "away", False)))
             returned[0].start()
         return says("yes" if TRUTH in prompt.split("Answer to judge:")[1] else "no")
 
     with serving() as judge_server:
         judge_server.script = script
         judge = JudgeSettings(judge_server.url, "judge", mode="judge_only", attempts=2, backoff=0.01, concurrency=4)
-        run(job, StubSettings(TRUTH, tmp_path / "asked", freely=True), judge, Patience(rounds=2, outage=60, pause=0.2))
+        run(job, StubSettings(TRUTH, tmp_path / "asked", freely=True), judge, Patience(rounds=2, outage=120, pause=0.2))
     assert returned
     assert counts(job) == {f"q{number}": expected(job, number) for number in range(6)}
     assert pipeline.summary(job.folder)["failures"] == {}
