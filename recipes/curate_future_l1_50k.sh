@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
 # Curation by visual gain (paper section 3): from a download of TwiFF to the files that stages 1 and 2 read.
-#   bash recipes/curate_future_l1_50k.sh --input "FILE..." --videos DIR --model DIR --out DIR [--judge-url URL --judge-model NAME]
-#        [--address RAY] [--replicas N] [--gpus N] [--benchmark FILE --benchmark-videos DIR] [--top K] [--estimate N] [--dry-run]
+#   bash recipes/curate_future_l1_50k.sh --input "FILE..." --videos DIR --model DIR --out DIR
+#        [--judge-url URL --judge-model NAME] [--judge-cache FILE] [--address RAY] [--replicas N] [--gpus N]
+#        [--benchmark "FILE..." --benchmark-videos "DIR..."] [--video-id REGEX] [--top K] [--estimate N --cpus N] [--dry-run]
 #        [-- further arguments of `score`]
-# Started again it goes on where it stopped. --estimate N scores a sample only and says what N candidates will take; --dry-run
-# prints the commands and ends. On a cluster: start Ray, give its address, and let all machines see the same files.
+# Started again it keeps its candidates and goes on with scores where it stopped; selection and training files are made anew.
+# --benchmark: files that `read --max-bad-rate 0` wrote, so that no item is missing; --benchmark-videos: a folder of each, or of all.
+# --judge-cache: an SQLite file on a disk of this machine, not on one that machines share.
+# --video-id: the video's id in a clip's file name, if several clips are of one video.
+# --estimate N scores a sample only and says what N candidates will take, with --cpus cores of all machines together to decode.
+# --dry-run prints the commands and ends. On a cluster: start Ray, give its address, and let all machines see the same files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # what
-input= videos= out= top=50000 benchmark= benchmark_videos=
-# who answers: a checkpoint for vLLM, GPUs of each of its engines, 0 for a CPU
+input= videos= out= top=50000 benchmark= benchmark_videos= video_id=
+# who answers: a checkpoint for vLLM, its engines, and GPUs of each, 0 for a CPU: as it stands 8 GPUs are needed
 model= replicas=8 gpus=1 address=
 # who judges; without a judge answers are right by rule or wrong
-judge_url= judge_model=
+judge_url= judge_model= judge_cache=
 # of how many candidates an estimate is made
-sample=512
+sample=512 cpus=
 
 dry_run= estimate=
 fail() { printf 'curate_future_l1_50k.sh: %s\n' "$1" >&2; exit 1; }
@@ -30,40 +35,50 @@ while [ $# -gt 0 ]; do
     --out) out=$2 ;;
     --judge-url) judge_url=$2 ;;
     --judge-model) judge_model=$2 ;;
+    --judge-cache) judge_cache=$2 ;;
     --address) address=$2 ;;
     --replicas) replicas=$2 ;;
     --gpus) gpus=$2 ;;
     --benchmark) benchmark=$2 ;;
     --benchmark-videos) benchmark_videos=$2 ;;
+    --video-id) video_id=$2 ;;
     --top) top=$2 ;;
     --estimate) estimate=$2 ;;
+    --cpus) cpus=$2 ;;
     *) fail "unknown argument $1; see the first lines of recipes/curate_future_l1_50k.sh" ;;
     esac
     shift 2
 done
 for needed in input videos model out; do [ -n "${!needed}" ] || fail "--$needed is needed"; done
-[ "$gpus" != 0 ] && build=cuda || build=cpu
+[ -z "$benchmark" ] || [ -n "$benchmark_videos" ] || fail "--benchmark needs --benchmark-videos"
+[ -z "$estimate" ] || [ -n "$cpus" ] || fail "--estimate needs --cpus"
+[ "$gpus" != 0 ] && platform=cuda || platform=cpu
 
 python=$PWD/.venv/bin/python
 run() { if [ -n "$dry_run" ]; then printf '%q ' "$@" && echo; else "$@"; fi; }
 visual_gain() { run "$python" -m data_prep.visual_gain "$@"; }
-[ -n "$dry_run" ] || bash recipes/env.sh "$build"
+[ -n "$dry_run" ] || bash recipes/env.sh "$platform"
 
 candidates=$out/candidates.parquet scores=$out/scored
 [ -z "$estimate" ] || candidates=$out/sample.parquet scores=$out/sampled
 score=(score --candidates "$candidates" --videos "$videos" --out "$scores" --model "$model" --replicas "$replicas" --gpus "$gpus")
 [ -z "$address" ] || score+=(--address "$address")
-[ -z "$judge_url" ] || score+=(--judge-url "$judge_url" --judge-model "$judge_model" --judge-cache "$out/verdicts.sqlite")
+[ -z "$judge_url" ] || score+=(--judge-url "$judge_url" --judge-model "$judge_model")
+[ -z "$judge_cache" ] || score+=(--judge-cache "$judge_cache")
 select=(select --candidates "$candidates" --videos "$videos" --scores "$scores" --out "$out/selected" --top "$top" --control)
-[ -z "$benchmark" ] || select+=(--benchmark "$benchmark" --benchmark-videos "$benchmark_videos")
+# shellcheck disable=SC2206  # several files and folders
+[ -z "$benchmark" ] || select+=(--benchmark $benchmark --benchmark-videos $benchmark_videos)
+build=(build --selected "$out/selected/selected.parquet" --videos "$videos" --out "$out/data")
+[ -z "$video_id" ] || select+=(--video-id "$video_id") build+=(--video-id "$video_id")
 
 # shellcheck disable=SC2086  # several files
 [ -f "$candidates" ] || visual_gain read --input $input --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"}
 visual_gain "${score[@]}" "$@"
 if [ -n "$estimate" ]; then
-    visual_gain estimate --scores "$scores" --candidates "$estimate" --replicas "$replicas"
+    visual_gain estimate --scores "$scores" --candidates "$estimate" --replicas "$replicas" --cpus "$cpus"
     exit 0
 fi
-# The last file that each writes says that it has ended.
-[ -f "$out/selected/report.json" ] || { run rm -rf "$out/selected" && visual_gain "${select[@]}"; }
-[ -f "$out/data/README.md" ] || { run rm -rf "$out/data" && visual_gain build --selected "$out/selected/selected.parquet" --videos "$videos" --out "$out/data"; }
+# They take minutes, and what an earlier run left may be of other arguments.
+run rm -rf "$out/selected" "$out/data"
+visual_gain "${select[@]}"
+visual_gain "${build[@]}"

@@ -6,7 +6,8 @@ import argparse
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_prep.visual_gain import candidates, card
+from data_prep.visual_gain import candidates, card, overlap
 from data_prep.visual_gain.candidates import Candidate, CandidateError
+from data_prep.visual_gain.overlap import WHOLE_STEM, Overlap, video_id
 from data_prep.visual_gain.training import GAINS, RL, SFT, response, rl_row, sft_row
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped, counts
@@ -35,14 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="folder of the candidates' videos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--val-fraction", type=float, default=0.02, help="share of the clips whose rows are for validation")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of these clips")
+    parser.add_argument("--val-fraction", type=float, default=0.02, help="share of the videos whose rows are for validation")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of these videos")
+    overlap.add_arguments(parser)  # --video-id also says which clips are of one video, and so of one part
     parser.add_argument("--name", default="future_l1", help="of the data set: data_source of stage 2, and title of the card")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises FileExistsError if ``--out`` holds anything, and CandidateError if no two clips are left to train on."""
-    build(args.selected, args.videos, args.out, args.val_fraction, args.seed, args.name, args.rl_only)
+    """Raises FileExistsError if ``--out`` holds anything, CandidateError if no two videos are left to train on, and
+    SelectionError if there is no comparing with the benchmarks or a file name has no video id."""
+    pattern = overlap.pattern(args)
+    video_of = os.path.normpath if args.video_id == WHOLE_STEM else partial(video_id, pattern=pattern)
+    overlaps = partial(_overlaps, args) if args.benchmark else None
+    build(args.selected, args.videos, args.out, args.val_fraction, args.seed, args.name, args.rl_only, video_of, overlaps)
     table = Table("file", "rows")
     table.columns[1].justify = "right"
     for path in sorted(args.out.glob("*.parquet")):
@@ -50,15 +57,28 @@ def run(args: argparse.Namespace) -> None:
     for reason, count in counts(args.out / LEFT_OUT).most_common():
         table.add_row(f"left out: {reason}", f"{count:,}")
     Console().print(table)
+    if args.rl_only and not args.benchmark:
+        print("no --benchmark was given: nothing is kept clear of one")
     if not args.rl_only:
         print(f"{args.out}: README.md describes it; what was left out is listed in {LEFT_OUT}")
 
 
-def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: int, name: str, rl_only: bool = False) -> None:
+def build(
+    selected: Path,
+    videos: Path,
+    out: Path,
+    val_fraction: float,
+    seed: int,
+    name: str,
+    rl_only: bool = False,
+    video_of: Callable[[str], str] = os.path.normpath,
+    overlaps: Callable[[Sequence[Candidate]], Sequence[Overlap | None]] | None = None,
+) -> None:
     """Writes ``{sft,rl}_{train,val}.parquet``, ``left_out.jsonl`` and a card to the folder ``out``, which appears whole.
 
-    Rows keep the order of ``selected``; those that cannot be put into the paper's shape are left out of both stages. With
-    ``rl_only`` no response is needed, all candidates are kept, and only the files of stage 2 are written.
+    Rows keep the order of ``selected``; those that cannot be put into the paper's shape are left out of both stages, and so are
+    those with ``overlaps``. With ``rl_only`` no response is needed, and only the files of stage 2 are written. ``video_of`` a
+    clip's path says which video it is of: those of one are in the same part.
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction lies between 0 and 1, not at {val_fraction}")
@@ -69,14 +89,24 @@ def build(selected: Path, videos: Path, out: Path, val_fraction: float, seed: in
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / LEFT_OUT).touch()
+    skipped = Skipped(folder / LEFT_OUT, max_rate=1.0)
     try:
-        usable = list(candidates.read(selected)) if rl_only else _usable(selected, Skipped(folder / LEFT_OUT, max_rate=1.0))
-        held_out = validation_clips((candidate["video"] for candidate in usable), val_fraction, seed)
+        usable = list(candidates.read(selected)) if rl_only else _usable(selected, skipped)
+        if overlaps is not None:
+            usable = _clear(usable, overlaps, skipped)
+        of = {candidate["video"]: video_of(candidate["video"]) for candidate in usable}
+        if len(set(of.values())) < 2:
+            reasons = "; ".join(f"{reason} ({count})" for reason, count in counts(skipped.manifest).most_common())
+            raise CandidateError(
+                f"{selected}: {len(usable)} of {candidates.count(selected)} candidates can be trained on, and training and "
+                f"validation need a video each: {reasons or 'nothing is wrong with any'}"
+            )
+        held_out = validation_videos(of.values(), val_fraction, seed)
         for part in ("train", "val"):
             rows = [
                 (candidate, os.path.relpath(videos.resolve() / candidate["video"], out.resolve()))
                 for candidate in usable
-                if (_clip(candidate["video"]) in held_out) == (part == "val")
+                if (of[candidate["video"]] in held_out) == (part == "val")
             ]
             candidates.write(folder / f"rl_{part}.parquet", (rl_row(*row, name) for row in rows), RL)
             if not rl_only:
@@ -103,20 +133,36 @@ def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:
             skipped.add(candidate["source"], str(error))
         else:
             usable.append(candidate)
-    if len({_clip(candidate["video"]) for candidate in usable}) < 2:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in counts(skipped.manifest).most_common())
-        raise CandidateError(
-            f"{selected}: {len(usable)} of {total} candidates can be trained on, and training and validation need a clip each: "
-            f"{reasons or 'nothing is wrong with any'}"
-        )
     return usable
 
 
-def validation_clips(videos: Iterable[str], fraction: float, seed: int) -> set[str]:
-    """``fraction`` of the clips, at least one and not all, whatever the order of ``videos`` and however often each occurs."""
-    ranked = sorted({_clip(video) for video in videos}, key=lambda clip: hashlib.sha256(f"{seed}\0{clip}".encode()).digest())
+def _clear(
+    usable: Sequence[Candidate], overlaps: Callable[[Sequence[Candidate]], Sequence[Overlap | None]], skipped: Skipped
+) -> list[Candidate]:
+    """The candidates that overlap no benchmark; the others are listed."""
+    clear = []
+    for candidate, found in zip(usable, overlaps(usable), strict=True):
+        if found is None:
+            clear.append(candidate)
+        else:
+            skipped.add(candidate["source"], f"not clear of the benchmarks ({found.reason}): {found.by}")
+    return clear
+
+
+def _overlaps(args: argparse.Namespace, usable: Sequence[Candidate]) -> list[Overlap | None]:
+    """What each overlaps with, by its frames only if by nothing else. Raises SelectionError or CandidateError."""
+    benchmarks = overlap.benchmarks(args)
+    found = [benchmarks.find(candidate["video"], candidate["question"], args.overlap) for candidate in usable]
+    with overlap.frames(args, benchmarks) as frames:
+        if frames is not None:
+            rest = [index for index, item in enumerate(found) if item is None]
+            seen = frames.find([args.videos / usable[index]["video"] for index in rest])
+            for index, item in zip(rest, seen, strict=True):
+                found[index] = item
+    return found
+
+
+def validation_videos(videos: Iterable[str], fraction: float, seed: int) -> set[str]:
+    """``fraction`` of the videos, at least one and not all, whatever their order and however often each occurs."""
+    ranked = sorted(set(videos), key=lambda video: hashlib.sha256(f"{seed}\0{video}".encode()).digest())
     return set(ranked[: min(max(1, round(fraction * len(ranked))), len(ranked) - 1)])
-
-
-def _clip(video: str) -> str:
-    return os.path.normpath(video)

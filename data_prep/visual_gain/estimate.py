@@ -2,11 +2,14 @@
 
 With a shard's seconds divided by its candidates, and means over shards of decode ``d``, generation ``g`` and judging ``j``::
 
-    decode   = N d / cpus    one core decodes a clip
+    decode   = N d / cpus    one core decodes a shard at a time
     generate = N g / M       one replica generates a shard at a time
     judge    = N j           one process judges for all replicas; or N calls / rate, if the judge's rate is given
     wall     = engine start + max(decode, generate, judge)
     GPU time = M wall        each replica holds one GPU from start to end
+
+``cpus`` are those of all machines together. `score` lets two shards share a core: in a sample that kept its cores so busy,
+``d`` is up to twice a core's time, and so is the estimate of decoding.
 
 The three run side by side, so the slowest sets the pace. Every mean has a 95 % bootstrap interval over shards; the ends of a
 derived figure's interval take all means at their own ends, which is wider than a joint interval.
@@ -16,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -136,7 +138,7 @@ def estimate(
         assumptions=[
             f"the candidates are like the {len(full) * size:,} of the sample's {len(full)} full shards "
             f"({len(measured) - len(full)} smaller left out), and so are model, prompts and hardware",
-            f"decoding, generation and judging run side by side; decoding on {cpus} cores that nothing else uses",
+            f"decoding, generation and judging run side by side; decoding on {cpus} cores in all that nothing else uses",
             f"each of {replicas} replicas works at the sample's pace, on one GPU that it holds to the end; shares are even",
             f"the judge answers {judged}, and as many verdicts need it as in the sample",
             f"every replica starts once, in {start:.0f} s (mean of {len(starts)} starts measured)",
@@ -162,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder that `score` wrote the sample to")
     parser.add_argument("--candidates", type=int, required=True, help="how many are to be scored")
     parser.add_argument("--replicas", type=int, required=True, help="engine replicas, each with a GPU")
-    parser.add_argument("--cpus", type=int, default=os.cpu_count(), help="cores that decode")
+    parser.add_argument("--cpus", type=int, required=True, help="cores that decode, of all machines together")
     parser.add_argument("--judge-rate", type=float, help="calls a second that the judge bears; default: as in the sample")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write it there")
 
@@ -186,16 +188,24 @@ def as_table(result: Estimate, title: str) -> Table:
         table.add_column(column, justify="right" if column else "left")
     for field in fields(result):
         if isinstance(value := getattr(result, field.name), Figure):
-            name, scale, form = _shown(field.name)
-            mean, low, high = (format(number * scale, form) for number in value)
+            name, units = _shown(field.name)
+            mean, low, high = (_with_unit(number, units) for number in value)
             table.add_row(name, mean, f"{low} .. {high}")
     return table
 
 
-def _shown(name: str) -> tuple[str, float, str]:
-    """How a figure is labelled, scaled and formatted."""
+def _shown(name: str) -> tuple[str, dict[str, float]]:
+    """How a figure is labelled, and its units, the largest first."""
     if name.endswith("_s"):
-        return f"{name[:-2]}, hours", 1 / 3600, ",.2f"
+        return name[:-2], {"h": 3600, "min": 60, "s": 1}
     if name.endswith("_bytes"):
-        return f"{name[:-6]}, GB", 1e-9, ",.3f"
-    return name.replace("_", " "), 1, ",.2f" if name == "gpu_hours" else ",.0f"
+        return name[:-6], {"GB": 1e9, "MB": 1e6, "kB": 1e3}
+    if name == "gpu_hours":
+        return "GPU time", {"h": 1, "min": 1 / 60, "s": 1 / 3600}
+    return name.replace("_", " "), {"": 1}
+
+
+def _with_unit(number: float, units: dict[str, float]) -> str:
+    """In the largest unit of which it has at least one, or the smallest."""
+    unit, size = next(((unit, size) for unit, size in units.items() if number >= size), list(units.items())[-1])
+    return f"{number / size:,.1f} {unit}" if unit else f"{number:,.0f}"

@@ -57,10 +57,15 @@ def candidate(row: object, source: str, videos: Path) -> Candidate:
     return {
         "id": _id(row, video, found),
         "source": source,
-        "video": os.path.relpath(video, videos) if os.path.isabs(video) else video,
+        "video": _relative(Path(video), videos) if os.path.isabs(video) else video,
         "category": _category(row),
         **found._asdict(),
     }
+
+
+def _relative(video: Path, videos: Path) -> str:
+    """Folders are resolved, since ``..`` leads out of where a link points to; the clip is not, since its name holds its id."""
+    return os.path.relpath(video.parent.resolve() / video.name, videos.resolve())
 
 
 def _form(row: Row) -> _Asked:

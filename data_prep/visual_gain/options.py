@@ -7,18 +7,41 @@ import re
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.rewards.answer import LETTERS, normalise
 
-_LETTER = re.compile(r"(?:^|\s)\(?([A-J])[).:](?=\s)")  # capitals: lower-case letters number other things
+# Capitals: lower-case letters number other things.
+_AT_LINE_START = re.compile(r"^[ \t]*\(?([A-J])[).:](?=\s)", re.MULTILINE)
+_ANYWHERE = re.compile(r"(?:^|\s)\(?([A-J])[).:](?=\s)")
+_SENTENCE_ENDS = re.compile(r"(?:^|\n|[.?!:][\"')]*\s)\s*\(?\Z")
+
+
+def split(question: str) -> tuple[str, list[str]]:
+    """A question without the options that it ends with, and these, each behind its letter from A on; empty if there are none.
+
+    Each starts a line, or the first follows the end of a sentence and the last does not end in a question mark: other letters
+    are those of prose ("Vitamin A. He picks B. then?").
+    """
+    letters = _run(_AT_LINE_START, question)
+    if not letters and not question.rstrip().endswith("?"):
+        letters = _run(_ANYWHERE, question)
+        if letters and not _SENTENCE_ENDS.search(question[: letters[0].start(1)]):
+            letters = []
+    if not letters:
+        return question, []
+    ends = [letter.start() for letter in letters[1:]] + [len(question)]
+    found = [question[letter.end() : end].strip() for letter, end in zip(letters, ends, strict=True)]
+    return question[: letters[0].start()], found
+
+
+def _run(pattern: re.Pattern[str], question: str) -> list[re.Match[str]]:
+    """The last letters, as far as they go from A on without a gap; at least two, or none."""
+    letters = list(pattern.finditer(question))
+    while letters and "".join(letter[1] for letter in letters) != LETTERS[: len(letters)]:
+        letters = letters[1:]
+    return letters if len(letters) > 1 else []
 
 
 def inlined(question: str) -> list[str]:
-    """The options that a question ends with, each behind its letter from A on; empty if there are none."""
-    letters = list(_LETTER.finditer(question))
-    while letters and "".join(letter[1] for letter in letters) != LETTERS[: len(letters)]:
-        letters = letters[1:]
-    if len(letters) < 2:
-        return []
-    ends = [letter.start() for letter in letters[1:]] + [len(question)]
-    return [question[letter.end() : end].strip() for letter, end in zip(letters, ends, strict=True)]
+    """The options that a question ends with."""
+    return split(question)[1]
 
 
 def asked(question: str, options: list[str]) -> str:

@@ -13,11 +13,15 @@ match one of 80 test clips, at 6 bits it would be 17 %.
 
 from __future__ import annotations
 
+import argparse
 import math
+import multiprocessing
+import os
 import re
 import unicodedata
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -28,6 +32,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.visual_gain import candidates
+from data_prep.visual_gain.options import split
 from data_prep.visual_gain.selection import SelectionError
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
@@ -62,11 +67,12 @@ def video_id(video: str, pattern: re.Pattern[str]) -> str:
 def normalised(question: str) -> str:
     """What two wordings of a question share.
 
-    NFKC, case folded; without ``<image>`` and option lines (one letter with ``.``, ``)`` or ``:``, maybe after ``(``);
-    apostrophes dropped; all other runs of what is neither letter nor digit become one space.
+    NFKC, case folded; without ``<image>``, the options that it ends with, and option lines wherever they are (one letter with
+    ``.``, ``)`` or ``:``, maybe after ``(``); apostrophes dropped; all other runs of what is neither letter nor digit become
+    one space.
     """
-    text = unicodedata.normalize("NFKC", question).casefold().replace("<image>", " ")
-    return _OTHER.sub(" ", _APOSTROPHE.sub("", _OPTION.sub("", text))).strip()
+    text, _ = split(unicodedata.normalize("NFKC", question).replace("<image>", " "))
+    return _OTHER.sub(" ", _APOSTROPHE.sub("", _OPTION.sub("", text.casefold()))).strip()
 
 
 @dataclass
@@ -167,3 +173,52 @@ class Frames:
     def _hashes(self, paths: Sequence[Path], label: str) -> list[np.ndarray | str]:
         found = self.pool.map(clip_hashes, paths, chunksize=4)
         return list(tqdm(found, total=len(paths), desc=label, unit="clip", leave=False))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--benchmark", type=Path, nargs="+", default=[], metavar="FILE", help="candidates to keep clear of")
+    parser.add_argument("--benchmark-videos", type=Path, nargs="+", default=[], metavar="DIR", help="folder of each, or of all")
+    parser.add_argument("--overlap", nargs="+", choices=WAYS, default=WAYS, help="what is compared with the benchmarks")
+    parser.add_argument("--video-id", default=WHOLE_STEM, metavar="REGEX", help="its first group, in file names without suffix")
+    parser.add_argument("--hash-distance", type=int, default=DISTANCE, help="most bits of 64 in which matching frames differ")
+    parser.add_argument("--frame-share", type=float, default=SHARE, help="least share of a clip's frames that match")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that decode and hash clips")
+
+
+def pattern(args: argparse.Namespace) -> re.Pattern[str]:
+    """What `video_id` takes. Raises SelectionError."""
+    try:
+        found = re.compile(args.video_id)
+    except re.error as error:
+        raise SelectionError(f"--video-id {args.video_id!r}: {error}") from error
+    if not found.groups:
+        raise SelectionError(f"--video-id {args.video_id!r}: has no group; put parentheses round the id")
+    return found
+
+
+def benchmarks(args: argparse.Namespace) -> Benchmarks:
+    """The items of all files. Raises SelectionError, or CandidateError if a file holds none."""
+    found = Benchmarks(pattern(args))
+    folders: list[Path | None] = [None] * len(args.benchmark)
+    if args.benchmark and "frames" in args.overlap:
+        given = len(args.benchmark_videos)
+        if args.videos is None or given not in (1, len(args.benchmark)):
+            raise SelectionError(
+                f"to compare frames, --videos and a folder of --benchmark-videos for each --benchmark (or one for all) are "
+                f"needed; there are {len(args.benchmark)} and {given}. To do without, leave frames out of --overlap"
+            )
+        folders = args.benchmark_videos * (len(args.benchmark) // given)
+    for file, folder in zip(args.benchmark, folders, strict=True):
+        found.add(file, folder)
+    return found
+
+
+@contextmanager
+def frames(args: argparse.Namespace, found: Benchmarks) -> Iterator[Frames | None]:
+    """What compares with the clips of benchmarks; None if there are none to compare with. Raises what `Frames` does."""
+    if not found.clips:
+        yield None
+        return
+    # Forking would copy the locks of arrow's threads.
+    with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
+        yield Frames(found.clips, pool, args.hash_distance, args.frame_share)

@@ -35,9 +35,11 @@ class Prompts:
         for condition, given, wanted in (("base", base, ["question"]), ("hint", hint, ["question", "future"])):
             file = given or Path(__file__).with_name("prompts") / f"{condition}.txt"
             text = file.read_text(encoding="utf-8").strip()
+            names = " and ".join(f"{{{name}}}" for name in wanted)
             if _PLACEHOLDER.findall(text) != wanted:
-                names = " and ".join(f"{{{name}}}" for name in wanted)
                 raise ValueError(f"{file}: {names} must stand in it, once and in this order")
+            if "<image>" in text:
+                raise ValueError(f"{file}: <image> must not stand in it; frames come with {names}")
             texts.append(text)
         return cls(*texts, system)
 

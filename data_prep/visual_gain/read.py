@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises RowError if a file cannot be read or too many rows are left out; ``--out`` does not exist then."""
+    """Raises RowError if a file cannot be read or too many rows are left out; ``--out`` is as it was then."""
     manifest = args.manifest or args.out.with_suffix(".skipped.jsonl")
     videos = args.videos or _folder(args.input)
     checked = read(args.input, args.out, videos, manifest, args.max_bad_rate, args.limit, args.decode, args.workers)
@@ -57,10 +57,10 @@ def read(
     check_clips: bool = True,
 ) -> Checked:
     """Writes the candidates to ``out`` once all is known to be well; what was seen of their clips. Raises RowError."""
-    readers.total(inputs)  # a wrong path must not cost the results of an earlier run
-    if out in inputs:
-        raise RowError(f"{out}: is one of the inputs; --out would replace it")
-    out.unlink(missing_ok=True)
+    readers.total(inputs)  # a wrong path must not cost the manifest of an earlier run
+    for option, path in (("--out", out), ("--manifest", manifest)):
+        if path.resolve() in (given.resolve() for given in inputs):
+            raise RowError(f"{path}: is one of the inputs; {option} would replace it")
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text("")
     skipped = Skipped(manifest, max_bad_rate, "--max-bad-rate")

@@ -40,22 +40,44 @@ def run(args: argparse.Namespace) -> None:
 
 def recheck(selected: Path, folder: Path, seed: int = 0) -> dict[str, dict]:
     """Of ``selected``, ``control`` and their ``difference``: ``n``, mean gain when ``chosen`` and ``now``, 95 % bootstrap
-    ``interval`` of the latter over candidates. Raises ScoresError if one of them has no complete score in ``folder``."""
+    ``interval`` of the latter over candidates. Those without a complete score in ``folder`` are left out, also of ``n``.
+
+    Raises ScoresError if none is left of one of the two, or unless the two scorings differ in their seed, and in that alone.
+    """
+    if not (selected / "control.parquet").exists():
+        raise score_files.ScoresError(f"{selected}: holds no control.parquet; `select --control` writes one")
+    report = json.loads((selected / "report.json").read_text())
+    before, now = _settings(Path(report["settings"]["scores"])), _settings(folder)
+    if (differing := {name for name in before | now if before.get(name) != now.get(name)}) != {"seed"}:
+        raise score_files.ScoresError(
+            f"{folder}: has to differ in its seed, and in nothing else, from the scores that {selected} was selected by; "
+            f"it differs in {', '.join(sorted(differing)) or 'nothing'}"
+        )
     counts = score_files.read(folder, ["id", "base_correct", "hint_correct"]).drop_null().to_pydict()
     gains = np.array(counts["hint_correct"]) - np.array(counts["base_correct"])
     fresh = dict(zip(counts["id"], gains.tolist(), strict=True))
     rng, found, means = np.random.default_rng(seed), {}, {}
     for name in ("selected", "control"):
-        rows = pq.read_table(selected / f"{name}.parquet", columns=["id", "gain"]).to_pydict()
-        missing = [one for one in rows["id"] if one not in fresh]
-        if missing:
-            raise score_files.ScoresError(f"{folder}: {len(missing)} of {name} have no complete score, the first {missing[0]}")
-        now = np.array([fresh[one] for one in rows["id"]], dtype=float)
+        rows = pq.read_table(selected / f"{name}.parquet", columns=["id", "gain"]).to_pylist()
+        scored = [row for row in rows if row["id"] in fresh]
+        if not scored:
+            raise score_files.ScoresError(f"{folder}: none of the {len(rows)} of {name} has a complete score")
+        now = np.array([fresh[row["id"]] for row in scored], dtype=float)
         means[name] = np.array([rng.choice(now, len(now)).mean() for _ in range(RESAMPLES)])
-        found[name] = _row(len(now), float(np.mean(rows["gain"])), now.mean(), means[name])
+        found[name] = _row(len(now), float(np.mean([row["gain"] for row in scored])), now.mean(), means[name])
     difference = found["selected"]["now"] - found["control"]["now"]
-    found["difference"] = _row(len(fresh), None, difference, means["selected"] - means["control"])
+    count = found["selected"]["n"] + found["control"]["n"]
+    found["difference"] = _row(count, None, difference, means["selected"] - means["control"])
     return found
+
+
+def _settings(folder: Path) -> dict:
+    """What a folder was scored with. Raises ScoresError."""
+    file = folder / "settings.json"
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise score_files.ScoresError(f"{file}: cannot be read ({error}); is {folder} a folder of `score`?") from error
 
 
 def _row(count: int, chosen: float | None, now: float, means: np.ndarray) -> dict:

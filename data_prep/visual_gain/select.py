@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import re
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_prep.visual_gain import candidates, strata
-from data_prep.visual_gain.overlap import DISTANCE, SHARE, WAYS, WHOLE_STEM, Benchmarks, Frames, Overlap
+from data_prep.visual_gain import candidates, overlap, strata
+from data_prep.visual_gain.overlap import Frames, Overlap
 from data_prep.visual_gain.pool import Pool, read_counts, read_pool, write_members
 from data_prep.visual_gain.selection import Rule, Scored, SelectionError, first_kept, join
 from future_l1_verl.data.files import whole
@@ -40,14 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-gain", type=int, default=Rule.min_gain, help="least correct rollouts more with future frames")
     parser.add_argument("--control", action="store_true", help="also draw as many at random, whatever their gain")
     parser.add_argument("--seed", type=int, default=0, help="of the control")
-    parser.add_argument("--benchmark", type=Path, nargs="+", default=[], metavar="FILE", help="candidates to keep clear of")
-    parser.add_argument("--benchmark-videos", type=Path, nargs="+", default=[], metavar="DIR", help="folder of each, or of all")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="folder of the candidates' videos")
-    parser.add_argument("--overlap", nargs="+", choices=WAYS, default=WAYS, help="what is compared with the benchmarks")
-    parser.add_argument("--video-id", default=WHOLE_STEM, metavar="REGEX", help="its first group, in file names without suffix")
-    parser.add_argument("--hash-distance", type=int, default=DISTANCE, help="most bits of 64 in which matching frames differ")
-    parser.add_argument("--frame-share", type=float, default=SHARE, help="least share of a clip's frames that match")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that decode and hash clips")
+    overlap.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,13 +49,13 @@ def run(args: argparse.Namespace) -> None:
     rule = Rule(args.top, args.max_base, args.min_gain)
     if args.out.exists() and any(args.out.iterdir()):
         raise SelectionError(f"{args.out} is not empty; a selection is written to a folder of its own")
-    benchmarks = _benchmarks(args)
-    overlap = partial(benchmarks.find, ways=args.overlap) if args.benchmark else None
-    pool = read_pool(args.candidates, overlap)
+    benchmarks = overlap.benchmarks(args)
+    find = partial(benchmarks.find, ways=args.overlap) if args.benchmark else None
+    pool = read_pool(args.candidates, find)
     scored, incomplete = join(pool.ids, read_counts(args.scores), (args.candidates, args.scores))
     groups = {"pool": np.arange(len(scored.row)), "passing": rule.ranking(scored)}
     most = min(rule.top, len(groups["passing"])) * (1 + args.control)
-    with _frames(args, benchmarks) as frames, tqdm(total=most, desc="choosing", unit="candidate") as bar:
+    with overlap.frames(args, benchmarks) as frames, tqdm(total=most, desc="choosing", unit="candidate") as bar:
         clear = _Clear(pool, scored, args.videos, frames, bar)
         groups["selected"] = first_kept(groups["passing"], rule.top, clear)
         if args.control:
@@ -85,8 +73,9 @@ def run(args: argparse.Namespace) -> None:
             write_members(args.out / f"{name}.parquet", args.candidates, scored, groups[name])
     candidates.write(args.out / "removed.parquet", removed, REMOVED)
     tables = strata.stratify(pool.properties(scored), groups)
+    settings = vars(args) | {"scores": args.scores.resolve()}  # `recheck` looks there
     report = {
-        "settings": {name: str(value) for name, value in vars(args).items() if not callable(value)},
+        "settings": {name: str(value) for name, value in settings.items() if not callable(value)},
         "candidates": len(pool.ids),
         "benchmark_items": benchmarks.items,
         "unscored": len(pool.ids) - len(scored.row) - len(incomplete),
@@ -119,47 +108,15 @@ class _Clear:
             unknown = [index for index in indices.tolist() if index not in self.found]
             videos = [self._folder / self._videos[int(self._row[index])].as_py() for index in unknown]
             overlaps = zip(unknown, self._frames.find(videos), strict=True)
-            self.found |= {index: overlap for index, overlap in overlaps if overlap is not None}
+            self.found |= {index: found for index, found in overlaps if found is not None}
         clear = np.array([index not in self.found for index in indices.tolist()], dtype=bool)
         self._bar.update(int(clear.sum()))
         return clear
 
 
-def _benchmarks(args: argparse.Namespace) -> Benchmarks:
-    try:
-        pattern = re.compile(args.video_id)
-    except re.error as error:
-        raise SelectionError(f"--video-id {args.video_id!r}: {error}") from error
-    if not pattern.groups:
-        raise SelectionError(f"--video-id {args.video_id!r}: has no group; put parentheses round the id")
-    benchmarks = Benchmarks(pattern)
-    folders: list[Path | None] = [None] * len(args.benchmark)
-    if args.benchmark and "frames" in args.overlap:
-        given = len(args.benchmark_videos)
-        if args.videos is None or given not in (1, len(args.benchmark)):
-            raise SelectionError(
-                f"to compare frames, --videos and a folder of --benchmark-videos for each --benchmark (or one for all) are "
-                f"needed; there are {len(args.benchmark)} and {given}. To do without, leave frames out of --overlap"
-            )
-        folders = args.benchmark_videos * (len(args.benchmark) // given)
-    for file, folder in zip(args.benchmark, folders, strict=True):
-        benchmarks.add(file, folder)
-    return benchmarks
-
-
-@contextmanager
-def _frames(args: argparse.Namespace, benchmarks: Benchmarks) -> Iterator[Frames | None]:
-    if not benchmarks.clips:
-        yield None
-        return
-    # Forking would copy the locks of arrow's threads.
-    with ProcessPoolExecutor(args.workers, multiprocessing.get_context("spawn")) as pool:
-        yield Frames(benchmarks.clips, pool, args.hash_distance, args.frame_share)
-
-
 def _removed(pool: Pool, scored: Scored, found: dict[int, Overlap], incomplete: dict[str, str]) -> list[dict[str, str]]:
     """Rows of `REMOVED`, by reason and id."""
-    overlaps = ((pool.ids[int(scored.row[index])].as_py(), *overlap) for index, overlap in found.items())
+    overlaps = ((pool.ids[int(scored.row[index])].as_py(), *item) for index, item in found.items())
     lacking = ((name, "incomplete", conditions) for name, conditions in incomplete.items())
     rows = [dict(zip(REMOVED.names, row, strict=True)) for row in (*overlaps, *lacking)]
     return sorted(rows, key=lambda row: (row["reason"], row["id"]))

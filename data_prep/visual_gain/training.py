@@ -7,7 +7,6 @@ import re
 import pyarrow as pa
 
 from data_prep.visual_gain.candidates import Candidate
-from data_prep.visual_gain.options import asked
 from future_l1_verl.data.rows import Row, RowError
 from future_l1_verl.rewards.format import SPAN, has_shape
 
@@ -44,7 +43,7 @@ _REASON = re.compile(r"\s*(?:</?reason>\s*)+")
 def sft_row(candidate: Candidate, video: str) -> Row:
     """Of `SFT`, for interleaved training, and with ``data.text_only=true`` for its control. Raises RowError as `response`."""
     said = response(candidate)
-    human, gpt = {"from": "human", "value": _problem(candidate)}, {"from": "gpt", "value": said}
+    human, gpt = {"from": "human", "value": candidate["question"]}, {"from": "gpt", "value": said}
     kept = {name: candidate[name] for name in ("id", "reasoning_image", "category", *GAINS)}
     return kept | _shared(candidate, video) | {"conversations": [human, gpt], "cot": said.replace("<image>", "")}
 
@@ -53,7 +52,7 @@ def rl_row(candidate: Candidate, video: str, data_source: str) -> Row:
     """Of `RL`; the ``data_source`` is followed by the category, as metrics are grouped by it."""
     return _shared(candidate, video) | {
         "uid": candidate["id"],
-        "problem": _problem(candidate),
+        "problem": candidate["question"],
         "data_source": f"{data_source}/{candidate['category']}" if candidate["category"] else data_source,
         "source": candidate["source"],
         "split": candidate["category"],
@@ -80,10 +79,6 @@ def response(candidate: Candidate) -> str:
     if not has_shape(said.replace("<image>", SPAN), "interleaved"):
         raise RowError(f"other tags or control tokens in the response: {said!r:.200}")
     return said
-
-
-def _problem(candidate: Candidate) -> str:
-    return asked(candidate["question"], candidate["options"])
 
 
 def _shared(candidate: Candidate, video: str) -> Row:

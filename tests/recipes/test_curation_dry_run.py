@@ -26,7 +26,9 @@ def commands(*arguments: str) -> dict[str, argparse.Namespace]:
 
 
 def test_each_command_reads_what_the_one_before_writes() -> None:
-    found = commands("--judge-url", "http://judge", "--judge-model", "J", "--benchmark", "b.parquet", "--benchmark-videos", "B")
+    judge = ("--judge-url", "http://judge", "--judge-model", "J", "--judge-cache", "/local/c.sqlite")
+    benchmarks = ("--benchmark", "b.parquet c.parquet", "--benchmark-videos", "B C", "--video-id", r"^(.{11})_\d+$")
+    found = commands(*judge, *benchmarks)
     assert list(found) == ["read", "score", "select", "build"]
     read, score, select, build = found.values()
     assert [str(path) for path in read.input] == ["a.parquet", "b.parquet"]
@@ -34,8 +36,23 @@ def test_each_command_reads_what_the_one_before_writes() -> None:
     assert score.out == select.scores
     assert select.out / "selected.parquet" == build.selected
     assert {str(args.videos) for args in found.values()} == {"clips"}
-    assert (score.judge_url, score.judge_model) == ("http://judge", "J")
-    assert [str(path) for path in (*select.benchmark, *select.benchmark_videos)] == ["b.parquet", "B"]
+    assert (score.judge_url, score.judge_model, score.judge_cache) == ("http://judge", "J", "/local/c.sqlite")
+    assert [str(path) for path in (*select.benchmark, *select.benchmark_videos)] == ["b.parquet", "c.parquet", "B", "C"]
+    assert select.video_id == build.video_id == r"^(.{11})_\d+$"
+
+
+def test_the_folder_that_machines_share_holds_no_cache_of_verdicts() -> None:
+    assert commands("--judge-url", "http://judge", "--judge-model", "J")["score"].judge_cache is None
+
+
+def test_what_was_selected_and_built_with_other_arguments_goes(tmp_path: Path) -> None:
+    for name in ("candidates.parquet", "selected/report.json", "data/README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    done = run(*FILES[:-1], str(tmp_path))
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert lines[1] == ["rm", "-rf", str(tmp_path / "selected"), str(tmp_path / "data")]
+    assert [line[3] for line in lines if line[1] == "-m"] == ["score", "select", "build"]
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -46,13 +63,13 @@ def test_the_defaults_are_the_papers() -> None:
 
 
 def test_an_estimate_scores_a_sample_in_a_folder_of_its_own() -> None:
-    found = commands("--estimate", "2700000", "--replicas", "64")
+    found = commands("--estimate", "2700000", "--replicas", "64", "--cpus", "512")
     assert list(found) == ["read", "score", "estimate"]
     read, score, estimate = found.values()
     assert read.limit == 512
     assert read.out == score.candidates != commands()["score"].candidates
     assert score.out == estimate.scores != commands()["score"].out
-    assert (estimate.candidates, estimate.replicas, score.replicas) == (2_700_000, 64, 64)
+    assert (estimate.candidates, estimate.replicas, estimate.cpus, score.replicas) == (2_700_000, 64, 512, 64)
 
 
 def test_what_follows_two_dashes_goes_to_score() -> None:
@@ -69,6 +86,12 @@ def test_what_is_needed_is_named(missing: str) -> None:
     done = run(*FILES[:place], *FILES[place + 2 :])
     assert done.returncode == 1
     assert f"--{missing} is needed" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "needed"), [("--benchmark", "--benchmark-videos"), ("--estimate", "--cpus")])
+def test_what_goes_together_is_named_before_anything_is_run(given: str, needed: str) -> None:
+    done = run(*FILES, given, "1")
+    assert (done.returncode, f"{given} needs {needed}" in done.stderr) == (1, True)
 
 
 def test_an_unknown_argument_is_refused() -> None:

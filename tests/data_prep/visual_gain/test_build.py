@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from data_prep.synthetic.writing import Settings, write_set
 from data_prep.visual_gain import build, candidates, read
-from data_prep.visual_gain.build import validation_clips
+from data_prep.visual_gain.build import validation_videos
 from data_prep.visual_gain.candidates import CandidateError
+from data_prep.visual_gain.selection import SelectionError
 from data_prep.visual_gain.training import GAINS, response
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.rows import RL_COLUMNS, RowError, check_frames, read_rows
@@ -118,22 +119,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_another_split(made: Path
     assert len(parts) > 1
 
 
-paths = st.lists(st.text("ab/", min_size=1, max_size=4).map(lambda name: f"{name}.mp4"), min_size=2).filter(
-    lambda names: len({os.path.normpath(name) for name in names}) > 1
-)
+names = st.lists(st.text("ab/", min_size=1, max_size=4), min_size=2).filter(lambda found: len(set(found)) > 1)
 
 
-@given(paths, st.floats(0.001, 0.999), st.integers(0, 9), st.randoms())
-def test_clips_are_split_by_what_they_are_and_by_nothing_else(
+@given(names, st.floats(0.001, 0.999), st.integers(0, 9), st.randoms())
+def test_videos_are_split_by_what_they_are_and_by_nothing_else(
     videos: list[str], fraction: float, seed: int, shuffled: Any
 ) -> None:
-    distinct = {os.path.normpath(video) for video in videos}
-    held_out = validation_clips(videos, fraction, seed)
+    distinct = set(videos)
+    held_out = validation_videos(videos, fraction, seed)
     assert held_out < distinct and held_out
     assert abs(len(held_out) - fraction * len(distinct)) <= 1
     again = list(distinct) + videos
     shuffled.shuffle(again)
-    assert validation_clips(again, fraction, seed) == held_out
+    assert validation_videos(again, fraction, seed) == held_out
 
 
 def test_no_clip_is_in_both_parts(made: Path, tmp_path: Path) -> None:
@@ -222,13 +221,28 @@ def test_what_cannot_be_shaped_is_left_out_of_both_stages_and_listed(made: Path,
     assert json.loads((out / "card.json").read_text())["left_out"]["future frame without reasoning"] == 2
 
 
-def test_options_that_a_question_lacks_are_put_below_it(made: Path, tmp_path: Path) -> None:
-    rows = [candidate(id=str(n), source=str(n), video=f"{n}.mp4", options=["left", "right"]) for n in range(2)]
+def test_questions_are_asked_as_the_candidates_have_them(made: Path, tmp_path: Path) -> None:
+    asked = "<image>? A. left B. right"
+    rows = [candidate(id=str(n), video=f"{n}.mp4", question=asked, options=["left", "right"]) for n in range(2)]
     out = built(made, tmp_path / "built", selected=write_selected(tmp_path / "selected.parquet", rows))
     for part in PARTS:
         (sft,), (rl,) = (pq.read_table(out / f"{kind}_{part}.parquet").to_pylist() for kind in ("sft", "rl"))
-        assert sft["conversations"][0]["value"] == rl["problem"] == "<image>?\nA. left\nB. right"
+        assert sft["conversations"][0]["value"] == rl["problem"] == asked
         assert rl["data_source"] == "future_l1"
+
+
+def test_segments_of_one_video_are_in_the_same_part(made: Path, tmp_path: Path) -> None:
+    rows = [candidate(id=str(n), video=f"part-{n % 2}/v{n // 3}_{n}.mp4") for n in range(12)]
+    selected = write_selected(tmp_path / "selected.parquet", rows)
+    out = built(made, tmp_path / "built", "--video-id", r"v(\d+)_", selected=selected)
+    train, val = ({row["id"] for row in pq.read_table(out / f"sft_{part}.parquet").to_pylist()} for part in PARTS)
+    assert {int(name) // 3 for name in train}.isdisjoint(int(name) // 3 for name in val)
+    assert (len(train), len(val)) == (9, 3)  # a quarter of four videos
+    with pytest.raises(SelectionError, match="finds no id in 'v0_0'"):
+        built(made, tmp_path / "other", "--video-id", r"w(\d+)", selected=selected)
+    with pytest.raises(CandidateError, match=r"12 of 12 candidates can be trained on, .* need a video each"):
+        built(made, tmp_path / "other", "--video-id", "(v)", selected=selected)
+    assert not (tmp_path / "other").exists()
 
 
 def drop(table: pa.Table) -> pa.Table:
@@ -277,6 +291,7 @@ def test_questions_without_frames_or_reasoning_are_for_stage_2_alone(made: Path,
     file = tmp_path / "questions.parquet"
     call(read, "--input", tmp_path / "questions.json", "--videos", made / "set", "--out", file)
     out = built(made, tmp_path / "built", "--rl-only", selected=file)
+    assert (out / "left_out.jsonl").read_text() == ""
     assert sorted(path.name for path in out.iterdir()) == ["left_out.jsonl", "rl_train.parquet", "rl_val.parquet"]
     rows = [row for part in PARTS for row in read_rows(out / f"rl_{part}.parquet", RL_COLUMNS)]
     check_frames(rows, {"image": lambda row: row["problem"]})
@@ -284,3 +299,51 @@ def test_questions_without_frames_or_reasoning_are_for_stage_2_alone(made: Path,
         str(number): (list(range(1, 9)), "ABCD"[number % 4], f"hop{1 + number % 3}") for number in range(len(clips))
     }
     assert all(row["problem"].endswith("Where to?\nA. up\nB. down\nC. left\nD. right") for row in rows)
+
+
+def test_questions_keep_clear_of_a_benchmark_by_video_question_and_frames(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    clips = [f"clips/train-{number:05d}.mp4" for number in range(6)]
+    (tmp_path / "clips").mkdir()
+    for clip in clips:
+        (tmp_path / clip).write_bytes((made / "set" / clip).read_bytes())
+    # 1: another clip under the name of a benchmark's; 2: its question in other words; 4: its clip under another name.
+    (tmp_path / clips[1]).rename(tmp_path / "clips/test-00000.mp4")
+    clips[1] = "clips/test-00000.mp4"
+    (tmp_path / clips[4]).write_bytes((made / "set/clips/test-00002.mp4").read_bytes())
+    empty = {"reasoning_image": [], "response": ""}
+    rows = [
+        candidate(id=str(n), source=f"row {n}", video=clip, question=f"<image>{n}?") | empty for n, clip in enumerate(clips)
+    ]
+    rows[2]["question"] = "<image>Where  TO? A. up B. down"
+    candidates.write(tmp_path / "questions.parquet", rows)
+    bench = [
+        candidate(id=f"t{n}", video=f"clips/test-{n:05d}.mp4", question=question) | empty
+        for n, question in enumerate(("What?", "<image>Where to?", "Why?"))
+    ]
+    candidates.write(tmp_path / "bench.parquet", bench)
+    words = ("--selected", tmp_path / "questions.parquet", "--rl-only", "--videos", tmp_path, "--val-fraction", 0.25)
+    against = ("--benchmark", tmp_path / "bench.parquet", "--benchmark-videos", made / "set", "--workers", 1)
+    call(build, *words, *against, "--out", tmp_path / "built")
+    assert "no --benchmark was given" not in capsys.readouterr().out
+    lines = map(json.loads, (tmp_path / "built/left_out.jsonl").read_text().splitlines())
+    file = tmp_path / "bench.parquet"
+    assert {line["source"]: line["reason"] for line in lines} == {
+        "row 1": f"not clear of the benchmarks (video): {file}: t0",
+        "row 2": f"not clear of the benchmarks (question): {file}: t1",
+        "row 4": f"not clear of the benchmarks (frames): {file}: t2",
+    }
+    kept = [row["uid"] for part in PARTS for row in read_rows(tmp_path / f"built/rl_{part}.parquet")]
+    assert sorted(kept) == ["0", "3", "5"]
+    call(build, *words, "--out", tmp_path / "all")
+    assert "no --benchmark was given" in capsys.readouterr().out
+
+
+def test_questions_of_one_clip_are_no_set(made: Path, tmp_path: Path) -> None:
+    candidates.write(tmp_path / "questions.parquet", [candidate(id=str(n), source=str(n)) for n in range(3)])
+    with pytest.raises(
+        CandidateError, match="3 of 3 candidates can be trained on, and training and validation need a video each"
+    ):
+        built(made, tmp_path / "built", "--rl-only", selected=tmp_path / "questions.parquet")
+    assert not (tmp_path / "built").exists()

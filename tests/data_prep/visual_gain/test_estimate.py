@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.visual_gain import scores
-from data_prep.visual_gain.estimate import EstimateError, Measured, add_arguments, estimate, read, run
+from data_prep.visual_gain.estimate import EstimateError, Measured, add_arguments, as_table, estimate, read, run
 from future_l1_verl.evaluation.scoring import bootstrap_interval
 
 
@@ -123,6 +123,23 @@ def test_the_command_prints_the_assumptions_and_writes_the_figures(tmp_path, cap
     assert written["bottleneck"] == "generate"
     printed = " ".join(capsys.readouterr().out.split())
     assert "3,600 candidates on 5 replicas; generate sets the pace" in printed
-    assert "gpu hours │ 5.00 │ 4.00 .. 6.00" in printed
+    assert "GPU time │ 5.0 h │ 4.0 h .. 6.0 h" in printed
     assert all(" ".join(line.split()) in printed for line in written["assumptions"])
-    assert any("decoding on 7 cores" in line for line in written["assumptions"])
+    assert any("decoding on 7 cores in all" in line for line in written["assumptions"])
+
+
+def test_small_figures_are_told_in_small_units():
+    result = estimate([shard(engine_start_s=30), shard()], 20, 2, cpus=4)
+    table = as_table(result, "small")
+    shown = dict(zip(*(list(column.cells) for column in table.columns[:2]), strict=True))
+    assert (shown["decode"], shown["wall"], shown["GPU time"]) == ("10.0 s", "1.3 min", "2.7 min")
+    assert (shown["stored"], shown["sent"]) == ("8.0 kB", "140.0 kB")
+    assert shown["judge calls"] == "80"
+
+
+def test_the_cores_are_to_be_named(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--scores", str(tmp_path), "--candidates", "1", "--replicas", "1"])
+    assert "--cpus" in capsys.readouterr().err

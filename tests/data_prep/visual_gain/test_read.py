@@ -1,4 +1,4 @@
-"""The command: what it writes, lists and prints, and that a run that fails leaves nothing."""
+"""The command: what it writes, lists and prints, and that a run that fails changes nothing but its manifest."""
 
 import argparse
 import json
@@ -84,9 +84,9 @@ def test_rows_and_clips_that_cannot_be_used_are_listed_counted_and_left_out(
         assert line in printed
 
 
-def test_a_run_that_fails_leaves_nothing_but_its_manifest_and_names_the_first_twenty(made: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_writes_nothing_but_its_manifest_and_names_the_first_twenty(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "candidates.parquet"
-    run("--input", made / "twiff.json", "--out", out, "--decode", "none")
+    out.write_text("of an earlier run")
     rows = json.loads((made / "twiff.json").read_text())
     with pytest.raises(
         RowError, match=rf"{len(rows)} of {len(rows)} rows cannot be used, more than --max-bad-rate=0\.01"
@@ -95,7 +95,8 @@ def test_a_run_that_fails_leaves_nothing_but_its_manifest_and_names_the_first_tw
     named = str(error.value).splitlines()[1:]
     assert [line.split(":")[1] for line in named[:20]] == [f" row {n}" for n in range(20)]
     assert named[20:] == [f"... and {len(rows) - 20} more, all in {tmp_path / 'candidates.skipped.jsonl'}"]
-    assert [path.name for path in tmp_path.iterdir()] == ["candidates.skipped.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates.parquet", "candidates.skipped.jsonl"]
+    assert out.read_text() == "of an earlier run"
 
 
 def test_a_manifest_is_of_one_run(made: Path, tmp_path: Path) -> None:
@@ -128,5 +129,19 @@ def test_what_cannot_be_meant_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(RowError, match=r"rows\.json: is one of the inputs; --out would replace it"):
         run("--input", tmp_path / "rows.json", "--out", tmp_path / "rows.json")
     assert (tmp_path / "candidates.parquet").read_text() == "of an earlier run"
+    assert (tmp_path / "rows.json").read_text() == '{"rows": []}'
     with pytest.raises(RowError, match=r"rows\.json: no rows; a \.json file has to be an array"):
         run("--input", tmp_path / "rows.json", *out)
+
+
+@pytest.mark.parametrize("option", ["--out", "--manifest"])
+def test_an_input_is_not_replaced_under_another_name(
+    option: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (made / "twiff.json").read_bytes()
+    (tmp_path / "rows.json").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    others = {"--out": "candidates.parquet", "--manifest": "skipped.jsonl"} | {option: "rows.json"}
+    with pytest.raises(RowError, match=rf"rows\.json: is one of the inputs; {option} would replace it"):
+        run("--input", tmp_path / "rows.json", "--videos", made, *(word for pair in others.items() for word in pair))
+    assert (tmp_path / "rows.json").read_bytes() == content

@@ -148,6 +148,18 @@ def test_metadata_may_be_json_and_absolute_paths_become_relative() -> None:
     assert (found["category"], found["video"]) == ("camera", "b/x.mp4")
 
 
+def test_absolute_paths_are_relative_to_where_a_linked_folder_is(tmp_path: Path) -> None:
+    """The clip itself may be a link, as in a cache of downloads: its name is kept."""
+    (tmp_path / "disk/deep/clips").mkdir(parents=True)
+    (tmp_path / "blob").write_bytes(b"clip")
+    (tmp_path / "disk/deep/clips/x.mp4").symlink_to(tmp_path / "blob")
+    (tmp_path / "videos").symlink_to(tmp_path / "disk/deep/clips")
+    for folder in ("videos", "disk/deep/clips", "disk/deep"):
+        found = candidate(twiff(video=str(tmp_path / "disk/deep/clips/x.mp4")), "file: row 0", tmp_path / folder)
+        assert (tmp_path / folder / found["video"]).read_bytes() == b"clip"
+        assert Path(found["video"]).name == "x.mp4"
+
+
 def test_ids_are_the_same_in_every_run_and_differ_by_what_is_asked() -> None:
     rows = [twiff(), twiff(video="b.mp4"), twiff(question="Why?"), twiff(answer="<image>Up.<image>Down.")]
     ids = [candidate(row, "file: row 0", VIDEOS)["id"] for row in rows]
@@ -169,8 +181,26 @@ def test_options_are_read_back_from_the_question_and_put_there_once(text: str, o
 
 def test_options_in_one_line_count_and_a_name_with_a_letter_does_not() -> None:
     assert inlined("Where to? (A) left (B) right (C) up") == ["left", "right", "up"]
-    assert inlined("What does player A. do?") == []
+    assert inlined("What next? A. left B. right C. up D. down") == ["left", "right", "up", "down"]
+    assert inlined("What next?\nOptions: A. left B. right.") == ["left", "right."]
+    assert inlined("What next?\nA. left B. right\nC. up") == ["left", "right", "up"]
     assert inlined("Player A. looks. Where to?\nA. left\nB. right") == ["left", "right"]
+    assert inlined("Player A. looks. Where to?\nA. to B. there\nB. right") == ["to B. there", "right"]
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "What does player A. do?",
+        "Vitamin A. He picks B. then?",
+        "Vitamin A. He picks B. then. What next?",
+        "He waits. A. Smith looks at B. Jones. What next?",
+        "Say what follows vitamin A. and B. in the film.",
+    ],
+)
+def test_letters_in_prose_are_no_options(prose: str) -> None:
+    assert inlined(prose) == []
+    assert candidate(flat(question=prose, options=None, answer="It turns."), "file: row 0", VIDEOS)["options"] == []
 
 
 # What is wrong, and how the reason begins.

@@ -117,6 +117,7 @@ def test_the_report_by_hand(golden, capsys):
     report = json.loads((select(golden, "--top", 6) / "report.json").read_text())
     counts = ("candidates", "unscored", "incomplete", "pool", "passing", "selected", "passing_below_top")
     assert [report[name] for name in counts] == [14, 2, 2, 10, 7, 6, 1]
+    assert report["settings"]["scores"] == str(golden.resolve())
     by_gain = {(row["category"], row["gain"]): row for row in report["strata"]["gain"]}
     # Gain 3 among instructional (number % 3 = 1): number 4 alone, of a pool of 10.
     assert by_gain["instructional", 3]["pool"] == {"count": 1, "share": 0.1}
