@@ -118,7 +118,7 @@ def test_a_group_of_which_nothing_is_left_is_refused_by_name(name: str, lost: st
 
 
 def test_scores_of_the_same_seed_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScoresError, match="now: has to differ in its seed, .* it differs in nothing"):
+    with pytest.raises(ScoresError, match=r"now: has to differ in its seed, .* it differs in nothing"):
         recheck(write_selection(tmp_path, CHOSEN, DRAWN), write_scores(tmp_path / "now", NOW, seed=SEED))
 
 
