@@ -104,7 +104,7 @@ def _backend(args: argparse.Namespace, patience: Patience) -> VllmSettings | Ope
         return OpenAISettings(
             args.url, args.model, sampling, patience, args.concurrency, api_key_file=_absolute(args.api_key_file)
         )
-    engine = {"limit_mm_per_prompt": {"image": 2 * POOL}, "seed": args.seed}
+    engine = {"limit_mm_per_prompt": {"image": 2 * POOL}}
     if args.gpus > 1:
         engine["tensor_parallel_size"] = int(args.gpus)
     return VllmSettings(str(Path(args.model).resolve()), sampling, engine | args.engine)
