@@ -1,0 +1,143 @@
+"""What a run of the evaluation leaves: a folder with its settings, an answer a line, and a summary.
+
+    settings.json       what was asked and how; a folder is continued with the same settings only
+    answers.jsonl       a `Record` a line, in the order in which they were finished
+    latents/ROW.safetensors     ``latents [slots, H]`` of an answer, on request
+    summary.json        figures per split (scoring.py)
+
+A line that an answer was not finished on (the process was killed) is no answer. Of two lines with one row the last counts: it
+has the verdict that the first lacks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from future_l1_verl.data.files import whole
+
+ANSWERS, SETTINGS, SUMMARY, LATENTS = "answers.jsonl", "settings.json", "summary.json", "latents"
+
+
+class RunError(ValueError):
+    """A folder is no run, or not the one that is needed; the message names it and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """An answer and what is known of it.
+
+    ``row`` is the number of the question in its data; ``roles`` a letter per token (`ROLES`); ``spans`` the number of latents
+    of each span; ``answer`` what stands in ``<answer>``, None if nothing does. ``parsed`` and ``scores`` are the verdict;
+    ``scores`` None means that there is none, and ``error`` says why. ``frames`` are the 0-based numbers of the frames that were
+    shown and ``future`` those of the future frames that the data names; ``donor`` is the row whose latents were swapped in.
+    """
+
+    row: int
+    id: str
+    split: str
+    prompt_sha256: str
+    problem: str
+    options: list[str]
+    truth: str
+    video: str
+    frames: list[int]
+    future: list[int]
+    text: str
+    token_ids: list[int]
+    roles: str
+    spans: list[int]
+    finish_reason: str
+    answer: str | None
+    parsed: bool = False
+    scores: dict[str, float] | None = None
+    error: str | None = None
+    donor: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """``records`` in the order of their rows."""
+
+    folder: Path
+    settings: dict[str, Any]
+    records: list[Record] = field(repr=False)
+
+    @property
+    def missing(self) -> list[Record]:
+        """Answers without a verdict."""
+        return [record for record in self.records if record.scores is None]
+
+
+def read(folder: Path) -> Run:
+    """A run as far as it got. Raises RunError if the folder holds none."""
+    settings = folder / SETTINGS
+    if not settings.is_file():
+        raise RunError(f"{folder}: holds no {SETTINGS}; is it a folder that `evaluation run` wrote to?")
+    return Run(folder, json.loads(settings.read_text()), records(folder))
+
+
+def read_finished(folder: Path) -> Run:
+    """A run that is a result. Raises RunError if it was not finished or verdicts are missing."""
+    run = read(folder)
+    questions = run.settings["questions"]
+    if len(run.records) < questions or run.missing:
+        raise RunError(
+            f"{folder}: is no result: {len(run.records)} of {questions} questions are answered, {len(run.missing)} verdicts are "
+            "missing; start the same `evaluation run` again"
+        )
+    return run
+
+
+def records(folder: Path) -> list[Record]:
+    """The answers of a folder so far, by row; none if there is no file of them."""
+    path = folder / ANSWERS
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    found = [Record(**json.loads(line)) for line in lines if line.endswith("\n")]
+    by_row = {record.row: record for record in found}
+    return [by_row[row] for row in sorted(by_row)]
+
+
+def begin(folder: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings of a run, or sees that a folder that has some has the same. Raises RunError naming what differs."""
+    path = folder / SETTINGS
+    settings = json.loads(json.dumps(settings))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = sorted(name for name in settings.keys() | before.keys() if settings.get(name) != before.get(name))
+        if changed:
+            raise RunError(f"{folder}: was begun with other {', '.join(changed)}; use the same, or another folder")
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    answers = folder / ANSWERS
+    if answers.is_file():
+        text = answers.read_bytes()
+        with answers.open("rb+") as file:
+            file.truncate(text.rfind(b"\n") + 1)
+
+
+def append(folder: Path, finished: Sequence[Record]) -> None:
+    with (folder / ANSWERS).open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(asdict(record)) + "\n" for record in finished))
+
+
+def save_latents(folder: Path, row: int, latents: Tensor) -> None:
+    """``latents [slots, H]``."""
+    with whole(folder / LATENTS / f"{row}.safetensors") as temporary:
+        save_file({"latents": latents.contiguous()}, temporary)
+
+
+def latents(folder: Path, row: int) -> Tensor:
+    """``[slots, H]`` of an answer. Raises RunError if they were not kept."""
+    path = folder / LATENTS / f"{row}.safetensors"
+    if not path.is_file():
+        raise RunError(f"{path}: does not exist; latents are kept by `evaluation run --save-latents`")
+    return load_file(path)["latents"]
