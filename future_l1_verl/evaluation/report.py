@@ -8,51 +8,11 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from future_l1_verl.data.rows import frames
+from future_l1_verl.evaluation.curves import write_curves
 
 matplotlib.use("Agg")
-
-Curve = list[tuple[int, float]]
-
-# File name, title, and the curves in it.
-SFT_FIGURES = {
-    "sft_losses": ("Stage 1: losses", ("train/cross_entropy", "train/latent_error", "val/loss")),
-    "sft_latents": (
-        "Stage 1, held-out rows: error of latents over that of the mean embedding, and retrieval",
-        ("val/latent_error_ratio", "val/latent_retrieval", "val/latent_retrieval_chance"),
-    ),
-}
-RL_FIGURES = {
-    "rl_rewards": (
-        "Stage 2: reward parts (mean of a step)",
-        (
-            "critic/score/mean",
-            "rewards/accuracy/mean",
-            "rewards/format/mean",
-            "rewards/contrastive/mean",
-            "rewards/diversity/mean",
-        ),
-    ),
-    "rl_loss": ("Stage 2: policy loss and KL", ("actor/pg_loss", "actor/kl_loss", "actor/grad_norm")),
-    "rl_parity": (
-        "Stage 2: rollout against actor, text log-probs [nats]",
-        ("parity/text_gap_max", "parity/text_gap_mean"),
-    ),
-    "rl_latents": (
-        "Stage 2: latents in use (mean per answer)",
-        ("latents/spans_per_answer", "latents/latents_per_answer", "latents/with_span", "latents/budget_end_share"),
-    ),
-}
-LOGARITHMIC = {"rl_parity"}
-
-
-def read_curves(directory: Path) -> dict[str, Curve]:
-    """All scalars of a tensorboard folder, by step; a step logged again after a resume counts once, as logged last."""
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 0})
-    events.Reload()
-    return {tag: sorted({event.step: event.value for event in events.Scalars(tag)}.items()) for tag in events.Tags()["scalars"]}
 
 
 def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> Path:
@@ -65,11 +25,8 @@ def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> P
     summaries = {stage: json.loads((folder / "summary.json").read_text())["splits"] for stage, folder in evaluations.items()}
     lines = ["# Report", "", *_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
     _plot_accuracy(summaries, out / "accuracy.png")
-    for stage, figures in (("sft", SFT_FIGURES), ("rl", RL_FIGURES)):
-        curves = read_curves(run / "tensorboard" / stage)
-        for name, (title, tags) in figures.items():
-            _plot_curves({tag: curves[tag] for tag in tags if tag in curves}, title, out / f"{name}.png", name in LOGARITHMIC)
-            lines += [f"![{title}]({name}.png)", ""]
+    for name, title in write_curves(run, out).items():
+        lines += [f"![{title}]({name})", ""]
     last = list(evaluations.values())[-1]
     records = [json.loads(line) for line in (last / "answers.jsonl").read_text().splitlines()]
     lines += ["## Sample answers", ""]
@@ -118,16 +75,6 @@ def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
     )
     axes.set(ylim=(0, 1), ylabel="accuracy (95 % interval)", title="Held-out accuracy by split")
     axes.legend()
-    _save(figure, path)
-
-
-def _plot_curves(curves: dict[str, Curve], title: str, path: Path, logarithmic: bool) -> None:
-    figure, axes = plt.subplots(figsize=(8, 4))
-    for tag, points in curves.items():
-        axes.plot(*zip(*points, strict=True), label=tag, marker="." if len(points) < 50 else None)
-    axes.set(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize="small")
     _save(figure, path)
 
 

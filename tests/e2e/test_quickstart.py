@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from e2e_environment import ENVIRONMENT, recipe
 
-from future_l1_verl.evaluation.report import read_curves
+from future_l1_verl.evaluation.curves import read_curves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2700)]
 
