@@ -25,6 +25,10 @@ class Role(IntEnum):
     STOP_FORCED = 4  # the end token at the budget
 
 
+ROLE_LETTERS = "tslfe"
+"""A letter per role, in their order, for files."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Roles of the indices of one response or of a padded batch of responses.
@@ -62,15 +66,15 @@ def response_layout(response_ids: Tensor, tokens: LatentTokens, max_latents: int
 
     ``response_ids``: integer ``[..., L]``, without the prompt; rows of a batch may be padded on the right with any id
     that is not a control token. ``max_latents`` is the budget of a span, ``min_latents`` the number of slots opened without a
-    decision (1 in the paper; equal to ``max_latents`` for a fixed budget).
+    decision (1 in the paper; equal to ``max_latents`` for a fixed budget). With a budget of 0 spans are closed as they open.
 
     Defined for every string of ids: a ``<|latent|>`` that no start token leads to, or that lies past the budget, and an
     end token outside a span are plain text (the decoder never emits them).
 
-    Raises ValueError unless 1 <= min_latents <= max_latents.
+    Raises ValueError unless 0 <= min_latents <= max_latents, and unless both are 0 or neither is.
     """
-    if not 1 <= min_latents <= max_latents:
-        raise ValueError(f"need 1 <= min_latents <= max_latents, not {min_latents} and {max_latents}")
+    if not 0 <= min_latents <= max_latents or (min_latents == 0 < max_latents):
+        raise ValueError(f"need 1 <= min_latents <= max_latents, or both 0, not {min_latents} and {max_latents}")
     index = torch.arange(response_ids.shape[-1], device=response_ids.device).expand(response_ids.shape)
     is_latent = response_ids == tokens.latent
     # The last index at or before each one that does not hold <|latent|>; -1 if there is none.
@@ -88,6 +92,11 @@ def response_layout(response_ids: Tensor, tokens: LatentTokens, max_latents: int
     roles[stop] = Role.STOP
     roles[stop & (run == max_latents)] = Role.STOP_FORCED
     return Layout(roles, torch.where(slot | stop, run, 0))
+
+
+def role_letters(roles: Tensor) -> str:
+    """int8 ``[L]`` of one response as a string of `ROLE_LETTERS`."""
+    return "".join(ROLE_LETTERS[role] for role in roles.tolist())
 
 
 def feeding_positions(slots: Tensor) -> Tensor:

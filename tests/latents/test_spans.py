@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from future_l1_verl.latents.spans import Role, feeding_positions, response_layout
+from future_l1_verl.latents.spans import ROLE_LETTERS, Role, feeding_positions, response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentTokens
 
 S, L, E = 14, 15, 16
@@ -31,10 +31,10 @@ def roles_by_hand(ids: list[int], budget: int, forced: int) -> list[Role]:
     return roles
 
 
-@given(any_ids, st.integers(1, 5), st.data())
+@given(any_ids, st.integers(0, 5), st.data())
 def test_every_index_has_the_role_of_the_table(ids: list[int], budget: int, data: st.DataObject) -> None:
     """reference-audit.md, row 3."""
-    forced = data.draw(st.integers(1, budget))
+    forced = data.draw(st.integers(min(1, budget), budget))
     layout = response_layout(torch.tensor(ids, dtype=torch.long), TOKENS, budget, forced)
     assert layout.roles.tolist() == roles_by_hand(ids, budget, forced)
 
@@ -57,6 +57,8 @@ def test_a_response_with_a_free_stop_a_budget_end_and_a_cut_off_span() -> None:
     assert layout.roles.tolist() == [T, T, F, Z, stop, T, T, F, Z, Z, Z, end, T, T, F]
     assert layout.spans.tolist() == [[2, 4], [7, 11], [14, 15]]
     assert layout.forced.nonzero().flatten().tolist() == [2, 7, 11, 14]
+    assert role_letters(layout.roles) == "ttflsttflllettf"
+    assert len(ROLE_LETTERS) == len(Role)
 
 
 def test_a_fixed_budget_leaves_no_decision() -> None:

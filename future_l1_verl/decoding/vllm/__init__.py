@@ -6,6 +6,9 @@
     for output in llm.generate(prompts, params):
         latents = completion_latents(output.outputs[0])
 
+An engine that is started without these arguments, ``vllm serve CHECKPOINT`` among them, gets them from ``plugin`` and
+``selection`` if its checkpoint has latent tokens; latents then come back to requests with ``return_latents`` alone.
+
 The worker and scheduler classes are named by string and imported by vLLM's processes; importing this module does not
 import vLLM. What each part does: ``settings``, ``sampling`` (tokens and log-probs), ``store`` and ``decoder`` (latents
 going in), ``runner``, ``worker``, ``scheduler`` (the overrides), ``outputs`` (latents coming out), ``compatibility``.
@@ -19,7 +22,8 @@ import torch
 from torch import Tensor
 
 from future_l1_verl import versions
-from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, KEY, REQUEST_OPTIONS, SpanOptions
+from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, KEY, REQUEST_OPTIONS, RETURN, SpanOptions, pack
+from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings
 
 if TYPE_CHECKING:
@@ -39,20 +43,21 @@ def engine_arguments(
     min_latents: int = 1,
     sigma: float = 0.0,
     spans: bool = True,
+    return_latents: bool = True,
     async_scheduling: bool | None = None,
 ) -> dict[str, Any]:
     """The engine arguments that select latent spans, to be added to the others of ``LLM`` or ``AsyncEngineArgs``.
 
     ``max_latents`` is the checkpoint's budget unless given; without ``spans`` the engine answers in text alone;
-    ``async_scheduling`` is vLLM's choice unless given. The values are plain strings, numbers and dicts, so that they survive
-    a command line.
+    ``return_latents`` is for requests that do not say; ``async_scheduling`` is vLLM's choice unless given. The values are plain
+    strings, numbers and dicts, so that they survive a command line.
 
     Raises UnsupportedVersion for an untested vLLM, FileNotFoundError or ValueError if the checkpoint has no latent tokens,
     and ValueError for impossible options.
     """
     versions.require("vllm")
     budget = LatentSettings.from_checkpoint(checkpoint).max_latents if max_latents is None else max_latents
-    options = SpanOptions(budget, min_latents, sigma, spans=spans)
+    options = SpanOptions(budget, min_latents, sigma, spans=spans, return_latents=return_latents)
     arguments: dict[str, Any] = {
         "worker_cls": WORKER,
         "scheduler_cls": SCHEDULERS[0],
@@ -69,14 +74,22 @@ def request_options(
     sigma: float | None = None,
     max_latents: int | None = None,
     min_latents: int | None = None,
-) -> dict[str, dict[str, Any]]:
+    return_latents: bool | None = None,
+    intervention: Intervention | None = None,
+) -> dict[str, Any]:
     """``SamplingParams.extra_args`` of a request that differs from the engine's options; None leaves one as it is.
 
     ``seed`` selects the noise of sigma > 0. With n > 1 give ``SamplingParams.seed`` instead: vLLM makes that one differ
-    between completions. Impossible values are refused by the engine, for that request alone.
+    between completions. Impossible values are refused by the engine, for that request alone; so are interventions on an engine
+    with async scheduling.
     """
-    given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed), strict=True))
-    return {KEY: {name: value for name, value in given.items() if value is not None}}
+    kind = vectors = None
+    if intervention is not None:
+        kind, seed = intervention.kind, intervention.seed
+        vectors = None if intervention.latents is None else pack(intervention.latents)
+    given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed, kind, vectors), strict=True))
+    options = {KEY: {name: value for name, value in given.items() if value is not None}}
+    return options if return_latents is None else options | {RETURN: return_latents}
 
 
 def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

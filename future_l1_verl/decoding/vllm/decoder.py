@@ -25,7 +25,10 @@ from future_l1_verl.latents.noise import add_noise
 
 
 class _RowOptions(NamedTuple):
-    """Options of the rows of a batch, each ``[n]`` on the device; ``noisy`` if any sigma is above 0."""
+    """Options of the rows of a batch, each ``[n]`` on the device; ``noisy`` if any sigma is above 0.
+
+    ``intervened`` are the rows whose latents are replaced, ``returned`` the requests whose latents leave the engine.
+    """
 
     request_ids: list[str]
     min_latents: Tensor
@@ -33,6 +36,8 @@ class _RowOptions(NamedTuple):
     sigma: Tensor
     seed: Tensor
     noisy: bool
+    intervened: list[int]
+    returned: frozenset[str]
 
 
 class SpanDecoder:
@@ -119,7 +124,21 @@ class SpanDecoder:
         if options.noisy and self.rows is not None:
             positions = self._to_device(plan.positions, torch.int64)
             latents = add_noise(hidden, options.sigma, options.seed, positions)
+        if options.intervened:
+            latents = self._replaced(latents, options.intervened)
         self._step = Step(plan.request_ids, plan.positions, plan.discarded, decided.state, decided.slot, latents)
+
+    def _replaced(self, latents: Tensor, rows: list[int]) -> Tensor:
+        """``latents [n, H]`` with those of ``rows`` replaced; a row that is no slot may get anything.
+
+        What was injected before is in the store: without async scheduling (settings.py) no step is in flight.
+        """
+        latents = latents.clone()
+        for row in rows:
+            request, position = self.store.requests[self._plan.request_ids[row]], int(self._plan.positions[row])
+            before = list(request.at.values())
+            latents[row] = request.options.intervention.replaced(latents[row], before, request.run_before(position), position)
+        return latents
 
     def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
         """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
@@ -132,11 +151,13 @@ class SpanDecoder:
         latents = step.latents[self._to_device(rows, torch.int64)].cpu()
         for k, i in enumerate(rows):
             self.store.put(step.request_ids[i], int(step.positions[i]), latents[k].clone())
-        return LatentRunnerOutput.of(output, {step.request_ids[i]: to_array(latents[k]) for k, i in enumerate(rows)})
+        returned = self._row_options(step.request_ids).returned
+        named = [(step.request_ids[i], latent) for i, latent in zip(rows, latents, strict=True)]
+        return LatentRunnerOutput.of(output, {request: to_array(latent) for request, latent in named if request in returned})
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
         """As ``finish``, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
-        wrapped = LatentAsyncOutput(output, self._step, stream)
+        wrapped = LatentAsyncOutput(output, self._step, stream, self._row_options(self._step.request_ids).returned)
         self._unabsorbed.append(wrapped)
         return wrapped
 
@@ -149,11 +170,13 @@ class SpanDecoder:
             rows = [self.store.requests[request].options for request in request_ids]
             self._options = _RowOptions(
                 request_ids,
-                self._to_device([row.min_latents for row in rows], torch.int32),
-                self._to_device([row.max_latents for row in rows], torch.int32),
+                self._to_device([row.bounds[0] for row in rows], torch.int32),
+                self._to_device([row.bounds[1] for row in rows], torch.int32),
                 self._to_device([row.sigma for row in rows], torch.float32),
                 self._to_device([row.seed or 0 for row in rows], torch.int64),
                 any(row.sigma > 0 for row in rows),
+                [i for i, row in enumerate(rows) if row.intervention is not None],
+                frozenset(request for request, row in zip(request_ids, rows, strict=True) if row.return_latents),
             )
         return self._options
 
@@ -168,8 +191,10 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
     stores, one on every rank, are filled by ``SpanDecoder.begin``.
     """
 
-    def __init__(self, output: AsyncModelRunnerOutput, step: Step, stream: torch.cuda.Stream | None) -> None:
-        self._output = output
+    def __init__(
+        self, output: AsyncModelRunnerOutput, step: Step, stream: torch.cuda.Stream | None, returned: frozenset[str]
+    ) -> None:
+        self._output, self._returned = output, returned
         self._step = step  # also keeps the tensors on the device alive until they are copied
         self._copied = None
         if stream is None:
@@ -193,5 +218,5 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()
-        latents = {request: to_array(latent) for request, _, latent in self.latents()}
+        latents = {request: to_array(latent) for request, _, latent in self.latents() if request in self._returned}
         return LatentRunnerOutput.of(output, latents) if latents else output

@@ -20,7 +20,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 
 @dataclass
 class LatentRunnerOutput(ModelRunnerOutput):
-    """Upstream's output of a step, with the latent of each request that got a slot: request id to ``[1, H]``."""
+    """Upstream's output of a step, with the latent of each request that got a slot and wants it back: id to ``[1, H]``."""
 
     latents: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -40,7 +40,8 @@ def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: to
     """The latents of a finished (or aborted) completion, in the order of its slots.
 
     Returns ``[slots, H]`` in the model's dtype (float32, float16 or bfloat16), and ``[0, hidden_size]`` of ``dtype`` if the
-    completion has no slot: the engine sends nothing then, so that both have to be named where they matter.
+    completion has no slot, or its request wanted none back: the engine sends nothing then, so that both have to be named where
+    they matter.
 
     Raises ValueError if the completion is not finished, or ``hidden_size`` is given and is not the latents' width.
     """

@@ -106,15 +106,15 @@ class _LatentScheduling:
     ) -> dict[int, EngineCoreOutputs]:
         """Upstream builds the outputs of a step; it knows no field for latents.
 
-        A latent is put on the output only if its token was accepted: async scheduling may drop one of a request that has
-        stopped.
+        A latent is put on the output only if its request wants it back and its token was accepted: async scheduling may drop
+        one of a request that has stopped.
         """
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         if isinstance(model_runner_output, LatentRunnerOutput):
             for client in outputs.values():
                 for output in client.outputs:
                     if self.latent_token in output.new_token_ids:
-                        output.routed_experts = model_runner_output.latents[output.request_id]
+                        output.routed_experts = model_runner_output.latents.get(output.request_id)
         return outputs
 
 

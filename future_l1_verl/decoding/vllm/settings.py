@@ -1,17 +1,26 @@
 """What the engine and a request say about latent spans.
 
 The token ids and the budget stand in the checkpoint's ``config.json``. ``additional_config["latent"]`` of the engine, an
-optional mapping with any of ``max_latents``, ``min_latents``, ``sigma``, sets the defaults of all requests, and with ``spans``
-whether there are any; ``SamplingParams.extra_args["latent"]``, with ``seed`` but without ``spans``, those of one request.
+optional mapping with any of ``ENGINE_OPTIONS``, sets the defaults of all requests; ``SamplingParams.extra_args["latent"]``,
+with any of ``REQUEST_OPTIONS``, says what is different for one. There it may be JSON as well: the chat API (``vllm_xargs``) has
+no nested values. ``extra_args["return_latents"]``, true or false, stands by itself.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 
 if TYPE_CHECKING:
@@ -19,8 +28,9 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
 KEY = "latent"
-ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans")
-REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed")
+RETURN = "return_latents"
+ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans", RETURN)
+REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed", "intervene", "given")
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,8 @@ class SpanOptions:
 
     A span holds at least ``min_latents`` latents, opened without a decision, and at most ``max_latents``; the two are
     equal for a fixed budget. ``sigma`` is the scale of the noise on a latent and ``seed`` selects that noise. Without
-    ``spans`` the start token is never sampled: the model answers in text alone.
+    ``spans`` the start token is never sampled: the model answers in text alone. Latents leave the engine if ``return_latents``.
+    ``intervention`` replaces them.
 
     Raises ValueError unless 1 <= min_latents <= max_latents, and sigma is finite and not negative.
     """
@@ -39,12 +50,20 @@ class SpanOptions:
     sigma: float = 0.0
     seed: int | None = None
     spans: bool = True
+    return_latents: bool = False
+    intervention: Intervention | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_latents <= self.max_latents:
             raise ValueError(f"need 1 <= min_latents <= max_latents, not {self.min_latents} and {self.max_latents}")
         if not (math.isfinite(self.sigma) and self.sigma >= 0):
             raise ValueError(f"sigma must be finite and not negative, not {self.sigma}")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Fewest and most latents of a span."""
+        dropped = self.intervention is not None and self.intervention.kind == "drop"
+        return (0, 0) if dropped else (self.min_latents, self.max_latents)
 
     def updated(self, values: Mapping[str, Any], allowed: tuple[str, ...]) -> SpanOptions:
         """These options with some replaced. Raises ValueError for a name that is not in ``allowed``."""
@@ -60,13 +79,16 @@ class EngineSettings:
 
     tokens: LatentTokens
     defaults: SpanOptions
+    hidden_size: int
+    asynchronous: bool
 
     @classmethod
     def from_vllm(cls, vllm_config: VllmConfig) -> EngineSettings:
         """Raises ValueError if the checkpoint lacks control tokens or an option is unknown or impossible."""
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
-        defaults = SpanOptions(checkpoint.max_latents)
-        return cls(checkpoint.tokens, defaults.updated(vllm_config.additional_config.get(KEY, {}), ENGINE_OPTIONS))
+        defaults = SpanOptions(checkpoint.max_latents).updated(vllm_config.additional_config.get(KEY, {}), ENGINE_OPTIONS)
+        asynchronous = bool(vllm_config.scheduler_config.async_scheduling)
+        return cls(checkpoint.tokens, defaults, vllm_config.model_config.get_hidden_size(), asynchronous)
 
     def of_request(self, params: SamplingParams) -> SpanOptions:
         """Options of one request; its noise seed is ``SamplingParams.seed`` unless its own options name one.
@@ -74,11 +96,44 @@ class EngineSettings:
         vLLM adds the index of a completion to ``SamplingParams.seed`` but not to a seed among the options, so with n > 1
         only the former gives the completions different noise.
 
-        Raises ValueError for unknown or impossible options, and for sigma > 0 without a seed: noise that nobody can
-        regenerate is of no use.
+        Raises ValueError for unknown or impossible options, for sigma > 0 without a seed (noise that nobody can regenerate is
+        of no use), and for an intervention while steps overlap: what it puts in depends on what was put in before.
         """
-        given = (params.extra_args or {}).get(KEY, {})
-        options = replace(self.defaults, seed=params.seed).updated(given, REQUEST_OPTIONS)
+        extra = params.extra_args or {}
+        given = dict(_mapping(extra.get(KEY, {})))
+        kind, vectors = given.pop("intervene", None), given.pop("given", None)
+        returned = bool(extra.get(RETURN, self.defaults.return_latents))
+        options = replace(self.defaults, seed=params.seed, return_latents=returned).updated(given, REQUEST_OPTIONS)
         if options.sigma > 0 and options.seed is None:
             raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
-        return options
+        if kind is None and vectors is None:
+            return options
+        if self.asynchronous:
+            raise ValueError("interventions need an engine with async_scheduling=False (--no-async-scheduling)")
+        latents = None if vectors is None else unpack(vectors)
+        if latents is not None and latents.shape[1] != self.hidden_size:
+            raise ValueError(f"given latents have width {latents.shape[1]}, the model's {self.hidden_size}")
+        return replace(options, intervention=Intervention(str(kind), latents, options.seed or 0))
+
+
+def pack(latents: Tensor) -> str:
+    """``[T, H]`` as a text that survives JSON: its two sizes, and its float32 in base64."""
+    values = latents.detach().to("cpu", torch.float32).numpy()
+    return f"{values.shape[0]}x{values.shape[1]}:{base64.b64encode(values.tobytes()).decode()}"
+
+
+def unpack(text: str) -> Tensor:
+    """The float32 ``[T, H]`` of `pack`. Raises ValueError if ``text`` is none of its."""
+    try:
+        shape, data = text.split(":")
+        values = np.frombuffer(base64.b64decode(data, validate=True), np.float32)
+        return torch.from_numpy(values.reshape([int(size) for size in shape.split("x")]).copy())
+    except (ValueError, AttributeError, binascii.Error) as error:
+        raise ValueError(f"given latents are not as settings.pack writes them: {error}") from error
+
+
+def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    found = json.loads(given) if isinstance(given, str) else given
+    if not isinstance(found, Mapping):
+        raise ValueError(f"latent options are a mapping, not {found!r}")
+    return found

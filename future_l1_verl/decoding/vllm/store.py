@@ -26,6 +26,13 @@ class RequestLatents:
     options: SpanOptions
     at: dict[int, Tensor] = field(default_factory=dict)
 
+    def run_before(self, position: int) -> int:
+        """How many latents stand directly before ``position``: those of its span so far."""
+        first = position
+        while first - 1 in self.at:
+            first -= 1
+        return position - first
+
 
 @dataclass
 class LatentStore:
