@@ -1,14 +1,34 @@
-"""From the vision features of future frames to the latents of stage 1."""
+"""From future frames to the latents of stage 1: their pixels for the vision tower, and what its features become."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
+from transformers import BaseImageProcessor
 
 from future_l1_verl.modeling.grid import latent_grid
+
+
+def target_pixels(
+    images: Sequence[Image.Image], processor: BaseImageProcessor, max_latents: int, resize: bool = True
+) -> tuple[Tensor, Tensor]:
+    """``pixel_values`` and ``grid_thw [F, 3]`` of future frames.
+
+    With ``resize`` each is shrunk to as many embeddings as a span holds; without, it keeps the resolution of an observed frame,
+    and `Targets` pools its features.
+    """
+    if resize:
+        unit = processor.patch_size * processor.merge_size
+        grids = [latent_grid(*image.size, max_latents) for image in images]
+        sizes = [(columns * unit, rows * unit) for rows, columns in grids]
+        images = [image.resize(size, Image.Resampling.BICUBIC) for image, size in zip(images, sizes, strict=True)]
+    features = processor(images=list(images), do_resize=not resize, return_tensors="pt")
+    return features["pixel_values"], features["image_grid_thw"]
 
 
 @dataclass(frozen=True)

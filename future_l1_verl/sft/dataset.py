@@ -16,7 +16,7 @@ from future_l1_verl.data.rows import Row, RowError, read_rows
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
-from future_l1_verl.modeling.grid import latent_grid
+from future_l1_verl.modeling.targets import target_pixels
 from future_l1_verl.sft.checks import files
 from future_l1_verl.sft.conversations import Conversation, conversation, usable
 
@@ -94,21 +94,12 @@ class LatentSFTDataset(Dataset):
         return wanted.long()
 
     def _future(self, images: list[Image.Image]) -> dict[str, Tensor]:
-        """``latent_pixel_values`` and ``latent_grid_thw`` of the future frames.
-
-        With ``latents=resize`` each is shrunk to as many embeddings as a span holds; with ``pool`` it keeps the resolution of
-        an observed frame, and the model pools its embeddings (modeling/targets.py).
-        """
+        """``latent_pixel_values`` and ``latent_grid_thw`` of the future frames."""
         if not images:
             return {}
-        image_processor = self.processor.image_processor
-        if self.config.latents == "resize":
-            unit = image_processor.patch_size * image_processor.merge_size
-            grids = [latent_grid(*image.size, self.config.max_latents) for image in images]
-            sizes = [(columns * unit, rows * unit) for rows, columns in grids]
-            images = [image.resize(size, Image.Resampling.BICUBIC) for image, size in zip(images, sizes, strict=True)]
-        features = image_processor(images=images, do_resize=self.config.latents == "pool", return_tensors="pt")
-        return {"latent_pixel_values": features["pixel_values"], "latent_grid_thw": features["image_grid_thw"]}
+        config = self.config
+        pixels, grid = target_pixels(images, self.processor.image_processor, config.max_latents, config.latents == "resize")
+        return {"latent_pixel_values": pixels, "latent_grid_thw": grid}
 
     def _response(self, talk: Conversation) -> str:
         """The answer turn with a span of ``max_latents`` for each future frame."""
