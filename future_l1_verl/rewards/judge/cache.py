@@ -1,4 +1,4 @@
-"""Verdicts of a judge, kept so that no question is put to it twice."""
+"""What a judge said, kept so that no question is put to it twice."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class VerdictCache:
-    """Maps `key` to a verdict, in the SQLite file ``path`` or, without one, in memory.
+    """Maps `key` to a verdict (any JSON value but null), in the SQLite file ``path`` or, without one, in memory.
 
     Processes of one machine may share the file; machines may not, since SQLite's write-ahead log does not work over a network
     file system. Raises sqlite3.DatabaseError if the file is something else.
@@ -37,18 +39,19 @@ class VerdictCache:
             os.close(directory)
 
     def _create(self) -> None:
-        self._rows.execute("CREATE TABLE IF NOT EXISTS verdicts (key BLOB PRIMARY KEY, verdict INTEGER NOT NULL) WITHOUT ROWID")
+        # Files of earlier versions have a table ``verdicts`` of yes and no, which is left alone.
+        self._rows.execute("CREATE TABLE IF NOT EXISTS said (key BLOB PRIMARY KEY, verdict TEXT NOT NULL) WITHOUT ROWID")
 
-    def get(self, key: bytes) -> bool | None:
+    def get(self, key: bytes) -> Any:
         """The verdict, or None if there is none yet."""
-        row = self._rows.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
-        return None if row is None else bool(row[0])
+        row = self._rows.execute("SELECT verdict FROM said WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
 
-    def put(self, key: bytes, verdict: bool) -> None:
+    def put(self, key: bytes, verdict: Any) -> None:
         """Keeps a verdict; one that is there already stays, so that all processes go by the same."""
-        self._rows.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?)", (key, verdict))
+        self._rows.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (key, json.dumps(verdict)))
 
 
-def key(model: str, template: str, question: str, answer: str, truth: str) -> bytes:
-    """What a verdict depends on, as a digest."""
-    return hashlib.sha256(json.dumps([model, template, question, answer, truth]).encode()).digest()
+def key(model: str, template: str, parts: Iterable[str]) -> bytes:
+    """What a verdict depends on, as a digest; ``parts`` fill the template."""
+    return hashlib.sha256(json.dumps([model, template, *parts]).encode()).digest()

@@ -8,8 +8,10 @@ import math
 import random
 import re
 from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -28,7 +30,7 @@ _PERMANENT = {
     422: "it refuses the request",
 }
 
-_PLACEHOLDER = re.compile(r"\{(question|truth|answer)\}")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,12 @@ class _Connection:
     loop: asyncio.AbstractEventLoop
     session: aiohttp.ClientSession
     slots: asyncio.Semaphore
-    in_flight: dict[bytes, asyncio.Task[bool | None]]
+    in_flight: dict[bytes, asyncio.Task[Any]]
 
 
 class Judge:
-    """Asks a judge whether open answers are right. For one event loop at a time; `close` belongs in the loop that asked.
+    """Asks a judge about open answers: `verdict` whether they are right, `ask` anything. For one event loop at a time; `close`
+    belongs in the loop that asked.
 
     Raises ValueError if the prompt lacks a placeholder or the file of the API key is empty.
     """
@@ -138,14 +141,20 @@ class Judge:
             raise self._broken
 
     async def verdict(self, question: str, answer: str, truth: str) -> bool | None:
-        """Whether ``answer`` is right, ``truth`` being right; None if every attempt failed. ``answer`` is sent as it is.
+        """Whether ``answer`` is right, ``truth`` being right; None if every attempt failed. ``answer`` is sent as it is. `ask`
+        says what is raised."""
+        return await self.ask(self._template, {"question": question, "answer": answer, "truth": truth}, parse_verdict)
 
-        The same question while it is in flight, or after a verdict, is not asked again; after a failure it is. Whoever waits
-        may be cancelled without harm to others who wait for the same. Raises JudgeUnavailable if the server refuses the
-        request for good (400, 401, 403, 404, 422), or if more than ``max_failure_rate`` of the last 1000 verdicts failed and
-        there were at least 20.
+    async def ask(self, template: str, parts: Mapping[str, str], read: Callable[[str], T | None]) -> T | None:
+        """What ``read`` finds in the reply to ``template``; None if every attempt failed. Finding None is a failure too.
+
+        ``parts`` stand in the template as ``{name}``. What is found is a JSON value, and a template has one reader: the same
+        question while it is in flight, or after an answer, is not asked again; after a failure it is. Whoever waits may be
+        cancelled without harm to others who wait for the same. Raises JudgeUnavailable if the server refuses the request for
+        good (400, 401, 403, 404, 422), or if more than ``max_failure_rate`` of the last 1000 verdicts failed and there were at
+        least 20.
         """
-        key = verdict_cache.key(self.settings.model, self._template, question, answer, truth)
+        key = verdict_cache.key(self.settings.model, template, parts.values())
         known = self._cache.get(key)
         if known is not None:
             self.counts.cached += 1
@@ -153,9 +162,7 @@ class Judge:
         connection = self._connect()
         task = connection.in_flight.get(key)
         if task is None:
-            parts = {"question": question, "truth": truth, "answer": answer}
-            prompt = _PLACEHOLDER.sub(lambda match: parts[match[1]], self._template)
-            task = asyncio.create_task(self._ask(connection, key, prompt))
+            task = asyncio.create_task(self._ask(connection, key, _filled(template, parts), read))
             connection.in_flight[key] = task
             task.add_done_callback(lambda _: connection.in_flight.pop(key))
         else:
@@ -183,14 +190,14 @@ class Judge:
             self._connection = _Connection(loop, session, asyncio.Semaphore(self.settings.concurrency), {})
         return self._connection
 
-    async def _ask(self, connection: _Connection, key: bytes, prompt: str) -> bool | None:
+    async def _ask(self, connection: _Connection, key: bytes, prompt: str, read: Callable[[str], T | None]) -> T | None:
         verdict, pause = None, self.settings.backoff
         for attempt in range(self.settings.attempts):
             if attempt > 0:
                 pause = min(pause, LONGEST_PAUSE)
                 await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
                 pause *= 2
-            verdict = await self._attempt(connection, prompt)
+            verdict = await self._attempt(connection, prompt, read)
             if verdict is not None:
                 self._cache.put(key, verdict)
                 break
@@ -201,7 +208,7 @@ class Judge:
             raise self._unavailable("too many verdicts failed")
         return verdict
 
-    async def _attempt(self, connection: _Connection, prompt: str) -> bool | None:
+    async def _attempt(self, connection: _Connection, prompt: str, read: Callable[[str], T | None]) -> T | None:
         request = {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -224,7 +231,8 @@ class Judge:
             if status in _PERMANENT:
                 raise self._unavailable(_PERMANENT[status])
             return None
-        verdict = _read_verdict(body)
+        text = _reply(body)
+        verdict = None if text is None else read(text)
         return verdict if verdict is not None else self._miss("unusable reply", f"unusable reply: {said}")
 
     def _miss(self, reason: str, error: str) -> None:
@@ -251,10 +259,15 @@ def headers(api_key_file: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"}
 
 
-def _read_verdict(body: bytes) -> bool | None:
-    """The verdict in the body of a chat completion; None if it is none or has no usable text."""
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    """In one pass: a placeholder that stands in a part is a part of it."""
+    return re.sub("|".join(rf"\{{{name}\}}" for name in parts), lambda match: parts[match[0][1:-1]], template)
+
+
+def _reply(body: bytes) -> str | None:
+    """The text of a chat completion; None if it has none, or is none."""
     try:
         text = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return parse_verdict(text) if isinstance(text, str) else None
+    return text if isinstance(text, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 _MARK = r"[\s*_\"'`\u2018-\u201d]"
 _VERDICT = re.compile(
@@ -33,11 +34,20 @@ def parse_verdict(text: str) -> bool | None:
     nothing or a mark and an explanation follow, and no whole word of the explanation says the opposite. Or the reply is one
     JSON object, maybe fenced, with ``"correct": true`` or ``"verdict": "yes"``.
     """
+    pairs = json_pairs(text)
+    return _parse_words(text) if pairs is None else _verdict_of(pairs)
+
+
+def json_pairs(text: str) -> list[tuple[str, Any]] | None:
+    """The names and values of the one JSON object that a whole reply is, maybe fenced, repeats included; None if it is none."""
     stripped = text.strip()
     fenced = _FENCED.fullmatch(stripped)
-    if fenced or stripped.startswith("{"):
-        return _parse_json(fenced[1] if fenced else stripped)
-    return _parse_words(text)
+    if not fenced and not stripped.startswith("{"):
+        return None
+    try:
+        return json.loads(fenced[1] if fenced else stripped, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parse_words(text: str) -> bool | None:
@@ -49,11 +59,7 @@ def _parse_words(text: str) -> bool | None:
     return None if against.search(text, match.end(match.lastgroup)) else verdict
 
 
-def _parse_json(text: str) -> bool | None:
-    try:
-        pairs = json.loads(text, object_pairs_hook=list)
-    except (ValueError, RecursionError):
-        return None
+def _verdict_of(pairs: list[tuple[str, Any]]) -> bool | None:
     match [(name, value) for name, value in pairs if name in ("correct", "verdict")]:
         case [("correct", bool(verdict))]:
             return verdict
