@@ -32,8 +32,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.visual_gain import candidates
-from data_prep.visual_gain.options import split
 from data_prep.visual_gain.selection import SelectionError
+from future_l1_verl.data.options import split
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
 

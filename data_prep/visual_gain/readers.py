@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.visual_gain.candidates import ROWS_AT_ONCE, Candidate
-from data_prep.visual_gain.forms import FIELDS, candidate
+from future_l1_verl.data.forms import FIELDS, candidate
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped
 

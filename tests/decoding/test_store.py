@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from future_l1_verl.decoding.vllm import completion_latents
-from future_l1_verl.decoding.vllm.outputs import to_array
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.decoding.vllm.store import OUTSIDE, Batch, LatentStore, RequestLatents, Step, make_plan, span_state
+from future_l1_verl.decoding.vllm.wire import to_array
 from future_l1_verl.latents.tokens import LatentTokens
 
 TOKENS = LatentTokens(start=10, latent=11, end=12)

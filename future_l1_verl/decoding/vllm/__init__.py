@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from future_l1_verl import versions
-from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, KEY, REQUEST_OPTIONS, RETURN, SpanOptions, pack
+from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, KEY, REQUEST_OPTIONS, RETURN, SpanOptions
+from future_l1_verl.decoding.vllm.wire import to_text
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings
 
@@ -86,7 +87,7 @@ def request_options(
     kind = vectors = None
     if intervention is not None:
         kind, seed = intervention.kind, intervention.seed
-        vectors = None if intervention.latents is None else pack(intervention.latents)
+        vectors = None if intervention.latents is None else to_text(intervention.latents)
     given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed, kind, vectors), strict=True))
     options = {KEY: {name: value for name, value in given.items() if value is not None}}
     return options if return_latents is None else options | {RETURN: return_latents}

@@ -17,10 +17,11 @@ from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 
-from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput, to_array
+from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput
 from future_l1_verl.decoding.vllm.sampling import Decided, SpanRows
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 from future_l1_verl.decoding.vllm.store import OUTSIDE, Batch, LatentStore, Plan, RequestLatents, Step, make_plan
+from future_l1_verl.decoding.vllm.wire import to_array
 from future_l1_verl.latents.noise import add_noise
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from vllm.outputs import CompletionOutput
 from vllm.v1.outputs import ModelRunnerOutput
 
+from future_l1_verl.decoding.vllm.wire import from_array
+
 
 @dataclass
 class LatentRunnerOutput(ModelRunnerOutput):
@@ -27,13 +29,6 @@ class LatentRunnerOutput(ModelRunnerOutput):
     @classmethod
     def of(cls, output: ModelRunnerOutput, latents: dict[str, np.ndarray]) -> LatentRunnerOutput:
         return cls(**vars(output), latents=latents)
-
-
-def to_array(latent: Tensor) -> np.ndarray:
-    """``[H]`` on the host to ``[1, H]``. numpy has no bfloat16: its bits travel as uint16."""
-    if latent.dtype is torch.bfloat16:
-        return latent.view(torch.uint16).numpy()[None]
-    return latent.numpy()[None]
 
 
 def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -49,7 +44,7 @@ def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: to
         raise ValueError(f"completion {output.index} is not finished; its latents come with its last output")
     if output.routed_experts is None:
         return torch.empty(0, hidden_size, dtype=dtype)
-    latents = torch.from_numpy(np.array(output.routed_experts))
+    latents = from_array(output.routed_experts)
     if hidden_size and latents.shape[-1] != hidden_size:
         raise ValueError(f"completion {output.index}: latents have width {latents.shape[-1]}, not {hidden_size}")
-    return latents.view(torch.bfloat16) if latents.dtype is torch.uint16 else latents
+    return latents

@@ -8,18 +8,13 @@ no nested values. ``extra_args["return_latents"]``, true or false, stands by its
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from future_l1_verl.decoding.vllm.wire import from_text
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 
@@ -110,26 +105,10 @@ class EngineSettings:
             return options
         if self.asynchronous:
             raise ValueError("interventions need an engine with async_scheduling=False (--no-async-scheduling)")
-        latents = None if vectors is None else unpack(vectors)
+        latents = None if vectors is None else from_text(vectors)
         if latents is not None and latents.shape[1] != self.hidden_size:
             raise ValueError(f"given latents have width {latents.shape[1]}, the model's {self.hidden_size}")
         return replace(options, intervention=Intervention(str(kind), latents, options.seed or 0))
-
-
-def pack(latents: Tensor) -> str:
-    """``[T, H]`` as a text that survives JSON: its two sizes, and its float32 in base64."""
-    values = latents.detach().to("cpu", torch.float32).numpy()
-    return f"{values.shape[0]}x{values.shape[1]}:{base64.b64encode(values.tobytes()).decode()}"
-
-
-def unpack(text: str) -> Tensor:
-    """The float32 ``[T, H]`` of `pack`. Raises ValueError if ``text`` is none of its."""
-    try:
-        shape, data = text.split(":")
-        values = np.frombuffer(base64.b64decode(data, validate=True), np.float32)
-        return torch.from_numpy(values.reshape([int(size) for size in shape.split("x")]).copy())
-    except (ValueError, AttributeError, binascii.Error) as error:
-        raise ValueError(f"given latents are not as settings.pack writes them: {error}") from error
 
 
 def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:

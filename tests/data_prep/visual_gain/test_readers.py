@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.visual_gain import candidates, readers
-from data_prep.visual_gain.forms import candidate
-from data_prep.visual_gain.options import asked, inlined
+from future_l1_verl.data.forms import candidate
+from future_l1_verl.data.options import asked, inlined
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.rewards.answer import LETTERS

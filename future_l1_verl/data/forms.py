@@ -18,8 +18,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.visual_gain.candidates import Candidate
-from data_prep.visual_gain.options import asked, inlined, texts
+from future_l1_verl.data.options import asked, inlined, texts
 from future_l1_verl.data.rows import Row, RowError, turn, without_markers
 from future_l1_verl.data.twiff import POOL
 from future_l1_verl.rewards.answer import answer_text, chosen_option
@@ -46,7 +45,7 @@ class _Asked(NamedTuple):
     response: str
 
 
-def candidate(row: object, source: str, videos: Path) -> Candidate:
+def candidate(row: object, source: str, videos: Path) -> Row:
     """The candidate of a row; absolute paths become relative to the folder ``videos``. Raises RowError."""
     if not isinstance(row, dict):
         raise RowError(f"no object with fields: {row!r:.80}")
@@ -96,13 +95,21 @@ def _conversation(row: Row) -> _Asked:
     return _framed(question, answer, _options(row), image, future, response)
 
 
-def _question(row: Row) -> _Asked:
+def question(row: Row) -> tuple[str, str, list[str]]:
+    """Question, answer and options of a row of questions; the options are those inlined in the question if no field has any.
+
+    Raises RowError, without the row's source.
+    """
     fields = row | _mapping(row, "qa")
     question, answer = _text(fields, "question", "Question", "problem"), _short("", _text(fields, "answer", "Answer"))
     options = _options(fields) or inlined(question)
     if not options and _LETTER.fullmatch(answer):
         raise RowError(f"no options: the answer is {answer!r}, but neither a field nor the question has options")
-    return _framed(question, answer, options, list(range(1, POOL + 1)), [], "")
+    return question, answer, options
+
+
+def _question(row: Row) -> _Asked:
+    return _framed(*question(row), list(range(1, POOL + 1)), [], "")
 
 
 def _framed(

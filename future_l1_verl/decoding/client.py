@@ -1,0 +1,41 @@
+"""What a client of ``vllm serve CHECKPOINT`` sends to the chat API, and what it gets, where latents are concerned.
+
+    client = openai.OpenAI(base_url="http://localhost:8000/v1", api_key="none")
+    reply = client.chat.completions.create(model=..., messages=..., extra_body=chat_options(return_latents=True))
+    latents = choice_latents(reply.choices[0])
+
+Needs no vLLM. An answer is text as of any other model; what the server leaves out of it (``skip_special_tokens``) are the
+control tokens of spans.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from future_l1_verl.decoding.vllm import request_options
+from future_l1_verl.decoding.vllm.settings import KEY
+from future_l1_verl.decoding.vllm.wire import from_array
+
+
+def chat_options(**options: Any) -> dict[str, Any]:
+    """``extra_body`` of a chat completion: the options of `request_options`, in the form that the chat API lets through."""
+    given = request_options(**options)
+    return {"vllm_xargs": given | {KEY: json.dumps(given[KEY])}}
+
+
+def choice_latents(choice: Any) -> Tensor:
+    """The latents of a choice of a chat completion (openai's object or plain JSON), in the order of its slots.
+
+    ``[slots, H]`` in the model's dtype, float32 ``[0, 0]`` if there are none or none were asked for. A streamed reply has none.
+    """
+    text = choice.get("routed_experts") if isinstance(choice, dict) else choice.model_extra.get("routed_experts")
+    if text is None:
+        return torch.empty(0, 0)
+    return from_array(np.load(io.BytesIO(base64.b64decode(text))))
