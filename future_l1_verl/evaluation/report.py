@@ -9,8 +9,10 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 
-from future_l1_verl.data.rows import frames
+from future_l1_verl.data.video import read_frames
 from future_l1_verl.evaluation.curves import write_curves
+from future_l1_verl.evaluation.runs import SUMMARY, Record, read_finished
+from future_l1_verl.evaluation.scoring import with_interval
 
 matplotlib.use("Agg")
 
@@ -18,17 +20,18 @@ matplotlib.use("Agg")
 def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> Path:
     """Writes ``run/report`` from ``run/tensorboard/{sft,rl}`` and evaluation folders named by stage, in order.
 
-    Returns the path of ``report.md``. Raises FileNotFoundError if an evaluation or a tensorboard folder is missing.
+    Returns the path of ``report.md``. Raises RunError if an evaluation is missing or no result, FileNotFoundError if a
+    tensorboard folder is missing.
     """
+    finished = {stage: read_finished(folder) for stage, folder in evaluations.items()}
     out = run / "report"
     out.mkdir(parents=True, exist_ok=True)
-    summaries = {stage: json.loads((folder / "summary.json").read_text())["splits"] for stage, folder in evaluations.items()}
+    summaries = {stage: json.loads((folder / SUMMARY).read_text())["splits"] for stage, folder in evaluations.items()}
     lines = ["# Report", "", *_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
     _plot_accuracy(summaries, out / "accuracy.png")
     for name, title in write_curves(run, out).items():
         lines += [f"![{title}]({name})", ""]
-    last = list(evaluations.values())[-1]
-    records = [json.loads(line) for line in (last / "answers.jsonl").read_text().splitlines()]
+    records = list(finished.values())[-1].records
     lines += ["## Sample answers", ""]
     for number, record in enumerate(_one_per_split(records, samples), start=1):
         _plot_frames(record, out / f"sample_{number}.png")
@@ -40,14 +43,13 @@ def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> P
 
 def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
-        "| stage | split | n | accuracy | 95 % interval | majority | parsed | spans | latents |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| stage | split | n | accuracy (95 %) | majority | parsed | spans | latents |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for stage, splits in summaries.items():
         for split, row in splits.items():
-            low, high = row["interval"]
             lines.append(
-                f"| {stage} | {split} | {row['n']} | {row['accuracy']:.3f} | {low:.3f} to {high:.3f} | {row['majority']:.3f} "
+                f"| {stage} | {split} | {row['n']} | {with_interval(**row['scores']['accuracy'])} | {row['majority']:.3f} "
                 f"| {row['parsed']:.3f} | {row['spans']:.2f} | {row['latents']:.2f} |"
             )
     return lines
@@ -57,10 +59,11 @@ def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4))
     width = 0.8 / len(summaries)
     for position, (stage, splits) in enumerate(summaries.items()):
-        heights = [row["accuracy"] for row in splits.values()]
+        scores = [row["scores"]["accuracy"] for row in splits.values()]
+        heights = [score["mean"] for score in scores]
         errors = [
-            [row["accuracy"] - row["interval"][0] for row in splits.values()],
-            [row["interval"][1] - row["accuracy"] for row in splits.values()],
+            [score["mean"] - score["interval"][0] for score in scores],
+            [score["interval"][1] - score["mean"] for score in scores],
         ]
         axes.bar([i + position * width for i in range(len(splits))], heights, width, yerr=errors, capsize=3, label=stage)
     splits = next(iter(summaries.values()))
@@ -78,34 +81,34 @@ def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
-def _one_per_split(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def _one_per_split(records: list[Record], count: int) -> list[Record]:
     """The first answer of each split, then the next ones, up to ``count``."""
-    firsts = list({record["split"]: record for record in reversed(records)}.values())
+    firsts = list({record.split: record for record in reversed(records)}.values())
     return [*firsts, *(record for record in records if record not in firsts)][:count]
 
 
-def _plot_frames(record: dict[str, Any], path: Path) -> None:
-    images = [frame.image for frame in frames(record | {"source": record["video"]}, "image")[0]]
-    figure, axes = plt.subplots(1, len(images), figsize=(2 * len(images), 2.2))
-    for number, (axis, image) in enumerate(zip(axes, images, strict=True), start=1):
+def _plot_frames(record: Record, path: Path) -> None:
+    images = read_frames(record.video, record.frames)
+    figure, axes = plt.subplots(1, len(images), figsize=(2 * len(images), 2.2), squeeze=False)
+    for number, (axis, image) in enumerate(zip(axes[0], images, strict=True), start=1):
         axis.imshow(image)
         axis.set_title(f"observed {number}", fontsize=8)
         axis.axis("off")
     _save(figure, path)
 
 
-def _sample(number: int, record: dict[str, Any]) -> list[str]:
-    options = ", ".join(record["options"])
-    outcome = "correct" if record["correct"] else "wrong" if record["parsed"] else "unparsed"
+def _sample(number: int, record: Record) -> list[str]:
+    options = f"Options: {', '.join(record.options)}. " if record.options else ""
+    outcome = "correct" if record.scores["accuracy"] else "wrong" if record.parsed else "unparsed"
     return [
-        f"### {number}. {record['split']}: {outcome}",
+        f"### {number}. {record.split}: {outcome}",
         "",
         f"![frames](sample_{number}.png)",
         "",
-        f"{record['problem'].replace('<image>', '').splitlines()[0]} Options: {options}. Right: **{record['truth']}**.",
+        f"{record.problem.replace('<image>', '').splitlines()[0]} {options}Right: **{record.truth}**.",
         "",
         "```",
-        record["text"],
+        record.text,
         "```",
         "",
     ]
