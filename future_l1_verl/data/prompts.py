@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from PIL import Image
 from qwen_vl_utils import process_vision_info
 from transformers import BatchFeature, ProcessorMixin
 
@@ -71,6 +74,20 @@ def engine_prompt(processor: ProcessorMixin, chat: Sequence[Message]) -> dict[st
     text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     data = {"image": images, "video": videos}
     return {"prompt": text, "multi_modal_data": {kind: values for kind, values in data.items() if values}}
+
+
+def as_sent(message: Message, sized: Callable[[Image.Image], Image.Image] = lambda image: image) -> Message:
+    """A message for an OpenAI chat API, its images as PNG files in data URLs, after ``sized``."""
+    return message | {"content": [_sent_part(part, sized) for part in message["content"]]}
+
+
+def _sent_part(part: dict[str, Any], sized: Callable[[Image.Image], Image.Image]) -> dict[str, Any]:
+    if part["type"] != "image":
+        return part
+    file = io.BytesIO()
+    sized(part["image"]).save(file, "PNG", compress_level=1)
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> BatchFeature:

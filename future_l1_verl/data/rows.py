@@ -33,16 +33,20 @@ class RowError(ValueError):
 
 
 def read_rows(path: str | Path, columns: Sequence[str] = ()) -> list[Row]:
-    """Rows of a parquet, JSON or JSON-lines file. Paths (``video``, ``videos``, ``images``) become absolute: they are relative
-    to the file. Each row gets its ``source``, the file and its number.
+    """Rows of a parquet, JSON or JSON-lines file, or of a folder that ``datasets.save_to_disk`` wrote. Paths (``video``,
+    ``videos``, ``images``) become absolute: they are relative to the folder of the file, or to that folder. Each row gets its
+    ``source``, the file and its number.
 
     Raises RowError if the file is missing, broken, of another kind or empty, or if a row lacks one of ``columns``.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise RowError(f"{path}: no such file")
+    folder = path if path.is_dir() else path.parent
     try:
         match path.suffix:
+            case _ if path.is_dir():
+                rows = _saved_dataset(path)
             case ".parquet":
                 rows = pq.read_table(path).to_pylist()
             case ".json":
@@ -61,11 +65,23 @@ def read_rows(path: str | Path, columns: Sequence[str] = ()) -> list[Row]:
             raise RowError(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
         row["source"] = f"{path}: row {number}"
         if isinstance(row.get("video"), str):
-            row["video"] = str(path.parent / row["video"])
+            row["video"] = str(folder / row["video"])
         for field in ("videos", "images"):
             if isinstance(row.get(field), list):
-                row[field] = [str(path.parent / name) if isinstance(name, str) else name for name in row[field]]
+                row[field] = [str(folder / name) if isinstance(name, str) else name for name in row[field]]
     return rows
+
+
+def _saved_dataset(folder: Path) -> list[Row]:
+    from datasets import Dataset, load_from_disk
+
+    try:
+        found = load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise RowError(f"{folder}: is no folder of datasets.save_to_disk") from error
+    if not isinstance(found, Dataset):
+        raise RowError(f"{folder}: holds several sets; name one: {', '.join(str(folder / name) for name in found)}")
+    return found.to_list()
 
 
 def check_frames(rows: Sequence[Row], texts: dict[str, Callable[[Row], str]], workers: int = 4) -> None:

@@ -1,82 +1,135 @@
-"""Answers of a checkpoint to the questions of a file, by vLLM with latent spans."""
+"""Asking a model all questions of a task, and grading its answers as they come; whatever is finished is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from future_l1_verl.data.prompts import engine_prompt, messages
-from future_l1_verl.data.rows import Row, frames
-from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
-from future_l1_verl.latents.spans import response_layout
+from future_l1_verl.evaluation import runs
+from future_l1_verl.evaluation.engines import Engine, Reply
+from future_l1_verl.evaluation.grading import grade_reply, mark_reply
+from future_l1_verl.evaluation.interventions import Interventions
+from future_l1_verl.evaluation.prompting import Prompt, prompt
+from future_l1_verl.evaluation.runs import Record
+from future_l1_verl.evaluation.tasks import Question
+from future_l1_verl.latents.spans import response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rewards.answer import answer_text, grade
+from future_l1_verl.rewards.answer import answer_text
+from future_l1_verl.rewards.judge import Judge, JudgeUnavailable
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How answers are drawn: greedy by default, as in paper section 5."""
-
-    max_tokens: int = 2048
-    temperature: float = 0.0
-    min_latents: int = 1
-    seed: int = 0
-    dtype: str = "auto"
-    max_model_len: int | None = None
-    system_prompt: str | None = None
-
-
-def answer(checkpoint: str | Path, rows: Sequence[Row], decoding: Decoding) -> list[dict[str, Any]]:
-    """One record per row, in order: ``id, split, text, token_ids, spans`` (latents per span), ``correct, parsed``, question.
-
-    A reply without one ``<answer>`` is unparsed, as it is in training.
+class Asking:
+    """What is said around each question, at most ``max_frames`` of them shown where it names none, and ``concurrency`` at once.
+    ``latent``: what the checkpoint says of its spans; None if there are none. ``budget``: fewest and most latents of a span.
     """
-    from transformers import AutoProcessor
-    from vllm import LLM, SamplingParams
 
-    processor = AutoProcessor.from_pretrained(checkpoint)
-    settings = LatentSettings.from_checkpoint(checkpoint)
-    prompts = []
-    for row in rows:
-        chat = messages(row, row["problem"], *frames(row, "image"), decoding.system_prompt)
-        prompts.append(engine_prompt(processor, chat))
+    system: str | None
+    max_frames: int
+    concurrency: int
+    latent: LatentSettings | None
+    budget: tuple[int, int]
+    save_latents: bool = False
+    interventions: Interventions | None = None
 
-    engine = LLM(
-        model=str(checkpoint),
-        dtype=decoding.dtype,
-        max_model_len=decoding.max_model_len,
-        seed=decoding.seed,
-        limit_mm_per_prompt={"image": max(len(row["image"]) for row in rows)},
-        enforce_eager=not torch.cuda.is_available(),
-        **engine_arguments(str(checkpoint), min_latents=decoding.min_latents),
+
+@dataclass(frozen=True)
+class Grader:
+    """By rule, with a ``judge`` for open answers; or, with ``marks``, the judge's 0 to 5."""
+
+    judge: Judge | None
+    marks: bool
+
+    async def __call__(self, record: Record) -> Record:
+        """The record with its verdict. Raises JudgeUnavailable."""
+        if self.marks:
+            verdict = await mark_reply(record.text, record.problem, record.truth, self.judge)
+        else:
+            verdict = await grade_reply(record.text, record.problem, record.truth, record.options or None, self.judge)
+        return replace(record, parsed=verdict.parsed, scores=verdict.scores, error=verdict.error)
+
+
+async def run(
+    questions: Sequence[Question], start: Callable[[], asyncio.Future[Engine]], grader: Grader, asking: Asking, folder: Path
+) -> None:
+    """Asks what has no answer in ``folder`` yet and grades what has no verdict; each answer is appended as it is finished.
+
+    ``start`` makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise; texts that
+    the judge has not seen are kept.
+    """
+    before = {record.row: record for record in runs.records(folder)}
+    unanswered = [question for question in questions if question.row not in before]
+    ungraded = [record for record in before.values() if record.scores is None]
+    engine = await start() if unanswered else None
+    slots = asyncio.Semaphore(asking.concurrency)
+    bar = tqdm(total=len(questions), initial=len(before) - len(ungraded), desc="answers", unit="answer")
+
+    async def grade(record: Record) -> None:
+        try:
+            runs.append(folder, [await grader(record)])
+        except JudgeUnavailable as error:
+            runs.append(folder, [replace(record, error=f"judge unavailable: {error}")])
+            raise
+        bar.update()
+
+    async def answer(question: Question) -> None:
+        async with slots:
+            shown = await asyncio.to_thread(prompt, question, asking.system, asking.max_frames)
+            intervention, donor = asking.interventions.of(question.row) if asking.interventions else (None, None)
+            reply = await engine.ask(shown.chat, question.row, intervention)
+        record = _record(question, shown, reply, asking, donor)
+        if asking.save_latents:
+            runs.save_latents(folder, question.row, reply.latents)
+        await grade(record)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for record in ungraded:
+                group.create_task(grade(replace(record, error=None)))
+            for question in unanswered:
+                group.create_task(answer(question))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        bar.close()
+        if engine is not None:
+            await engine.close()
+        if grader.judge is not None:
+            await grader.judge.close()
+
+
+def _record(question: Question, shown: Prompt, reply: Reply, asking: Asking, donor: int | None) -> Record:
+    """Raises RuntimeError unless the engine brought one latent per slot."""
+    roles, spans = "t" * len(reply.token_ids), []
+    if asking.latent is not None:
+        ids, (fewest, most) = torch.tensor(reply.token_ids, dtype=torch.int64), asking.budget
+        layout = response_layout(ids, asking.latent.tokens, most, fewest)
+        roles, spans = role_letters(layout.roles), (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
+        if sum(spans) != len(reply.latents):
+            raise RuntimeError(
+                f"{question.source}: {sum(spans)} slots but {len(reply.latents)} latents came back from the engine"
+            )
+    return Record(
+        row=question.row,
+        id=question.id,
+        split=question.split,
+        prompt_sha256=shown.sha256,
+        problem=question.text.replace("<image>", "").strip(),
+        options=question.options,
+        truth=question.truth,
+        video=question.video,
+        frames=shown.frames,
+        future=shown.future,
+        text=reply.text,
+        token_ids=reply.token_ids,
+        roles=roles,
+        spans=spans,
+        finish_reason=reply.finish_reason,
+        answer=answer_text(reply.text),
+        donor=donor,
     )
-    require_live(engine)
-    params = SamplingParams(max_tokens=decoding.max_tokens, temperature=decoding.temperature, skip_special_tokens=False)
-    outputs = engine.generate(prompts, params)
-    return [_record(row, output.outputs[0], settings, decoding) for row, output in zip(rows, outputs, strict=True)]
-
-
-def _record(row: Row, completion: Any, settings: LatentSettings, decoding: Decoding) -> dict[str, Any]:
-    ids = torch.tensor(completion.token_ids)
-    layout = response_layout(ids, settings.tokens, settings.max_latents, decoding.min_latents)
-    spans = (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
-    latents = completion_latents(completion)
-    if len(latents) != sum(spans):
-        raise RuntimeError(f"{row['source']}: {sum(spans)} slots but {len(latents)} latents came back from the engine")
-    return {
-        "id": row.get("id"),
-        "split": row.get("split", row["data_source"]),
-        "text": completion.text,
-        "token_ids": list(completion.token_ids),
-        "spans": spans,
-        **asdict(grade(answer_text(completion.text) or "", row["answer"], row.get("options"))),
-        "problem": row["problem"],
-        "truth": row["answer"],
-        "options": list(row.get("options") or ()),
-        "video": row["video"],
-        "image": list(row["image"]),
-    }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
 from data_prep.visual_gain.patience import Patience, ask_all, waited
-from future_l1_verl.data.prompts import Message
+from future_l1_verl.data.prompts import as_sent
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class OpenAIBackend:
 
     async def _texts(self, questions: Sequence[Question]) -> list[list[Text]]:
         slots = asyncio.Semaphore(self.settings.concurrency)
-        chats = [[_as_sent(message) for message in question.chat] for question in questions]
+        chats = [[as_sent(message) for message in question.chat] for question in questions]
         asked = [(number, seed) for number, question in enumerate(questions) for seed in question.seeds]
 
         async def one(number: int, seed: int) -> Text:
@@ -101,16 +99,3 @@ class OpenAIBackend:
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:
     return {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}
-
-
-def _as_sent(message: Message) -> dict[str, Any]:
-    return message | {"content": [_part(part) for part in message["content"]]}
-
-
-def _part(part: dict[str, Any]) -> dict[str, Any]:
-    if part["type"] != "image":
-        return part
-    file = io.BytesIO()
-    part["image"].save(file, "PNG", compress_level=1)
-    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"type": "image_url", "image_url": {"url": url}}

@@ -9,10 +9,7 @@ from typing import Any
 
 from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
 from future_l1_verl.data.prompts import engine_prompt
-
-# After a part of a prompt vLLM takes back what its discarded sample drew from a request's generator
-# (vllm/v1/worker/gpu_model_runner.py:3640), which the generators of a CPU cannot.
-ON_CPU = {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": 8192}
+from future_l1_verl.platform.vllm_engine import engine_defaults
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,13 @@ class VllmBackend:
         # The engine runs in this process: it ends with it, and finds all prompts there before its first step, so that the
         # same prompts always make the same batches.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        import torch
         from transformers import AutoProcessor
         from vllm import LLM
 
         self.settings = settings
         self.tokens = Tokens()
         self.processor = AutoProcessor.from_pretrained(settings.model)
-        self.engine = LLM(model=settings.model, **({} if torch.cuda.is_available() else ON_CPU) | settings.engine)
+        self.engine = LLM(model=settings.model, **engine_defaults() | settings.engine)
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
         # What is in the prefix cache decides how a prompt is cut, and so the last bits of what is sampled from.

@@ -1,0 +1,87 @@
+"""Answers of a running ``vllm serve CHECKPOINT``, over the OpenAI chat API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from future_l1_verl.data.prompts import Message, as_sent, vision_inputs
+from future_l1_verl.decoding.client import chat_options, choice_latents
+from future_l1_verl.evaluation.engines import Decoding, Reply
+from future_l1_verl.latents.interventions import Intervention
+from future_l1_verl.latents.tokens import LatentSettings
+
+RETRIES = 5
+TIMEOUT = 600.0  # seconds
+
+
+class ServedEngine:
+    """Asks a server, which must serve the same checkpoint as ``checkpoint``: frames are sized by its processor here already."""
+
+    def __init__(
+        self, url: str, model: str, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str
+    ) -> None:
+        from openai import AsyncOpenAI
+        from transformers import AutoProcessor
+
+        self.client = AsyncOpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
+        self.model, self.decoding = model, decoding
+        self.patch_size = AutoProcessor.from_pretrained(checkpoint).image_processor.patch_size
+        self.start = latent.tokens.start if latent else None
+
+    @classmethod
+    async def connect(
+        cls, url: str, model: str | None, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str = "none"
+    ) -> ServedEngine:
+        """``model`` is by default the only one that is served. Raises ValueError if there are several, or if the server answers
+        and knows nothing of latents; openai's errors if it does not answer."""
+        engine = cls(url, model or "", checkpoint, latent, decoding, key)
+        if model is None:
+            served = [model.id async for model in engine.client.models.list()]
+            if len(served) != 1:
+                raise ValueError(f"{url} serves {len(served)} models; name one with --served-name: {', '.join(served)}")
+            engine.model = served[0]
+        if decoding.spans:
+            await engine.require_latents()
+        return engine
+
+    async def require_latents(self) -> None:
+        """Asks for spans of no latents, which an engine with latents refuses and any other knows nothing of."""
+        from openai import APIStatusError
+
+        hello = [{"role": "user", "content": "Hello"}]
+        impossible = chat_options(max_latents=0)
+        try:
+            await self.client.with_options(max_retries=0).chat.completions.create(
+                model=self.model, messages=hello, max_tokens=1, extra_body=impossible
+            )
+        except APIStatusError as error:
+            if error.status_code in (400, 500):
+                return
+            raise
+        raise ValueError(
+            f"{self.client.base_url} does not decode latents: is future-l1-verl installed where `vllm serve` runs, and has the "
+            "checkpoint the tokens?"
+        )
+
+    async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
+        """Raises openai's errors, after some attempts."""
+        extra: dict[str, Any] = {"skip_special_tokens": False, "return_token_ids": True}
+        if self.decoding.spans:
+            extra |= chat_options(**self.decoding.options(intervention))
+        elif self.start is not None:
+            extra["logit_bias"] = {self.start: -100.0}
+        reply = await self.client.chat.completions.create(
+            model=self.model, messages=self._as_sent(chat), **self.decoding.sampling(row), extra_body=extra
+        )
+        (choice,) = reply.choices
+        return Reply(choice.message.content, choice.model_extra["token_ids"], choice.finish_reason, choice_latents(choice))
+
+    def _as_sent(self, chat: Sequence[Message]) -> list[dict[str, Any]]:
+        images, _ = vision_inputs(chat, self.patch_size)
+        sized = iter(images or [])
+        return [as_sent(message, lambda _: next(sized)) for message in chat]
+
+    async def close(self) -> None:
+        await self.client.close()
