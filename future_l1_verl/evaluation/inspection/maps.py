@@ -1,0 +1,60 @@
+"""Latents in a plane: PCA, t-SNE, and UMAP where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from torch import Tensor
+from torch.nn.functional import normalize
+
+POINTS = 2000  # t-SNE takes time by their square
+LEAST = 5  # fewer make no map
+DIRECTIONS = 50  # principal ones, of which t-SNE and UMAP see the distances
+
+Map = Callable[[np.ndarray], np.ndarray]
+
+
+def unavailable(method: str, points: int) -> str | None:
+    """Why there is no map of so many ``points`` by a ``method``; None if there is one."""
+    if points < LEAST:
+        return f"{points} latents are too few, {LEAST} are needed"
+    if method == "umap" and find_spec("umap") is None:
+        return "the package umap-learn is not installed"
+    return None
+
+
+def sample(points: int) -> np.ndarray:
+    """Indices of at most `POINTS` of ``points``, sorted; always the same ones."""
+    if points <= POINTS:
+        return np.arange(points)
+    return np.sort(np.random.default_rng(0).choice(points, POINTS, replace=False))
+
+
+def project(method: str, latents: Tensor) -> np.ndarray:
+    """``latents [N, H]`` as points ``[N, 2]`` by a method of `METHODS`. Lengths do not count, as in the rewards."""
+    return METHODS[method](normalize(latents.float(), dim=-1).numpy())
+
+
+def _pca(points: np.ndarray) -> np.ndarray:
+    return PCA(2, random_state=0).fit_transform(points)
+
+
+def _tsne(points: np.ndarray) -> np.ndarray:
+    return TSNE(2, perplexity=min(30, (len(points) - 1) / 3), random_state=0).fit_transform(_reduced(points))
+
+
+def _umap(points: np.ndarray) -> np.ndarray:
+    from umap import UMAP
+
+    return UMAP(n_neighbors=min(15, len(points) - 1), random_state=0).fit_transform(_reduced(points))
+
+
+def _reduced(points: np.ndarray) -> np.ndarray:
+    return PCA(min(DIRECTIONS, *points.shape), random_state=0).fit_transform(points)
+
+
+METHODS: dict[str, Map] = {"pca": _pca, "tsne": _tsne, "umap": _umap}

@@ -1,0 +1,73 @@
+"""A reply as what it is made of: words, markup and latent spans (design.md, "Span layout of a response")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from future_l1_verl.evaluation.runs import Record, RunError
+from future_l1_verl.latents.spans import ROLE_LETTERS, Role
+from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START
+
+_FREE, _FORCED, _STOP, _STOP_FORCED = (
+    ROLE_LETTERS[role] for role in (Role.LATENT, Role.LATENT_FORCED, Role.STOP, Role.STOP_FORCED)
+)
+# A budget of 0 closes a span that has no latents.
+_SPAN = re.compile(f"([{_FREE}{_FORCED}]*)([{_STOP}{_STOP_FORCED}])|[{_FREE}{_FORCED}]+")
+_MARKUP = re.compile("(</?(?:reason|answer)>)")
+
+
+@dataclass(frozen=True)
+class Words:
+    """``markup``: one of the tags of a well-formed reply, by itself."""
+
+    text: str
+    markup: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """The ``number``-th span of a reply, from 1. ``forced`` says of each of its latents whether the decoder opened it without
+    asking; ``slots`` which of the reply's latents they are; ``end`` is "stop" (chosen), "budget" (forced) or "cut" (none)."""
+
+    number: int
+    forced: tuple[bool, ...]
+    slots: range
+    end: str
+
+
+def parts(record: Record) -> list[Words | Span]:
+    """A reply in its order. Control tokens that belong to no span are words, as they are to the decoder.
+
+    Raises RunError naming the row if ``text`` does not hold the spans that ``roles`` has.
+    """
+    found: list[Words | Span] = []
+    at = 0
+    for span in spans(record.roles):
+        drawn = LATENT_START + LATENT * len(span.forced) + (LATENT_END if span.end != "cut" else "")
+        start = record.text.find(drawn, at)
+        if start < 0:
+            raise RunError(f"row {record.row}: roles has span {span.number} of {len(span.forced)} latents, text does not")
+        found += [*_words(record.text[at:start]), span]
+        at = start + len(drawn)
+    return [*found, *_words(record.text[at:])]
+
+
+def spans(roles: str) -> list[Span]:
+    """The spans of a reply, of which ``roles`` has a letter per token."""
+    found: list[Span] = []
+    slot = 0
+    for number, match in enumerate(_SPAN.finditer(roles), start=1):
+        stop = match[2]
+        latents = match[0].removesuffix(stop or "")
+        end = "cut" if stop is None else "stop" if stop == _STOP else "budget"
+        found.append(Span(number, tuple(letter == _FORCED for letter in latents), range(slot, slot + len(latents)), end))
+        slot += len(latents)
+    return found
+
+
+def _words(text: str) -> Iterator[Words]:
+    for part in _MARKUP.split(text):
+        if part:
+            yield Words(part, markup=_MARKUP.fullmatch(part) is not None)
