@@ -8,6 +8,7 @@ import pytest
 import torch
 from inspection_run import MadeRun, make_run
 from omegaconf import OmegaConf
+from PIL import Image
 from transformers import AutoModelForImageTextToText
 from verl.utils.tokenizer import hf_processor
 
@@ -38,6 +39,17 @@ def test_frames_are_embedded_as_stage_1_made_its_targets(run: MadeRun) -> None:
     (future,) = frames(read_rows(root / "data/sft_train.parquet")[0], "reasoning_image")
     embedded = Tower(root / "model").embed([frame.image for frame in future])
     torch.testing.assert_close(embedded.flatten(0, 1), targets)
+
+
+@pytest.mark.parametrize(("size", "shrunk"), [((256, 256), (64, 64)), ((1280, 320), (128, 32))])
+def test_frames_of_any_size_are_shrunk_to_the_grid_of_a_span(
+    run: MadeRun, size: tuple[int, int], shrunk: tuple[int, int]
+) -> None:
+    """An embedding is 32 x 32 pixels; four are laid out as two by two or as four by one. A plain picture stays what it is."""
+    tower = Tower(run.folder.parent / "model")
+    large, small = (tower.embed([Image.new("RGB", of, (200, 40, 90))]) for of in (size, shrunk))
+    assert large.shape == (1, 4, 128)
+    torch.testing.assert_close(large, small)
 
 
 def test_batches_do_not_change_embeddings(run: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
