@@ -61,6 +61,7 @@ class LatentAgentLoopWorker(GroupWorker):
         lengths = (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
         answer = answer_text(self.tokenizer.decode(said))
         settings, limit = self.rewards, self.config.data.max_response_length
+        output.extra_fields["split"] = row["split"]
         return Rollout(
             grade=await assess(answer, row["question"], row["reward_model"]["ground_truth"], row["options"], self.judge),
             well_formed=well_formed(
@@ -82,6 +83,7 @@ class LatentAgentLoopWorker(GroupWorker):
             output.extra_fields["reward_extra_info"] = named | {
                 "judged": float(counted),
                 "parsed": float(rollout.grade is not None and rollout.grade.parsed),
+                "split": output.extra_fields["split"],  # all that verl's validation passes on of a rollout is here
             }
             output.extra_fields["latent_usage"] = span_usage(layout, rollout.spans, rewards, i)
             output.response_mask = [int(free) for free in self._chosen(layout) & counted]

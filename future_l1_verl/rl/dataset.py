@@ -36,6 +36,7 @@ class LatentRLDataset(RLHFDataset):
         return {
             "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt, self.observed),
             "data_source": row["data_source"],
+            "split": row.get("split", row["data_source"]),
             "reward_model": {"style": "rule", "ground_truth": row["answer"]},
             "question": row["problem"],
             "options": list(row.get("options") or []),

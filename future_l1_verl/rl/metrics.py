@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from future_l1_verl.evaluation.scoring import by_split, score
 from future_l1_verl.latents.spans import Layout, Role
 from future_l1_verl.rewards.latent import Case, adjacent_cosines
 from future_l1_verl.rewards.total import PARTS, GroupRewards
@@ -53,7 +54,7 @@ def span_usage(layout: Layout, spans: Sequence[Tensor], rewards: GroupRewards, r
     }
 
 
-def reward_metrics(infos: Sequence[Mapping[str, float]], usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def reward_metrics(infos: Sequence[Mapping[str, float | str]], usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Reward parts and their cases over the rollouts of a step, from their ``reward_extra_info`` and ``latent_usage``."""
     info, used = _columns(infos), _columns(usage)
     judged = info["judged"] > 0
@@ -101,6 +102,24 @@ def judged_rows(
     return kept, {question: count for question, count in left.items() if count > 0}
 
 
+def validation_metrics(infos: Mapping[str, Sequence]) -> dict[str, float]:
+    """``val/SPLIT/{n,missing,parsed,accuracy,accuracy_low,accuracy_high}`` per split and for ``all``, scored as an evaluation
+    is (evaluation/scoring.py); the last four are not there if all verdicts of the split are missing.
+
+    ``infos`` has of each answer, several of one question included, what its ``reward_extra_info`` says (agent_loop.py).
+    """
+    scores = [{"accuracy": acc} if judged else None for acc, judged in zip(infos["acc"], infos["judged"], strict=True)]
+    metrics = {}
+    for split, rows in by_split(infos["split"]).items():
+        figures = score([infos["parsed"][i] for i in rows], [scores[i] for i in rows])
+        metrics |= {f"val/{split}/{name}": float(figures[name]) for name in ("n", "missing")}
+        if accuracy := figures["scores"].get("accuracy"):
+            low, high = accuracy["interval"]
+            found = {"parsed": figures["parsed"], "accuracy": accuracy["mean"], "accuracy_low": low, "accuracy_high": high}
+            metrics |= {f"val/{split}/{name}": value for name, value in found.items()}
+    return metrics
+
+
 def divide_ratio_sums(metrics: dict[str, float]) -> dict[str, float]:
     """Replaces the sums of rl/loss.py over text and latent entries by means over them; a part without entries gives 0."""
     divided = dict(metrics)
@@ -113,8 +132,10 @@ def divide_ratio_sums(metrics: dict[str, float]) -> dict[str, float]:
     return divided
 
 
-def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-    return {key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in rows[0]}
+def _columns(rows: Sequence[Mapping[str, float | str]]) -> dict[str, Tensor]:
+    """Those of numbers."""
+    keys = [key for key, value in rows[0].items() if not isinstance(value, str)]
+    return {key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in keys}
 
 
 def _mean(values: Tensor) -> float:

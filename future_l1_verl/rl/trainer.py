@@ -22,7 +22,15 @@ from future_l1_verl.latents.spans import Layout, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rl.advantage import rollout_advantages
 from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
-from future_l1_verl.rl.metrics import COLLAPSE, divide_ratio_sums, judged_rows, parity, reward_metrics, usage_metrics
+from future_l1_verl.rl.metrics import (
+    COLLAPSE,
+    divide_ratio_sums,
+    judged_rows,
+    parity,
+    reward_metrics,
+    usage_metrics,
+    validation_metrics,
+)
 from future_l1_verl.rl.replay_buffer import StrictReplayBuffer
 from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
@@ -125,15 +133,20 @@ class LatentTrainer(PPOTrainerSync):
             log.warning(f"trigger collapse: {share:.1%} of answers open a latent span (fewer than {COLLAPSE:.0%})")
 
     def _val_metrics_update(
-        self, data_sources: list, sample_uids: list, infos: dict[str, list], sample_turns: list, expected: dict | None = None
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        infos: dict[str, list],
+        sample_turns: list[int],
+        expected_acc_counts: dict[tuple[str, str], int],
     ) -> dict[str, float]:
         """Upstream (trainer_base.py:1342) counts a missing accuracy as wrong, and one NaN makes all of a source NaN. Answers
-        without a verdict are left out, and counted."""
-        kept, counts = judged_rows(data_sources, sample_uids, infos, dict(expected or {}))
+        without a verdict are left out, and counted. Beside its figures stand those of an evaluation, by split."""
+        kept, counts = judged_rows(data_sources, sample_uids, infos, expected_acc_counts)
         left = {name: [values[i] for i in kept] for name, values in infos.items()}
         sources, uids = ([values[i] for i in kept] for values in (data_sources, sample_uids))
         metrics = super()._val_metrics_update(sources, uids, left, sample_turns, counts)
-        return metrics | {"val-aux/unjudged": len(data_sources) - len(kept)}
+        return metrics | validation_metrics(infos) | {"val-aux/unjudged": len(data_sources) - len(kept)}
 
     def _layout(self, responses: torch.Tensor) -> tuple[Layout, torch.Tensor]:
         """Roles of ragged responses, padded to ``[B, L]``, and which indices are no padding."""

@@ -74,6 +74,18 @@ def test_running_it_again_does_nothing_twice(run: Path) -> None:
     assert (run / "rl").stat().st_mtime_ns == before
 
 
+def test_validation_in_training_says_what_an_evaluation_says(run: Path, tmp_path: Path) -> None:
+    """Both answer greedily; rounding in batches of other sizes may tip an answer or two."""
+    result = stage_2(run, tmp_path, "trainer.val_before_train=true", "trainer.val_only=true")
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    step = re.search(r"step:0 - .*", result.stdout)[0]
+    metrics = {name: float(value) for name, value in re.findall(r"(val/[\w-]+/\w+):([\d.]+)", step)}
+    for split, row in scores(run, "sft").items():
+        assert (metrics[f"val/{split}/n"], metrics[f"val/{split}/missing"]) == (row["n"], row["missing"])
+        assert metrics[f"val/{split}/accuracy"] == pytest.approx(row["scores"]["accuracy"]["mean"], abs=0.01)
+        assert metrics[f"val/{split}/parsed"] == pytest.approx(row["parsed"], abs=0.01)
+
+
 @pytest.mark.parametrize("ablation", ["depo", "text_only_dapo"])
 def test_ablations_train_from_the_same_stage_1(ablation: str, run: Path, tmp_path: Path) -> None:
     """LA-DAPO itself is the quickstart's own stage 2; the other ablations take their steps in tests/rl/test_actor.py."""

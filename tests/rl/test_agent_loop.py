@@ -20,7 +20,7 @@ from future_l1_verl.rl.settings import RewardSettings
 
 WORDS = ["<eos>", "S", "Z", "E", "<reason>", "</reason>", "<answer>", "</answer>", "left", "right"]
 ID = {word: i for i, word in enumerate(WORDS)}
-ROW = {"question": "Where?", "reward_model": {"ground_truth": "left"}, "options": ["left", "right"]}
+ROW = {"question": "Where?", "reward_model": {"ground_truth": "left"}, "options": ["left", "right"], "split": "2-hop"}
 REWARDS = RewardSettings(Weights(), temperature=0.5, shape="interleaved", repetition_ngram=20, overlong_buffer=4)
 
 
@@ -74,6 +74,7 @@ def test_every_rollout_of_a_prompt_is_rewarded_with_its_parts() -> None:
     assert wrong.reward_score == pytest.approx(0.1 + 0.2)
     assert wrong.extra_fields["latent_usage"]["budget_ends"] == 1.0
     assert right.extra_fields["reward_extra_info"]["acc"] == 1.0
+    assert right.extra_fields["reward_extra_info"]["split"] == "2-hop"
 
 
 @pytest.mark.parametrize(("likelihood", "forced_latent"), [("vmf", 1), ("none", 0)])

@@ -41,10 +41,10 @@ def test_usage_of_a_rollout() -> None:
     assert counts == {"spans": 2, "latents": 5, "stops": 1, "budget_ends": 1, "case": Case.NO_POSITIVE, "diverse": 1}
 
 
-def info(**changed: float) -> dict[str, float]:
+def info(**changed: float) -> dict[str, float | str]:
     return {
         "acc": 1.0, "format": 0.0, "contrastive": 0.5, "diversity": 0.0, "repetition": 0.0, "overlong": 0.0, "parsed": 1.0,
-        "judged": 1.0,
+        "judged": 1.0, "split": "1-hop",
     } | changed  # fmt: skip
 
 
