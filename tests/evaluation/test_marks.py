@@ -159,7 +159,7 @@ def test_a_judge_that_is_gone_raises_even_for_a_reply_that_needs_none(server: Se
 
 
 def test_marks_and_verdicts_share_a_judge_and_its_cache_file(server: Server, tmp_path: Path) -> None:
-    """The same question, answer and truth: the two templates tell them apart."""
+    """Of the same question, answer and truth."""
     server.script = lambda prompt, nth: says(json.dumps(THREE_AND_FOUR) if "Reasoning to mark" in prompt else "no")
 
     async def both(judge: Judge) -> tuple[Marks | None, bool | None]:
