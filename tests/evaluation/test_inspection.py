@@ -214,7 +214,7 @@ def test_no_more_answers_than_asked_for(run: MadeRun) -> None:
 
 def test_without_latents_the_page_says_so(run: MadeRun, tmp_path: Path) -> None:
     text = inspect(copy(run, tmp_path / "run", run.records[:4])).read_text()
-    assert "no latents were kept" in text
+    assert "there are no latents" in text
     assert f"4 of {len(run.records)} questions are answered" in text
     assert "nearest: frame" not in text
 

@@ -73,7 +73,7 @@ def score_by_spans(records: Sequence[Record]) -> Figure:
         errors = [np.subtract(means, low).tolist(), np.subtract(high, means).tolist()]
         axes.bar(places, means, 0.7, yerr=errors, capsize=4, color=[COLOURS[key] for key in values], ecolor="black")
         axes.set_xticks(places, [f"{NAMES[key]}\nn = {len(of)}" for key, of in values.items()])
-        axes.set_xlabel("spans of the answer")
+        axes.set(xlabel="spans of the answer", xlim=(-0.6, max(len(values), 3) - 0.4))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -93,7 +93,7 @@ def _of_answers(records: Sequence[Record]) -> Iterator[Drawn | str]:
 
 def _of_latents(kept: Mapping[int, list[Tensor]], methods: Sequence[str]) -> Iterator[Drawn | str]:
     if not kept:
-        yield "Figures of latents, and frames near them: no latents were kept (evaluation run --save-latents)"
+        yield "Figures of latents, and frames near them: there are no latents (evaluation run --save-latents keeps them)"
         return
     answers = list(kept.values())
     latents = torch.cat([span for spans in answers for span in spans])
