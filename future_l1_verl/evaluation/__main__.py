@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -51,7 +52,7 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m future_l1_verl.evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +79,7 @@ def main() -> int:
     command.add_argument("--run", type=Path, required=True, help="folder with tensorboard/sft and tensorboard/rl")
     command.add_argument("--stage", action="append", required=True, metavar="NAME=DIR", help="an evaluation folder; repeat")
     command.set_defaults(call=_report)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         return args.call(args)
     except (RowError, runs.RunError, JudgeUnavailable, FileNotFoundError) as error:

@@ -48,8 +48,9 @@ class Task:
 def read(task: Task, data: Path, videos: Path | None, limit: int | None = None) -> list[Question]:
     """The questions of a parquet, JSON or JSON-lines file or a folder of ``datasets.save_to_disk``; ``videos`` is where clips
     are, by default beside the data. Raises RowError naming all rows (the first 20) that are no question or lack their clip."""
+    data = data.resolve()
     beside = data if data.is_dir() else data.parent
-    folder = videos or beside
+    folder = videos.resolve() if videos else beside
     questions, problems = [], []
     for number, row in enumerate(read_rows(data, task.columns)[:limit]):
         if row.get("video") and Path(row["video"]).is_relative_to(beside):
