@@ -47,8 +47,8 @@ class ServedEngine:
         return engine
 
     async def require_latents(self) -> None:
-        """Asks for spans of no latents, which an engine with latents refuses and any other knows nothing of."""
-        from openai import APIStatusError
+        """Asks for spans of no latents, which an engine with latents refuses by name and any other knows nothing of."""
+        from openai import BadRequestError
 
         hello = [{"role": "user", "content": "Hello"}]
         impossible = chat_options(max_latents=0)
@@ -56,8 +56,8 @@ class ServedEngine:
             await self.client.with_options(max_retries=0).chat.completions.create(
                 model=self.model, messages=hello, max_tokens=1, extra_body=impossible
             )
-        except APIStatusError as error:
-            if error.status_code in (400, 500):
+        except BadRequestError as error:
+            if "max_latents" in error.message:
                 return
             raise
         raise ValueError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,6 +164,14 @@ def assert_well_formed(ids: torch.Tensor, roles: torch.Tensor, settings: LatentS
     assert (after[start] == tokens.latent).all(), "an empty span"
     slot = (ids == tokens.latent) & (after >= 0)
     assert ((after[slot] == tokens.latent) | (after[slot] == tokens.end)).all(), "a span that is not closed"
+
+
+def without_keys(checkpoint: str, out: Path, *keys: str) -> str:
+    """A copy of a checkpoint in ``out`` whose ``config.json`` lacks ``keys``."""
+    shutil.copytree(checkpoint, out)
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key not in keys}))
+    return str(out)
 
 
 def span_lengths(ids: list[int], settings: LatentSettings) -> list[int]:

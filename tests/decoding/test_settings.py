@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from vllm import SamplingParams
@@ -19,10 +20,11 @@ from vllm.v1.engine import EngineCoreRequest
 from future_l1_verl.decoding.vllm import compatibility, engine_arguments, request_options
 from future_l1_verl.decoding.vllm.scheduler import LatentAsyncScheduler, LatentScheduler, check_request
 from future_l1_verl.decoding.vllm.settings import EngineSettings, SpanOptions
+from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 
 TOKENS = LatentTokens(start=10, latent=11, end=12)
-ENGINE = EngineSettings(TOKENS, SpanOptions(max_latents=4))
+ENGINE = EngineSettings(TOKENS, SpanOptions(max_latents=4), hidden_size=8, asynchronous=False)
 
 
 @given(st.integers(-2, 9), st.integers(-2, 9), st.floats(allow_nan=True, allow_infinity=True))
@@ -38,12 +40,11 @@ def test_options_are_accepted_exactly_if_they_make_sense(maximum: int, minimum: 
 def test_engine_arguments_carry_the_checkpoint_budget_unless_told_otherwise(tiny_checkpoint: str) -> None:
     budget = LatentSettings.from_checkpoint(tiny_checkpoint).max_latents
     given_nothing = engine_arguments(tiny_checkpoint)
-    assert given_nothing["additional_config"] == {
-        "latent": {"max_latents": budget, "min_latents": 1, "sigma": 0.0, "spans": True}
-    }
+    options = {"max_latents": budget, "min_latents": 1, "sigma": 0.0, "spans": True, "return_latents": True}
+    assert given_nothing["additional_config"] == {"latent": options}
     assert "async_scheduling" not in given_nothing
     told = engine_arguments(tiny_checkpoint, max_latents=9, min_latents=9, sigma=0.5, async_scheduling=False)
-    assert told["additional_config"] == {"latent": {"max_latents": 9, "min_latents": 9, "sigma": 0.5, "spans": True}}
+    assert told["additional_config"] == {"latent": options | {"max_latents": 9, "min_latents": 9, "sigma": 0.5}}
     assert told["async_scheduling"] is False
 
 
@@ -97,6 +98,17 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
         (request(extra_args=request_options(min_latents=5)), "min_latents"),
         (request(extra_args={"latent": {"max_latent": 5}}), "unknown latent option max_latent"),
         (request(extra_args=request_options(sigma=0.1)), "needs a seed"),
+        # What would end the worker, as a client may send it.
+        (request(extra_args={"latent": '{"seed": "x"}'}), "seed must be"),
+        (request(extra_args={"latent": {"seed": 2**63}}), "seed must be"),
+        (request(extra_args={"latent": {"max_latents": 2**31}}), "max_latents must be"),
+        (request(extra_args={"latent": {"max_latents": 2.5}}), "max_latents must be"),
+        (request(extra_args={"latent": {"sigma": "1"}}), "sigma must be"),
+        (request(extra_args={"latent": "[1]"}), "a mapping"),
+        (request(extra_args={"latent": "{"}), "JSON|property name"),
+        (request(extra_args={"latent": {"intervene": "swap"}}), "not 'swap'"),
+        (request(extra_args={"latent": {"intervene": "given", "given": "1x8:"}}), "wire.to_text"),
+        (request(extra_args=request_options(intervention=Intervention("given", torch.zeros(1, 9)))), "width 9, the model's 8"),
     ],
 )
 def test_a_request_that_cannot_work_is_refused_by_name(refused: EngineCoreRequest, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from decoding_harness import (
     runner_of,
     scheduler_of,
     span_lengths,
+    without_keys,
 )
 from vllm import SamplingParams
 from vllm.v1.core import kv_cache_utils
@@ -29,7 +31,7 @@ from future_l1_verl.decoding.vllm.decoder import SpanDecoder
 from future_l1_verl.decoding.vllm.scheduler import _EXTRA_KEYS
 from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Role
-from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.latents.tokens import CONFIG_KEYS, LatentSettings
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -301,11 +303,11 @@ def test_bfloat16_latents_arrive_as_bfloat16(tiny_checkpoint: str, oracle: Oracl
             assert torch.cosine_similarity(latents.float(), expected.hidden).min() > 0.99
 
 
-def test_an_engine_without_hooks_is_found_out(tiny_checkpoint: str) -> None:
-    from vllm import LLM
-
+def test_an_engine_without_hooks_is_found_out(tiny_checkpoint: str, tmp_path: Path) -> None:
     plain = dict(worker_cls="auto", scheduler_cls=None, additional_config={})
-    with in_process(tiny_checkpoint, **plain) as llm:
-        assert isinstance(llm, LLM)
-        with pytest.raises(RuntimeError, match="does not decode latent spans"):
-            require_live(llm)
+    checkpoint = without_keys(tiny_checkpoint, tmp_path / "plain", *CONFIG_KEYS)
+    with (
+        in_process(tiny_checkpoint, model=checkpoint, **plain) as llm,
+        pytest.raises(RuntimeError, match="does not decode latent spans"),
+    ):
+        require_live(llm)

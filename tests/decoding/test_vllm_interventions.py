@@ -85,9 +85,7 @@ def compare(llm: Any, oracle: Oracle, intervention: Intervention, expected: Expe
 
 
 @pytest.mark.parametrize(("intervention", "expected"), CASES, ids=[case.kind for case, _ in CASES])
-def test_what_is_put_in_is_what_was_asked_for(
-    llm: Any, oracle: Oracle, intervention: Intervention, expected: Expected
-) -> None:
+def test_what_is_put_in_is_what_was_asked_for(llm: Any, oracle: Oracle, intervention: Intervention, expected: Expected) -> None:
     before = preemptions(llm)
     latents, logprobs, slots = compare(llm, oracle, intervention, expected)
     print(f"{intervention.kind}: {latents=:.1e} {logprobs=:.1e} {slots=} preempted={preemptions(llm) - before}")

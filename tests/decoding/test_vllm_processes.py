@@ -104,13 +104,19 @@ def test_as_verl_starts_it(tiny_checkpoint: str, oracle: Oracle) -> None:
             assert [output.outputs[0].finish_reason for output in aborted] == ["abort"] * len(prompts)
             assert cut.worst <= PARITY and cut.slots > 30
 
-            # A request that cannot work fails alone.
-            refused = (
-                params(oracle, structured_outputs=StructuredOutputsParams(regex="a+")),
-                params(oracle, extra_args=request_options(max_latents=2, min_latents=3)),
-                params(oracle, extra_args=request_options(sigma=0.5)),
-            )
-            for k, sampling in enumerate(refused):
+            # A request that cannot work is refused with the reason.
+            refused = {
+                "a grammar": params(oracle, structured_outputs=StructuredOutputsParams(regex="a+")),
+                "not 3 and 2": params(oracle, extra_args=request_options(max_latents=2, min_latents=3)),
+                "needs a seed": params(oracle, extra_args=request_options(sigma=0.5)),
+            }
+            for reason, sampling in refused.items():
+                with pytest.raises(ValueError, match=reason):
+                    await ask(llm, "refused", prompts[0], sampling)
+
+            # What gets past the front end fails alone.
+            llm.input_processor.check_latents = None
+            for k, sampling in enumerate(refused.values()):
                 (completion,) = (await ask(llm, f"r{k}", prompts[0], sampling)).outputs
                 assert (completion.finish_reason, list(completion.token_ids)) == ("error", [])
                 assert len(completion_latents(completion)) == 0

@@ -37,7 +37,8 @@ class SpanOptions:
     ``spans`` the start token is never sampled: the model answers in text alone. Latents leave the engine if ``return_latents``.
     ``intervention`` replaces them.
 
-    Raises ValueError unless 1 <= min_latents <= max_latents, and sigma is finite and not negative.
+    Raises ValueError unless 1 <= min_latents <= max_latents < 2**31 and sigma is finite and not negative, and for what is no
+    number at all: the values may be a client's, and in the worker they become tensors, where a fault ends the engine.
     """
 
     max_latents: int
@@ -49,6 +50,12 @@ class SpanOptions:
     intervention: Intervention | None = None
 
     def __post_init__(self) -> None:
+        whole = {"max_latents": (self.max_latents, 31), "min_latents": (self.min_latents, 31), "seed": (self.seed or 0, 63)}
+        for name, (value, bits) in whole.items():
+            if type(value) is not int or not -(2**bits) <= value < 2**bits:
+                raise ValueError(f"{name} must be a whole number of at most {bits} bits, not {value!r}")
+        if type(self.sigma) not in (int, float):
+            raise ValueError(f"sigma must be a number, not {self.sigma!r}")
         if not 1 <= self.min_latents <= self.max_latents:
             raise ValueError(f"need 1 <= min_latents <= max_latents, not {self.min_latents} and {self.max_latents}")
         if not (math.isfinite(self.sigma) and self.sigma >= 0):

