@@ -80,9 +80,9 @@ else
 fi
 stage tiny results "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
 
-evaluate() { # NAME CHECKPOINT
-    stage "evaluate-$1" results "$python" -m future_l1_verl.evaluation run --model "$2" --data "$run/data/rl_test.parquet" \
-        --out "$run/evaluation/$1" --max-tokens 96 --max-model-len 1024 --dtype float32 --system-prompt ""
+evaluate() { # NAME CHECKPOINT [ARGUMENTS...]
+    stage "evaluate-$1" results "$python" -m future_l1_verl.evaluation run --task synthetic --model "$2" \
+        --data "$run/data/rl_test.parquet" --out "$run/evaluation/$1" --max-model-len 1024 --dtype float32 --system-prompt "" "${@:3}"
 }
 evaluate untrained "$run/tiny"
 
@@ -107,8 +107,13 @@ stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$pyt
     actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
     trainer.val_before_train=false trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
     trainer.save_freq=5 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$run/rl"
-evaluate rl "$run/rl/global_step_$rl_steps/actor/huggingface"
+rl=$run/rl/global_step_$rl_steps/actor/huggingface
+evaluate rl "$rl" --save-latents
+# Does the model need its latents? Those of other answers in their place, and none at all.
+for kind in swap zero; do evaluate "rl-$kind" "$rl" --save-latents --intervene "$kind" --intact "$run/evaluation/rl"; done
 
 stage report everything "$python" -m future_l1_verl.evaluation report --run "$run" \
-    --stage "untrained=$run/evaluation/untrained" --stage "SFT=$run/evaluation/sft" --stage "LA-DAPO=$run/evaluation/rl"
-echo "report: $run/report/report.md"
+    --stage "untrained=$run/evaluation/untrained" --stage "SFT=$run/evaluation/sft" --stage "LA-DAPO=$run/evaluation/rl" \
+    --intervention "swap=$run/evaluation/rl-swap" --intervention "zero=$run/evaluation/rl-zero"
+stage inspect results "$python" -m future_l1_verl.evaluation inspect --run "$run/evaluation/rl" --training "$run"
+echo "report: $run/report/report.md, answers: $run/evaluation/rl/inspect/index.html"

@@ -47,9 +47,12 @@ def _inspect(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from future_l1_verl.evaluation.report import write_report
 
-    evaluations = dict(entry.split("=", 1) for entry in args.stage)
-    print(write_report(args.run, {stage: Path(folder) for stage, folder in evaluations.items()}))
+    print(write_report(args.run, _named(args.stage), _named(args.intervention)))
     return 0
+
+
+def _named(entries: Sequence[str]) -> dict[str, Path]:
+    return {name: Path(folder) for name, folder in (entry.split("=", 1) for entry in entries)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = subparsers.add_parser("report", help="curves, accuracy and samples of a training as PNGs and Markdown")
     command.add_argument("--run", type=Path, required=True, help="folder with tensorboard/sft and tensorboard/rl")
     command.add_argument("--stage", action="append", required=True, metavar="NAME=DIR", help="an evaluation folder; repeat")
+    command.add_argument("--intervention", action="append", default=[], metavar="KIND=DIR", help="`run --intervene`; repeat")
     command.set_defaults(call=_report)
     args = parser.parse_args(argv)
     try:

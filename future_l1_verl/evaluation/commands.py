@@ -30,8 +30,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     what.add_argument("--task", choices=tasks.TASKS, required=True)
     what.add_argument("--data", type=Path, required=True, help="parquet, JSON, JSON lines, or a folder of save_to_disk")
     what.add_argument("--videos", type=Path, help="folder of the clips; default: that of the data")
-    what.add_argument("--limit", type=int, help="only the first rows")
-    what.add_argument("--max-frames", type=int, default=32, help="of a clip whose question names no frames; default: 32")
+    what.add_argument("--limit", type=positive, help="only the first rows")
+    what.add_argument("--max-frames", type=positive, default=32, help="of a clip whose question names no frames; default: 32")
     what.add_argument("--prompt", choices=STYLES, default="latent", help="latent spans and text, text, or the answer alone")
     what.add_argument("--system-prompt", help="instead of that of --prompt; empty for none")
 
@@ -40,31 +40,37 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     who.add_argument("--url", help="a running `vllm serve`: what comes before /chat/completions")
     who.add_argument("--served-name", help="default: the only one that the server lists")
     who.add_argument("--api-key-file", type=Path)
-    who.add_argument("--tensor-parallel", type=int, default=1)
-    who.add_argument("--data-parallel", type=int, default=1)
+    who.add_argument("--tensor-parallel", type=positive, default=1)
+    who.add_argument("--data-parallel", type=positive, default=1)
     who.add_argument("--dtype", default="auto")
-    who.add_argument("--max-model-len", type=int)
+    who.add_argument("--max-model-len", type=positive)
     who.add_argument("--engine", type=json.loads, default={}, metavar="JSON", help="further arguments of vLLM's engine")
-    who.add_argument("--concurrency", type=int, default=256, help="questions at once; default: 256")
+    who.add_argument("--concurrency", type=positive, default=256, help="questions at once; default: 256")
 
     how = command.add_argument_group("how")
-    how.add_argument("--max-tokens", type=int, help="of a reply; default: the task's")
+    how.add_argument("--max-tokens", type=positive, help="of a reply; default: the task's")
     how.add_argument("--temperature", type=float, default=0.0)
     how.add_argument("--top-p", type=float, default=1.0)
     how.add_argument("--seed", type=int, default=0, help="of sampling and interventions")
-    how.add_argument("--min-latents", type=int, default=1)
+    how.add_argument("--min-latents", type=positive, default=1)
     how.add_argument("--intervene", choices=KINDS, help="replace the latents of the answers of --intact")
     how.add_argument("--intact", type=Path, metavar="DIR", help="a finished run, made with --save-latents")
 
     judge = command.add_argument_group("judge of open answers; for twiffbench needed")
     judge.add_argument("--judge-url", help="what comes before /chat/completions")
     judge.add_argument("--judge-model")
-    judge.add_argument("--judge-concurrency", type=int, default=64)
+    judge.add_argument("--judge-concurrency", type=positive, default=64)
     judge.add_argument("--judge-api-key-file")
     judge.add_argument("--judge-cache", help="file of verdicts, for the processes of one machine")
 
     command.add_argument("--out", type=Path, required=True, help="folder; started again with it, a run goes on")
     command.add_argument("--save-latents", action="store_true")
+
+
+def positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -141,7 +147,7 @@ def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions
         return 1
     if interventions is not None:
         compared = compare(interventions.intact, found)
-        _write(folder / "comparison.json", compared)
+        _write(folder / runs.COMPARISON, compared)
         console.print(comparison_table(compared, "intact", interventions.kind))
     return 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,24 +25,25 @@ class Interventions:
     """``swap``: latents of another answer, with as many latents in each span if there is one, else with as many in all or more,
     else any. ``shuffle``: the answer's own, in another order. The others are those of `latents.interventions`.
 
-    An answer that had no latents has none to be replaced.
+    An answer that had no latents has none to be replaced. Raises RunError if ``intact`` is a run with an intervention itself,
+    or did not keep the latents that are needed.
     """
 
     kind: str
     intact: Run
     seed: int = 0
     _records: dict[int, Record] = field(init=False, repr=False)
-    _shapes: dict[tuple[int, ...], list[Record]] = field(init=False, repr=False)
+    _donors: dict[tuple[int, ...], list[_Donors]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"--intervene is one of {', '.join(KINDS)}, not {self.kind!r}")
-        shapes = defaultdict(list)
-        for record in self.intact.records:
-            if record.spans:
-                shapes[tuple(record.spans)].append(record)
+        settings = self.intact.settings
+        if settings.get("intervene"):
+            raise RunError(f"{self.intact.folder}: is not intact, but a run with --intervene {settings['intervene']}")
+        if self.kind in ("swap", "shuffle") and not settings.get("save_latents"):
+            raise RunError(f"{self.intact.folder}: was run without --save-latents, which --intervene {self.kind} needs")
         object.__setattr__(self, "_records", {record.row: record for record in self.intact.records})
-        object.__setattr__(self, "_shapes", dict(shapes))
 
     def of(self, row: int) -> tuple[Intervention | None, int | None]:
         """What is done to the answer to question ``row``, and the row of the donor if there is one. Raises RunError if latents
@@ -51,7 +53,7 @@ class Interventions:
             return None, None
         draw = random.Random(hashlib.sha256(f"{self.seed}\0{row}".encode()).digest())
         if self.kind == "swap":
-            donor = draw.choice(self._donors(record))
+            donor = self._donor(record, draw)
             return Intervention("given", runs.latents(self.intact.folder, donor.row)), donor.row
         if self.kind == "shuffle":
             latents = runs.latents(self.intact.folder, row)
@@ -60,14 +62,34 @@ class Interventions:
             return Intervention("given", latents[torch.tensor(order)]), None
         return Intervention(self.kind, seed=draw.randrange(2**31)), None
 
-    def _donors(self, record: Record) -> list[Record]:
-        """Other questions' answers, those with the very same truth left out if any are left."""
+    def _donor(self, record: Record, draw: random.Random) -> Record:
         wanted = tuple(record.spans)
-        everyone = [(shape, donor) for shape, donors in self._shapes.items() for donor in donors if donor.row != record.row]
-        for fits in (lambda shape: shape == wanted, lambda shape: sum(shape) >= sum(wanted), lambda _: True):
-            if found := [donor for shape, donor in everyone if fits(shape)]:
-                return [donor for donor in found if donor.truth != record.truth] or found
+        if wanted not in self._donors:
+            fits: list[Callable[[list[int]], bool]]
+            fits = [lambda spans: tuple(spans) == wanted, lambda spans: sum(spans) >= sum(wanted), lambda _: True]
+            having = [donor for donor in self.intact.records if donor.spans]
+            self._donors[wanted] = [_Donors([donor for donor in having if fit(donor.spans)]) for fit in fits]
+        for donors in self._donors[wanted]:
+            if (found := donors.draw(record, draw)) is not None:
+                return found
         raise RunError(f"{self.intact.folder}: no other answer than that of row {record.row} has latents to swap in")
+
+
+class _Donors:
+    """Answers by their truths, so that leaving out those of one truth does not mean looking at them all."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = sorted(records, key=lambda record: record.truth)
+        self.truths = [record.truth for record in self.records]
+
+    def draw(self, record: Record, draw: random.Random) -> Record | None:
+        """An answer to another question, with another truth if there is one; None if there are no others."""
+        first, after = bisect_left(self.truths, record.truth), bisect_right(self.truths, record.truth)
+        if others := len(self.records) - (after - first):
+            chosen = draw.randrange(others)
+            return self.records[chosen if chosen < first else chosen + after - first]
+        left = [donor for donor in self.records if donor.row != record.row]
+        return draw.choice(left) if left else None
 
 
 def require_same(settings: dict, intact: Run) -> None:

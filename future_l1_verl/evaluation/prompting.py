@@ -47,6 +47,8 @@ def prompt(question: Question, system: str | None, max_frames: int) -> Prompt:
         observed = clips.frames(question.video, numbers)
     except ValueError as error:
         raise RowError(f"{question.source}: video: {error}") from error
+    if not numbers and not named:
+        raise RowError(f"{question.source}: video: {question.video}: no frame to show; it has {count}")
     text = question.text if named else "<image>" * len(numbers) + question.text
     chat = messages({"source": question.source}, text, observed, system)
     return Prompt(chat, _digest(text, system, observed), numbers, future)

@@ -11,17 +11,18 @@ import matplotlib.pyplot as plt
 
 from future_l1_verl.data.video import read_frames
 from future_l1_verl.evaluation.curves import write_curves
-from future_l1_verl.evaluation.runs import SUMMARY, Record, read_finished
+from future_l1_verl.evaluation.runs import COMPARISON, SUMMARY, Record, read_finished
 from future_l1_verl.evaluation.scoring import with_interval
 
 matplotlib.use("Agg")
 
 
-def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> Path:
-    """Writes ``run/report`` from ``run/tensorboard/{sft,rl}`` and evaluation folders named by stage, in order.
+def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[str, Path], samples: int = 3) -> Path:
+    """Writes ``run/report`` from ``run/tensorboard/{sft,rl}``, evaluation folders named by stage, in order, and folders of runs
+    with interventions by their kind.
 
     Returns the path of ``report.md``. Raises RunError if an evaluation is missing or no result, FileNotFoundError if a
-    tensorboard folder is missing.
+    tensorboard folder or a comparison is missing.
     """
     finished = {stage: read_finished(folder) for stage, folder in evaluations.items()}
     out = run / "report"
@@ -32,6 +33,8 @@ def write_report(run: Path, evaluations: dict[str, Path], samples: int = 3) -> P
     for name, title in write_curves(run, out).items():
         lines += [f"![{title}]({name})", ""]
     records = list(finished.values())[-1].records
+    if interventions:
+        lines += ["## Do the latents matter?", "", *_interventions_table(interventions), ""]
     lines += ["## Sample answers", ""]
     for number, record in enumerate(_one_per_split(records, samples), start=1):
         _plot_frames(record, out / f"sample_{number}.png")
@@ -51,6 +54,21 @@ def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
             lines.append(
                 f"| {stage} | {split} | {row['n']} | {with_interval(**row['scores']['accuracy'])} | {row['majority']:.3f} "
                 f"| {row['parsed']:.3f} | {row['spans']:.2f} | {row['latents']:.2f} |"
+            )
+    return lines
+
+
+def _interventions_table(folders: dict[str, Path]) -> list[str]:
+    lines = [
+        "| latents replaced | split | n | intact | replaced | difference (95 %) | answers changed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, folder in folders.items():
+        for split, row in json.loads((folder / COMPARISON).read_text()).items():
+            score = row["scores"]["accuracy"]
+            difference = with_interval(score["difference"], score["interval"])
+            lines.append(
+                f"| {kind} | {split} | {row['n']} | {score['a']:.3f} | {score['b']:.3f} | {difference} | {row['changed']:.3f} |"
             )
     return lines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from future_l1_verl.evaluation.engines import Engine, Reply
 from future_l1_verl.evaluation.grading import grade_reply, mark_reply
 from future_l1_verl.evaluation.interventions import Interventions
 from future_l1_verl.evaluation.prompting import Prompt, prompt
-from future_l1_verl.evaluation.runs import Record
+from future_l1_verl.evaluation.runs import Record, RunError
 from future_l1_verl.evaluation.tasks import Question
 from future_l1_verl.latents.spans import response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentSettings
@@ -25,8 +25,9 @@ from future_l1_verl.rewards.judge import Judge, JudgeUnavailable
 
 @dataclass(frozen=True)
 class Asking:
-    """What is said around each question, at most ``max_frames`` of them shown where it names none, and ``concurrency`` at once.
-    ``latent``: what the checkpoint says of its spans; None if there are none. ``budget``: fewest and most latents of a span.
+    """``system`` is said before each question. Of a clip whose question names no frames at most ``max_frames`` are shown.
+    ``concurrency`` questions are put at once. ``latent`` is what the checkpoint says of its spans, None if it knows none;
+    ``budget`` are the fewest and the most latents of a span.
     """
 
     system: str | None
@@ -55,14 +56,16 @@ class Grader:
 
 
 async def run(
-    questions: Sequence[Question], start: Callable[[], asyncio.Future[Engine]], grader: Grader, asking: Asking, folder: Path
+    questions: Sequence[Question], start: Callable[[], Awaitable[Engine]], grader: Grader, asking: Asking, folder: Path
 ) -> None:
     """Asks what has no answer in ``folder`` yet and grades what has no verdict; each answer is appended as it is finished.
 
-    ``start`` makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise; texts that
-    the judge has not seen are kept.
+    ``start`` makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise, after
+    appending the answers that still wait for their verdict without one; RunError if an answer of ``folder`` is to another
+    question.
     """
     before = {record.row: record for record in runs.records(folder)}
+    _require_same_questions(questions, before, folder)
     unanswered = [question for question in questions if question.row not in before]
     ungraded = [record for record in before.values() if record.scores is None]
     engine = await start() if unanswered else None
@@ -71,10 +74,13 @@ async def run(
 
     async def grade(record: Record) -> None:
         try:
-            runs.append(folder, [await grader(record)])
-        except JudgeUnavailable as error:
-            runs.append(folder, [replace(record, error=f"judge unavailable: {error}")])
+            graded = await grader(record)
+        except BaseException as error:
+            # The judge is gone, or something else ends the run and with it the wait for a verdict.
+            why = str(error) if isinstance(error, JudgeUnavailable) else f"the run ended before ({type(error).__name__})"
+            runs.append(folder, [replace(record, error=f"no verdict; {why}")])
             raise
+        runs.append(folder, [graded])
         bar.update()
 
     async def answer(question: Question) -> None:
@@ -101,6 +107,20 @@ async def run(
             await engine.close()
         if grader.judge is not None:
             await grader.judge.close()
+
+
+def _require_same_questions(questions: Sequence[Question], before: Mapping[int, Record], folder: Path) -> None:
+    """Data may have changed under its old name."""
+    asked = {question.row: question for question in questions}
+    for row, record in before.items():
+        question = asked.get(row)
+        for name in ("id", "split", "truth", "options"):
+            now, then = getattr(question, name, None), getattr(record, name)
+            if now != then:
+                raise RunError(
+                    f"{folder}: the data have changed: row {row} has the {name} {now!r}, and {then!r} where it was answered; "
+                    "use another folder"
+                )
 
 
 def _record(question: Question, shown: Prompt, reply: Reply, asking: Asking, donor: int | None) -> Record:

@@ -4,6 +4,7 @@
     answers.jsonl       a `Record` a line, in the order in which they were finished
     latents/ROW.safetensors     ``latents [slots, H]`` of an answer, on request
     summary.json        figures per split (scoring.py)
+    comparison.json     of a run with an intervention: with the run that was left alone (comparison.py)
 
 A line that an answer was not finished on (the process was killed) is no answer. Of two lines with one row the last counts: it
 has the verdict that the first lacks.
@@ -23,6 +24,7 @@ from torch import Tensor
 from future_l1_verl.data.files import whole
 
 ANSWERS, SETTINGS, SUMMARY, LATENTS = "answers.jsonl", "settings.json", "summary.json", "latents"
+COMPARISON = "comparison.json"
 
 
 class RunError(ValueError):
@@ -96,13 +98,20 @@ def read_finished(folder: Path) -> Run:
 
 
 def records(folder: Path) -> list[Record]:
-    """The answers of a folder so far, by row; none if there is no file of them."""
+    """The answers of a folder so far, by row; none if there is no file of them. Raises RunError naming a line that is none."""
     path = folder / ANSWERS
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    found = [Record(**json.loads(line)) for line in lines if line.endswith("\n")]
-    by_row = {record.row: record for record in found}
+    by_row = {}
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                record = Record(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise RunError(f"{path}: line {number} is no answer ({error})") from error
+            by_row[record.row] = record
     return [by_row[row] for row in sorted(by_row)]
 
 

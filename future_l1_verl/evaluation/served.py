@@ -66,7 +66,7 @@ class ServedEngine:
         )
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
-        """Raises openai's errors, after some attempts."""
+        """Raises openai's errors, after some attempts; RuntimeError if the reply is not whole."""
         extra: dict[str, Any] = {"skip_special_tokens": False, "return_token_ids": True}
         if self.decoding.spans:
             extra |= chat_options(**self.decoding.options(intervention))
@@ -76,7 +76,13 @@ class ServedEngine:
             model=self.model, messages=self._as_sent(chat), **self.decoding.sampling(row), extra_body=extra
         )
         (choice,) = reply.choices
-        return Reply(choice.message.content, choice.model_extra["token_ids"], choice.finish_reason, choice_latents(choice))
+        text, ids = choice.message.content, choice.model_extra.get("token_ids")
+        if text is None or ids is None or choice.finish_reason not in ("stop", "length"):
+            raise RuntimeError(
+                f"row {row}: {self.client.base_url} sent no whole answer (finish_reason {choice.finish_reason!r}, "
+                f"{'no' if text is None else 'a'} text, {'no' if ids is None else 'its'} token ids); see its log"
+            )
+        return Reply(text, ids, choice.finish_reason, choice_latents(choice))
 
     def _as_sent(self, chat: Sequence[Message]) -> list[dict[str, Any]]:
         images, _ = vision_inputs(chat, self.patch_size)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from future_l1_verl.data.forms import candidate, question
-from future_l1_verl.data.options import asked
-from future_l1_verl.data.rows import RL_COLUMNS, Row, RowError, read_rows
+from future_l1_verl.data.forms import candidate, indices, question, text
+from future_l1_verl.data.options import asked, texts
+from future_l1_verl.data.rows import RL_COLUMNS, Row, RowError, folder_of, read_rows, refuse, split_of
 from future_l1_verl.rewards.answer import chosen_option
 
 # FutureBench's question_type (paper section 5): its five-hop questions ask for what lies between.
@@ -48,13 +48,9 @@ class Task:
 def read(task: Task, data: Path, videos: Path | None, limit: int | None = None) -> list[Question]:
     """The questions of a parquet, JSON or JSON-lines file or a folder of ``datasets.save_to_disk``; ``videos`` is where clips
     are, by default beside the data. Raises RowError naming all rows (the first 20) that are no question or lack their clip."""
-    data = data.resolve()
-    beside = data if data.is_dir() else data.parent
-    folder = videos.resolve() if videos else beside
+    folder = (videos or folder_of(data)).absolute()
     questions, problems = [], []
-    for number, row in enumerate(read_rows(data, task.columns)[:limit]):
-        if row.get("video") and Path(row["video"]).is_relative_to(beside):
-            row["video"] = str(folder / Path(row["video"]).relative_to(beside))  # read_rows looks beside the data
+    for number, row in enumerate(read_rows(data, task.columns, folder)[:limit]):
         try:
             found = task.question(row, number, folder)
             if not os.path.isfile(found.video):
@@ -63,21 +59,20 @@ def read(task: Task, data: Path, videos: Path | None, limit: int | None = None) 
             problems.append(f"{row['source']}: {str(error).removeprefix(row['source'] + ': ')}")
             continue
         questions.append(found)
-    if problems:
-        more = f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise RowError("\n".join(problems[:20]) + more)
+    refuse(problems)
     return questions
 
 
 def _futurebench(row: Row, number: int, videos: Path) -> Question:
-    if (kind := row.get("question_type")) not in FUTUREBENCH_SPLITS:
+    if (kind := text(row, "question_type")) not in FUTUREBENCH_SPLITS:
         raise RowError(f"question_type is one of {', '.join(FUTUREBENCH_SPLITS)}, not {kind!r}")
-    text, truth, options = question(row)
+    said, truth, options = question(row)
     if chosen_option(truth, options) is None:
         raise RowError(f"qa: the answer {truth!r} is not one of the options {options}")
-    name, split = str(row.get("id", number)), FUTUREBENCH_SPLITS[kind]
-    video = str(videos / row["video_path"])
-    return Question(number, row["source"], name, split, asked(text, options), truth, options, video, None, [])
+    if "<image>" in (said := asked(said, options)):
+        raise RowError(f"qa: frames are shown before the question, which has an <image> of its own: {said!r:.80}")
+    video = str(videos / text(row, "video_path"))
+    return Question(number, row["source"], _id(row, number), FUTUREBENCH_SPLITS[kind], said, truth, options, video, None, [])
 
 
 def _twiffbench(row: Row, number: int, videos: Path) -> Question:
@@ -85,35 +80,40 @@ def _twiffbench(row: Row, number: int, videos: Path) -> Question:
     return Question(
         row=number,
         source=row["source"],
-        id=found["id"],
+        id=_id(row, number),  # not the candidate's, which would depend on where the clips are
         split=found["category"] or "all questions",
         text=found["question"],
         truth=found["answer"],
         options=found["options"],
-        video=str(videos / found["video"]),
+        video=row["video"],
         image=found["image"],
         future=found["reasoning_image"],
     )
 
 
 def _rl(row: Row, number: int, videos: Path) -> Question:
-    options = list(row.get("options") or ())
-    if options and chosen_option(row["answer"], options) is None:
-        raise RowError(f"answer: {row['answer']!r} is not one of the options {options}")
-    if row["problem"].count("<image>") != len(row["image"]):
-        raise RowError(f"image: {row['problem'].count('<image>')} <image> in problem but {len(row['image'])} entries")
+    problem, truth, image = text(row, "problem"), text(row, "answer"), indices(row, "image")
+    options = texts(row["options"]) if row.get("options") else []
+    if options and chosen_option(truth, options) is None:
+        raise RowError(f"answer: {truth!r} is not one of the options {options}")
+    if problem.count("<image>") != len(image):
+        raise RowError(f"image: {problem.count('<image>')} <image> in problem but {len(image)} entries")
     return Question(
         row=number,
         source=row["source"],
-        id=str(row.get("id", number)),
-        split=row.get("split") or row["data_source"],
-        text=row["problem"],
-        truth=row["answer"],
+        id=_id(row, number),
+        split=split_of(row),
+        text=row["problem"],  # to the letter what stage 2 trains with
+        truth=truth,
         options=options,
-        video=row["video"],
-        image=list(row["image"]),
-        future=list(row.get("reasoning_image") or ()),
+        video=text(row, "video"),
+        image=image,
+        future=indices(row, "reasoning_image") if row.get("reasoning_image") else [],
     )
+
+
+def _id(row: Row, number: int) -> str:
+    return str(number if row.get("id") in (None, "") else row["id"])
 
 
 TASKS = {

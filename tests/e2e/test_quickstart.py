@@ -70,7 +70,7 @@ def test_running_it_again_does_nothing_twice(run: Path) -> None:
     before = (run / "rl").stat().st_mtime_ns
     result = recipe("quickstart.sh", "--run", str(run))
     assert result.returncode == 0
-    assert result.stdout.count("done before") == 8
+    assert result.stdout.count("done before") == 11
     assert (run / "rl").stat().st_mtime_ns == before
 
 

@@ -1,4 +1,4 @@
-"""Interventions measure what they claim: on a model that answers by its latents, and on one that was made not to (colours.py)."""
+"""Interventions measure what they claim: on a model that answers by its latents, and one that was made not to (colours.py)."""
 
 from __future__ import annotations
 
@@ -28,19 +28,9 @@ class Asked:
 
     def run(self, name: str, *arguments: str) -> Run:
         files = ["--model", str(self.folder / "model"), "--data", str(self.questions), "--out", str(self.folder / name)]
-        how = [
-            "--max-tokens",
-            "16",
-            "--min-latents",
-            "2",
-            "--dtype",
-            "float32",
-            "--max-model-len",
-            "256",
-            "--system-prompt",
-            "",
-        ]
-        assert main(["run", "--task", "rl", *files, *how, *arguments]) == 0
+        how = ["--max-tokens", "16", "--min-latents", "2", "--system-prompt", ""]
+        engine = ["--dtype", "float32", "--max-model-len", "256"]
+        assert main(["run", "--task", "rl", *files, *how, *engine, *arguments]) == 0
         return runs.read_finished(self.folder / name)
 
     def after(self, kind: str) -> tuple[Run, dict[str, Any]]:

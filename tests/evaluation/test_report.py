@@ -44,7 +44,7 @@ def test_the_report_has_accuracy_by_stage_and_split_and_a_sample_of_each_split(r
         "before": evaluate(run, "before", WRONG, WRONG, WRONG | {"split": "2-hop"}),
         "after": evaluate(run, "after", RIGHT, WRONG, WRONG | {"split": "2-hop", "parsed": False, "options": []}),
     }
-    report = write_report(run, stages)
+    report = write_report(run, stages, {})
     text = report.read_text()
     assert "| before | 1-hop | 2 | 0.000 (0.000 to 0.000) | 1.000 " in text
     assert "| after | 1-hop | 2 | 0.500 (0.000 to 1.000) | 1.000 " in text
