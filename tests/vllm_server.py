@@ -1,4 +1,4 @@
-"""``vllm serve`` as a process of its own, with whatever it starts; nothing of it is left afterwards."""
+"""``vllm serve`` of this environment as a process of its own, with whatever it starts; nothing of it is left afterwards."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import IO
 
 import psutil
 
+# For a tiny checkpoint on a CPU.
 SMALL = ("--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "16", "--enforce-eager")
 START = 240.0  # seconds until a server must answer
 END = 30.0  # seconds until everything must be gone
 
 
 def command(checkpoint: str, *flags: str) -> list[str]:
-    """The ``vllm serve`` of this environment, for a small model."""
-    return [str(Path(sys.executable).with_name("vllm")), "serve", checkpoint, *SMALL, *flags]
+    return [str(Path(sys.executable).with_name("vllm")), "serve", checkpoint, *flags]
 
 
 @contextmanager

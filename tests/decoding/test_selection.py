@@ -10,7 +10,7 @@ import pytest
 from decoding_harness import without_keys
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
-from vllm_server import command
+from vllm_server import SMALL, command
 
 from future_l1_verl import versions
 from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER, engine_arguments, selection
@@ -87,9 +87,8 @@ def test_another_vllm_is_refused(tiny_checkpoint: str, monkeypatch: pytest.Monke
 
 def test_the_reason_reaches_the_terminal(tiny_checkpoint: str) -> None:
     """And no engine is started for it."""
-    ended = subprocess.run(
-        command(tiny_checkpoint, "--pipeline-parallel-size", "2"), capture_output=True, text=True, timeout=120, check=False
-    )
+    refused = command(tiny_checkpoint, *SMALL, "--pipeline-parallel-size", "2")
+    ended = subprocess.run(refused, capture_output=True, text=True, timeout=120, check=False)
     output = ended.stdout + ended.stderr
     assert ended.returncode != 0
     assert "ValueError: latent spans do not work with pipeline parallel" in output[-2000:]

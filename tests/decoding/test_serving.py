@@ -16,7 +16,7 @@ from decoding_harness import PARITY, Agreement, Oracle, Prompt, span_lengths
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 from PIL import Image
-from vllm_server import serving
+from vllm_server import SMALL, serving
 
 from future_l1_verl.data.prompts import Message, as_sent, processor_inputs
 from future_l1_verl.decoding.client import chat_options, choice_latents
@@ -38,7 +38,7 @@ CHATS: list[list[Message]] = [
 
 @pytest.fixture(scope="module")
 def url(tiny_checkpoint: str) -> Iterator[str]:
-    with serving(tiny_checkpoint) as found:
+    with serving(tiny_checkpoint, *SMALL) as found:
         yield found
 
 
