@@ -49,7 +49,7 @@ def candidate(row: object, source: str, videos: Path) -> Row:
     """The candidate of a row; absolute paths become relative to the folder ``videos``. Raises RowError."""
     if not isinstance(row, dict):
         raise RowError(f"no object with fields: {row!r:.80}")
-    video = _text(row, "video", "video_path")
+    video = text(row, "video", "video_path")
     found = _form(row)
     if found.options and chosen_option(found.answer, found.options) is None:
         raise RowError(f"no option is the answer: {found.answer!r:.80} is not one of {found.options}")
@@ -78,20 +78,20 @@ def _form(row: Row) -> _Asked:
 
 
 def _twiff(row: Row) -> _Asked:
-    image, future = _indices(row, "question_images_index"), _indices(row, "reasoning_images_index")
-    answer = without_markers(_text(row, "answer"))
+    image, future = indices(row, "question_images_index"), indices(row, "reasoning_images_index")
+    answer = without_markers(text(row, "answer"))
     response = answer if "<image>" in answer or "<answer>" in answer else ""
-    return _framed(_text(row, "question"), _short(response, answer), _options(row), image, future, response)
+    return _framed(text(row, "question"), _short(response, answer), _options(row), image, future, response)
 
 
 def _conversation(row: Row) -> _Asked:
-    image, future = _indices(row, "image"), _indices(row, "reasoning_image")
+    image, future = indices(row, "image"), indices(row, "reasoning_image")
     try:
         question, said = (turn(row | {"source": "row"}, speaker).strip() for speaker in ("human", "gpt"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RowError(f"conversations are not a text of human and one of gpt: {row['conversations']!r:.80}") from error
     response = without_markers(said)
-    answer = _short(response, "" if answer_text(response) else _text(row, "answer"))
+    answer = _short(response, "" if answer_text(response) else text(row, "answer"))
     return _framed(question, answer, _options(row), image, future, response)
 
 
@@ -101,7 +101,7 @@ def question(row: Row) -> tuple[str, str, list[str]]:
     Raises RowError, without the row's source.
     """
     fields = row | _mapping(row, "qa")
-    question, answer = _text(fields, "question", "Question", "problem"), _short("", _text(fields, "answer", "Answer"))
+    question, answer = text(fields, "question", "Question", "problem"), _short("", text(fields, "answer", "Answer"))
     options = _options(fields) or inlined(question)
     if not options and _LETTER.fullmatch(answer):
         raise RowError(f"no options: the answer is {answer!r}, but neither a field nor the question has options")
@@ -144,7 +144,8 @@ def _options(row: Row) -> list[str]:
     return texts(given) if given else []
 
 
-def _indices(row: Row, name: str) -> list[int]:
+def indices(row: Row, name: str) -> list[int]:
+    """A field that names entries of the pool. Raises RowError, without the row's source."""
     value = row.get(name)
     if value is None:
         raise RowError(f"{name} is missing")
@@ -155,8 +156,8 @@ def _indices(row: Row, name: str) -> list[int]:
     return value
 
 
-def _text(row: Row, *names: str) -> str:
-    """The first of some fields that is there."""
+def text(row: Row, *names: str) -> str:
+    """The first of some fields that is there, which must hold a text. Raises RowError, without the row's source."""
     name = next((name for name in names if row.get(name) is not None), None)
     if name is None:
         raise RowError(f"{' or '.join(names)} is missing")

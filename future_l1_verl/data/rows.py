@@ -32,17 +32,17 @@ class RowError(ValueError):
     """A row cannot be used; the message names the file, the row and the field."""
 
 
-def read_rows(path: str | Path, columns: Sequence[str] = ()) -> list[Row]:
+def read_rows(path: str | Path, columns: Sequence[str] = (), clips: Path | None = None) -> list[Row]:
     """Rows of a parquet, JSON or JSON-lines file, or of a folder that ``datasets.save_to_disk`` wrote. Paths (``video``,
-    ``videos``, ``images``) become absolute: they are relative to the folder of the file, or to that folder. Each row gets its
-    ``source``, the file and its number.
+    ``videos``, ``images``) become absolute: they are relative to the folder ``clips``, by default `folder_of` the file. Each
+    row gets its ``source``, the file and its number.
 
-    Raises RowError if the file is missing, broken, of another kind or empty, or if a row lacks one of ``columns``.
+    Raises RowError if the file is missing, broken, of another kind or empty, or naming all rows that lack one of ``columns``.
     """
     path = Path(path)
     if not path.exists():
         raise RowError(f"{path}: no such file")
-    folder = path if path.is_dir() else path.parent
+    folder = (clips or folder_of(path)).absolute()
     try:
         match path.suffix:
             case _ if path.is_dir():
@@ -50,26 +50,59 @@ def read_rows(path: str | Path, columns: Sequence[str] = ()) -> list[Row]:
             case ".parquet":
                 rows = pq.read_table(path).to_pylist()
             case ".json":
-                rows = json.loads(path.read_text())
+                rows = json.loads(path.read_text(encoding="utf-8"))
             case ".jsonl":
-                rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+                rows = list(_lines(path))
             case other:
                 raise RowError(f"{path}: {other or 'no'} suffix; a .parquet, .json or .jsonl file is needed")
-    except (pa.ArrowException, OSError, json.JSONDecodeError) as error:
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RowError(f"{path}: cannot be read ({error})") from error
     if not rows:
         raise RowError(f"{path}: holds no rows")
+    if not isinstance(rows, list):
+        raise RowError(f"{path}: is no list of rows: {rows!r:.80}")
+    problems = []
     for number, row in enumerate(rows):
-        missing = [column for column in columns if row.get(column) is None]
-        if missing:
-            raise RowError(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
+        if not isinstance(row, dict):
+            problems.append(f"{path}: row {number} is no object with fields: {row!r:.80}")
+            continue
+        if missing := [column for column in columns if row.get(column) is None]:
+            problems.append(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
         row["source"] = f"{path}: row {number}"
         if isinstance(row.get("video"), str):
             row["video"] = str(folder / row["video"])
         for field in ("videos", "images"):
             if isinstance(row.get(field), list):
                 row[field] = [str(folder / name) if isinstance(name, str) else name for name in row[field]]
+    refuse(problems)
     return rows
+
+
+def folder_of(data: Path) -> Path:
+    """Where the clips of a file of rows, or of a folder of ``datasets.save_to_disk``, are looked for."""
+    return data if data.is_dir() else data.parent
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises RowError with all problems (the first 20), one a line, if there are any."""
+    if problems:
+        raise RowError("\n".join(problems[:20]) + (f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""))
+
+
+def split_of(row: Row) -> str:
+    """What a row of `RL_COLUMNS` is counted with: its ``split``, or its ``data_source`` if it names none."""
+    return row.get("split") or row["data_source"]
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    # splitlines() would also split at U+2028 and others, which JSON allows inside a text.
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if line.strip():
+                    yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise RowError(f"{path}: line {number} cannot be read ({error})") from error
 
 
 def _saved_dataset(folder: Path) -> list[Row]:
@@ -94,9 +127,7 @@ def check_frames(rows: Sequence[Row], texts: dict[str, Callable[[Row], str]], wo
     with ThreadPoolExecutor(workers) as pool:
         bar = tqdm(pool.map(_frames_or_error, videos), total=len(videos), desc="checking clips", unit="clip", leave=False)
         frames_of = dict(zip(videos, bar, strict=True))
-    problems = [problem for row in rows for problem in _problems(row, frames_of[row["video"]], texts)]
-    if problems:
-        raise RowError("\n".join(problems[:20]) + (f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""))
+    refuse([problem for row in rows for problem in _problems(row, frames_of[row["video"]], texts)])
 
 
 def _frames_or_error(video: str) -> int | VideoError:

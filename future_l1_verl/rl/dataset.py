@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from future_l1_verl.data.prompts import messages, vision_inputs
-from future_l1_verl.data.rows import RL_COLUMNS, frames, read_rows
+from future_l1_verl.data.rows import RL_COLUMNS, frames, read_rows, split_of
 from future_l1_verl.sft.checks import files
 
 
@@ -36,7 +36,7 @@ class LatentRLDataset(RLHFDataset):
         return {
             "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt, self.observed),
             "data_source": row["data_source"],
-            "split": row.get("split", row["data_source"]),
+            "split": split_of(row),
             "reward_model": {"style": "rule", "ground_truth": row["answer"]},
             "question": row["problem"],
             "options": list(row.get("options") or []),
