@@ -1,0 +1,139 @@
+"""Evaluation of the quickstart's model: by the oracle, over HTTP, killed on the way, and the commands on what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from e2e_environment import ENVIRONMENT
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from vllm_server import SMALL, serving
+
+from future_l1_verl.data.prompts import processor_inputs
+from future_l1_verl.decoding import hf
+from future_l1_verl.evaluation import runs, tasks
+from future_l1_verl.evaluation.prompting import prompt
+from future_l1_verl.evaluation.runs import Record
+from future_l1_verl.evaluation.tasks import Question
+from future_l1_verl.latents.tokens import LatentSettings
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+QUESTIONS = 200
+PARITY = 1e-5
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> Path:
+    return next((run / "sft").glob("global_step_*/huggingface"))
+
+
+def command(model: Path, run: Path, out: Path, *arguments: str) -> list[str]:
+    """As recipes/quickstart.sh calls it."""
+    files = ["--model", str(model), "--data", str(run / "data/rl_test.parquet"), "--out", str(out)]
+    how = ["--max-model-len", "1024", "--dtype", "float32", "--system-prompt", ""]
+    return [sys.executable, "-m", "future_l1_verl.evaluation", "run", "--task", "synthetic", *files, *how, *arguments]
+
+
+def ask(*words: str) -> str:
+    result = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=600, env=os.environ | ENVIRONMENT | {"COLUMNS": "150"}
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+def answers(folder: Path) -> list[list[int]]:
+    return [record.token_ids for record in runs.records(folder)[:QUESTIONS]]
+
+
+def by_oracle(model: Path, oracle: PreTrainedModel, questions: list[Question]) -> list[list[int]]:
+    processor, latent = AutoProcessor.from_pretrained(model), LatentSettings.from_checkpoint(model)
+    found = []
+    for question in questions:
+        inputs = dict(processor_inputs(processor, prompt(question, None, 32).chat))
+        end = processor.tokenizer.eos_token_id
+        found.append(hf.generate(oracle, inputs, latent, max_new_tokens=96, eos_token_id=end).token_ids.tolist())
+    return found
+
+
+def test_the_oracle_gives_the_same_200_answers(run: Path, model: Path) -> None:
+    questions = tasks.read(tasks.TASKS["synthetic"], run / "data/rl_test.parquet", None, QUESTIONS)
+    # A thread and a model for each half: the oracle hooks its embedding.
+    oracles = [AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval() for _ in range(2)]
+    halves = [questions[: QUESTIONS // 2], questions[QUESTIONS // 2 :]]
+    with ThreadPoolExecutor(2) as pool:
+        expected = [ids for half in pool.map(by_oracle, [model] * 2, oracles, halves) for ids in half]
+    assert answers(run / "evaluation/sft") == expected
+
+
+def test_a_server_gives_the_same_200_answers_and_latents(run: Path, model: Path, tmp_path: Path) -> None:
+    limit = ["--limit", str(QUESTIONS), "--save-latents"]
+    with serving(str(model), *SMALL) as url:
+        ask(*command(model, run, tmp_path / "served", "--url", url, *limit))
+    ask(*command(model, run, tmp_path / "local", *limit))
+    assert answers(tmp_path / "served") == answers(tmp_path / "local") == answers(run / "evaluation/sft")
+    for row in range(QUESTIONS):
+        served, local = (runs.latents(tmp_path / name, row) for name in ("served", "local"))
+        assert served.shape == local.shape and (not len(local) or (served - local).abs().max() <= PARITY)
+
+
+def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(run: Path, model: Path, tmp_path: Path) -> None:
+    words = command(model, run, tmp_path / "killed", "--concurrency", "4")
+    file = tmp_path / "killed" / runs.ANSWERS
+    asked = 0
+    for part in (0.2, 0.6):
+        with (tmp_path / "log").open("a") as log:
+            process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | ENVIRONMENT, start_new_session=True)
+        total = len(runs.records(run / "evaluation/sft"))
+        while not file.is_file() or len(file.read_bytes().splitlines()) < part * total:
+            assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert asked < len(runs.records(tmp_path / "killed")) < total
+        asked = len(runs.records(tmp_path / "killed"))
+    ask(*words)
+    lines = file.read_text().splitlines()
+    assert len(lines) == len({json.loads(line)["row"] for line in lines}) == total, "no question was answered twice"
+    summaries = [json.loads((folder / runs.SUMMARY).read_text()) for folder in (tmp_path / "killed", run / "evaluation/sft")]
+    assert summaries[0] == summaries[1]
+
+
+def test_swapped_latents_cost_the_trained_model_its_answers(run: Path) -> None:
+    """reference-audit.md: in published systems masking latents changes nothing."""
+    for kind in ("swap", "zero"):
+        found = json.loads((run / f"evaluation/rl-{kind}" / runs.COMPARISON).read_text())
+        assert found["1-hop"]["scores"]["accuracy"]["interval"][1] < 0
+        assert found["1-hop"]["changed"] > 0.3
+
+
+def test_runs_are_compared_and_aggregated(run: Path, tmp_path: Path) -> None:
+    stages = [str(run / "evaluation" / stage) for stage in ("sft", "rl")]
+    evaluation = [sys.executable, "-m", "future_l1_verl.evaluation"]
+    ask(*evaluation, "compare", *stages, "--json", str(tmp_path / "compared"))
+    ask(*evaluation, "aggregate", *stages, "--json", str(tmp_path / "aggregated"))
+    compared, aggregated = (json.loads((tmp_path / name).read_text())["all"] for name in ("compared", "aggregated"))
+
+    def accuracy(stage: str) -> float:
+        records: list[Record] = runs.records(run / "evaluation" / stage)
+        return sum(record.scores["accuracy"] for record in records) / len(records)
+
+    score = compared["scores"]["accuracy"]
+    assert (score["a"], score["b"]) == (pytest.approx(accuracy("sft")), pytest.approx(accuracy("rl")))
+    assert aggregated["scores"]["accuracy"]["mean"] == pytest.approx((accuracy("sft") + accuracy("rl")) / 2)
+
+
+def test_the_page_of_the_trained_model_is_there(run: Path) -> None:
+    page = (run / "evaluation/rl/inspect/index.html").read_text()
+    pictures = ("spans_per_split", "accuracy_by_spans", "latent_map_pca", "latent_map_tsne", "adjacent_cosine", "rl_rewards")
+    for name in pictures:
+        assert f"{name}.png" in page and (run / f"evaluation/rl/inspect/{name}.png").is_file()
