@@ -110,7 +110,7 @@ def run_command(args: argparse.Namespace) -> int:
         max_frames=args.max_frames,
         concurrency=args.concurrency,
         latent=latent,
-        budget=(0, 0) if args.intervene == "drop" else (args.min_latents, latent.max_latents if latent else args.min_latents),
+        min_latents=args.min_latents,
         save_latents=args.save_latents,
         interventions=interventions,
     )

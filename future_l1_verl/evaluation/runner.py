@@ -27,14 +27,14 @@ from future_l1_verl.rewards.judge import Judge, JudgeUnavailable
 class Asking:
     """``system`` is said before each question. Of a clip whose question names no frames at most ``max_frames`` are shown.
     ``concurrency`` questions are put at once. ``latent`` is what the checkpoint says of its spans, None if it knows none;
-    ``budget`` are the fewest and the most latents of a span.
+    ``min_latents`` are opened without a decision.
     """
 
     system: str | None
     max_frames: int
     concurrency: int
     latent: LatentSettings | None
-    budget: tuple[int, int]
+    min_latents: int = 1
     save_latents: bool = False
     interventions: Interventions | None = None
 
@@ -88,7 +88,9 @@ async def run(
             shown = await asyncio.to_thread(prompt, question, asking.system, asking.max_frames)
             intervention, donor = asking.interventions.of(question.row) if asking.interventions else (None, None)
             reply = await engine.ask(shown.chat, question.row, intervention)
-        record = _record(question, shown, reply, asking, donor)
+        closed = intervention is not None and intervention.kind == "drop"
+        roles, spans = _layout(question, reply, asking, closed)
+        record = _record(question, shown, reply, roles, spans, donor)
         if asking.save_latents:
             runs.save_latents(folder, question.row, reply.latents)
         await grade(record)
@@ -114,7 +116,7 @@ def _require_same_questions(questions: Sequence[Question], before: Mapping[int, 
     asked = {question.row: question for question in questions}
     for row, record in before.items():
         question = asked.get(row)
-        for name in ("id", "split", "truth", "options"):
+        for name in ("id", "split", "problem", "truth", "options"):
             now, then = getattr(question, name, None), getattr(record, name)
             if now != then:
                 raise RunError(
@@ -123,23 +125,26 @@ def _require_same_questions(questions: Sequence[Question], before: Mapping[int, 
                 )
 
 
-def _record(question: Question, shown: Prompt, reply: Reply, asking: Asking, donor: int | None) -> Record:
-    """Raises RuntimeError unless the engine brought one latent per slot."""
+def _layout(question: Question, reply: Reply, asking: Asking, closed: bool) -> tuple[str, list[int]]:
+    """The role of each token, and the latents of each span; ``closed``: spans were closed as they opened. Raises RuntimeError
+    unless the engine brought one latent per slot."""
     roles, spans = "t" * len(reply.token_ids), []
     if asking.latent is not None:
-        ids, (fewest, most) = torch.tensor(reply.token_ids, dtype=torch.int64), asking.budget
-        layout = response_layout(ids, asking.latent.tokens, most, fewest)
+        fewest, most = (0, 0) if closed else (asking.min_latents, asking.latent.max_latents)
+        layout = response_layout(torch.tensor(reply.token_ids, dtype=torch.int64), asking.latent.tokens, most, fewest)
         roles, spans = role_letters(layout.roles), (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
-        if sum(spans) != len(reply.latents):
-            raise RuntimeError(
-                f"{question.source}: {sum(spans)} slots but {len(reply.latents)} latents came back from the engine"
-            )
+    if sum(spans) != len(reply.latents):
+        raise RuntimeError(f"{question.source}: {sum(spans)} slots but {len(reply.latents)} latents came back from the engine")
+    return roles, spans
+
+
+def _record(question: Question, shown: Prompt, reply: Reply, roles: str, spans: list[int], donor: int | None) -> Record:
     return Record(
         row=question.row,
         id=question.id,
         split=question.split,
         prompt_sha256=shown.sha256,
-        problem=question.text.replace("<image>", "").strip(),
+        problem=question.problem,
         options=question.options,
         truth=question.truth,
         video=question.video,

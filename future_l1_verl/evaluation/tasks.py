@@ -33,6 +33,11 @@ class Question:
     image: list[int] | None
     future: list[int]
 
+    @property
+    def problem(self) -> str:
+        """The text without the places of frames."""
+        return self.text.replace("<image>", "").strip()
+
 
 @dataclass(frozen=True)
 class Task:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from future_l1_verl.data.rows import RowError
@@ -211,6 +211,7 @@ def test_options_inlined_in_a_line_stay_as_they_are(tmp_path: Path) -> None:
 words = st.text("abcdefg ", min_size=2, max_size=12).map(str.strip).filter(lambda text: len(text) > 1)
 
 
+@settings(deadline=None)
 @given(st.lists(words, min_size=2, max_size=10, unique_by=lambda text: text), st.randoms(), st.sampled_from(["list", "dict"]))
 def test_the_right_option_stays_the_right_one(
     tmp_path_factory: pytest.TempPathFactory, options: list[str], draw: random.Random, form: str

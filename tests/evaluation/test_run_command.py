@@ -1,0 +1,169 @@
+"""``evaluation run`` as a command, against a server of the model and one of the judge: exit codes, tables and messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chat_server import Reply, Server, says, serving
+
+from future_l1_verl.data.video import write_video
+from future_l1_verl.evaluation import runs
+from future_l1_verl.evaluation.__main__ import main
+from future_l1_verl.modeling import tiny
+
+# Two rows are right by rule, one is wrong, one does not parse.
+ANSWERS = ["<answer>A</answer>", "<answer>up</answer>", "<answer>B</answer>", "up"]
+
+
+@dataclass
+class Setting:
+    folder: Path
+    model: Server
+    judge: Server
+
+    def run(self, task: str, *arguments: str, out: str = "run") -> int:
+        where = ["--data", str(self.folder / f"{task}.json"), "--out", str(self.folder / out)]
+        who = ["--model", str(self.folder / "model"), "--url", self.model.url]
+        return main(["run", "--task", task, *where, *who, "--prompt", "direct", *arguments])
+
+    @property
+    def judged(self) -> list[str]:
+        return ["--judge-url", self.judge.url, "--judge-model", "judge"]
+
+
+def completion(prompt: str, nth: int) -> Reply:
+    """What ``vllm serve`` says; the row is named in the question."""
+    row = next(row for row in range(4) if f"Where is {row}?" in prompt)
+    message = {"role": "assistant", "content": ANSWERS[row]}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "token_ids": [7, 8]}
+    return Reply(json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "judge", "choices": [choice]}))
+
+
+def marks(prompt: str, nth: int) -> Reply:
+    return says('{"reasoning": 4, "answer": 2}')
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    tiny.build(folder / "model")
+    write_video(folder / "clip.mp4", np.zeros((6, 32, 32, 3), np.uint8), 6)
+    futurebench = [
+        {"question_type": kind, "video_path": "clip.mp4"}
+        | {"qa": {"Question": f"Where is {row}?", "Options": ["up", "down"], "Answer": "A"}}
+        for row, kind in enumerate(["hop1", "hop2", "hop1", "hop5"])
+    ]
+    twiff = [
+        {"video": "clip.mp4", "question": f"Where is {row}?", "question_images_index": [1, 2]}
+        | {"answer": "It is up.", "reasoning_images_index": []}
+        for row in range(4)
+    ]
+    (folder / "futurebench.json").write_text(json.dumps(futurebench))
+    (folder / "twiffbench.json").write_text(json.dumps(twiff))
+    return folder
+
+
+@pytest.fixture
+def setting(data: Path, tmp_path: Path) -> Iterator[Setting]:
+    for path in data.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    with serving() as model, serving() as judge:
+        model.script, judge.script = completion, marks
+        yield Setting(tmp_path, model, judge)
+
+
+def summary(setting: Setting, out: str = "run") -> dict[str, Any]:
+    return json.loads((setting.folder / out / runs.SUMMARY).read_text())
+
+
+def test_a_result_has_a_summary_and_a_table_by_hops(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setting.run("futurebench") == 0
+    splits = summary(setting)["splits"]
+    assert {split: (row["n"], row["missing"], row["parsed"]) for split, row in splits.items()} == {
+        "1-hop": (2, 0, 1.0), "2-hop": (1, 0, 1.0), "interp": (1, 0, 0.0), "all": (4, 0, 0.75),
+    }  # fmt: skip
+    assert splits["all"]["scores"]["accuracy"]["mean"] == 0.5 and splits["1-hop"]["scores"]["accuracy"]["mean"] == 0.5
+    shown = capsys.readouterr().out
+    assert "interp" in shown and "0.500" in shown and "NOT A RESULT" not in shown
+    found = runs.read_finished(setting.folder / "run")
+    assert found.settings["decoding"]["max_tokens"] == 2048 and found.settings["decoding"]["temperature"] == 0.0
+    assert all(len(record.frames) == 6 and record.roles == "tt" for record in found.records)
+    (request, *_) = setting.model.requests
+    assert (request["temperature"], request["max_tokens"]) == (0.0, 2048)
+
+    # Started again, it asks nothing and says the same.
+    asked = len(setting.model.requests)
+    assert setting.run("futurebench") == 0
+    assert len(setting.model.requests) == asked and capsys.readouterr().out == shown
+
+
+def test_missing_verdicts_are_no_result_until_they_are_there(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    setting.judge.script = lambda prompt, nth: says("no idea") if "Where is 2?" in prompt else marks(prompt, nth)
+    assert setting.run("twiffbench", *setting.judged) == 1
+    assert "NOT A RESULT: 1 of 4 verdicts are missing" in " ".join(capsys.readouterr().out.split())
+    assert summary(setting)["splits"]["all"]["missing"] == 1
+    with pytest.raises(runs.RunError, match="is no result: 4 of 4 questions are answered, 1 verdicts are missing"):
+        runs.read_finished(setting.folder / "run")
+    assert main(["aggregate", str(setting.folder / "run"), str(setting.folder / "run")]) == 2
+
+    asked, setting.judge.script = len(setting.model.requests), marks
+    assert setting.run("twiffbench", *setting.judged) == 0
+    assert len(setting.model.requests) == asked
+    assert "NOT A RESULT" not in capsys.readouterr().out
+    scores = summary(setting)["splits"]["all"]["scores"]
+    # Three answers have 4 and 2, the one that does not parse has 0 and 0.
+    assert {name: score["mean"] for name, score in scores.items()} == {"reasoning": 3.0, "answer": 1.5, "average": 2.25}
+    assert runs.read_finished(setting.folder / "run").settings["decoding"]["max_tokens"] == 4096
+
+
+def test_a_judge_that_refuses_is_said_in_a_line(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    setting.judge.script = lambda prompt, nth: Reply("no such key", status=401)
+    assert setting.run("twiffbench", *setting.judged) == 2
+    captured = capsys.readouterr()
+    assert "it wants another API key" in captured.err and "Traceback" not in captured.err
+    assert not (setting.folder / "run" / runs.SUMMARY).exists()
+
+
+def test_a_folder_is_not_gone_on_with_otherwise(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setting.run("futurebench") == 0
+    asked = len(setting.model.requests)
+    assert setting.run("futurebench", "--temperature", "1", "--max-frames", "4") == 2
+    assert f"{setting.folder}/run: was begun with other decoding, max_frames;" in capsys.readouterr().err
+    assert len(setting.model.requests) == asked
+
+
+def test_bad_rows_are_said_before_anybody_is_asked(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads((setting.folder / "futurebench.json").read_text())
+    rows[2]["video_path"] = "gone.mp4"
+    (setting.folder / "futurebench.json").unlink()
+    (setting.folder / "futurebench.json").write_text(json.dumps(rows))
+    assert setting.run("futurebench") == 2
+    assert "futurebench.json: row 2: video is missing: " in capsys.readouterr().err
+    assert setting.model.requests == [] and not (setting.folder / "run").exists()
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--max-frames", "--concurrency", "--max-tokens"])
+def test_numbers_that_make_no_sense_are_refused(flag: str, setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        setting.run("futurebench", flag, "0")
+    assert f"{flag}: must be at least 1, not 0" in capsys.readouterr().err
+
+
+def test_half_an_answer_of_a_server_is_none(setting: Setting) -> None:
+    whole = json.loads(completion("Where is 0?", 0).body)
+    for change, says_what in (
+        ({"finish_reason": "abort"}, "finish_reason 'abort'"),
+        ({"token_ids": None}, "no token ids"),
+        ({"message": {"role": "assistant", "content": None}}, "no text"),
+    ):
+        body = json.dumps(whole | {"choices": [whole["choices"][0] | change]})
+        setting.model.script = lambda prompt, nth, body=body: Reply(body)
+        with pytest.raises(RuntimeError, match=rf"row 0: {setting.model.url}/ sent no whole answer \(.*{says_what}"):
+            setting.run("futurebench", "--limit", "1", out=says_what)
+        assert runs.records(setting.folder / says_what) == []
