@@ -20,12 +20,23 @@ import psutil
 
 # For a tiny checkpoint on a CPU.
 SMALL = ("--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "16", "--enforce-eager")
-START = 240.0  # seconds until a server must answer
+START = 240.0  # seconds until a server must answer, or must have ended
 END = 30.0  # seconds until everything must be gone
 
 
-def command(checkpoint: str, *flags: str) -> list[str]:
-    return [str(Path(sys.executable).with_name("vllm")), "serve", checkpoint, *flags]
+def _start(checkpoint: str, flags: tuple[str, ...], output: IO[str]) -> subprocess.Popen:
+    command = [str(Path(sys.executable).with_name("vllm")), "serve", checkpoint, *flags]
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def refused(checkpoint: str, *flags: str) -> tuple[int, str]:
+    """Exit status and output of a ``vllm serve`` that is to end by itself. Raises AssertionError, with everything ended, if it
+    does not."""
+    with tempfile.TemporaryFile("w+") as output:
+        server = _start(checkpoint, flags, output)
+        left = _gone(server, START)
+        assert not left, f"the server did not end by itself: {left}\n{_tail(output)}"
+        return server.returncode, _tail(output)
 
 
 @contextmanager
@@ -37,12 +48,7 @@ def serving(checkpoint: str, *flags: str) -> Iterator[str]:
     """
     port = _free_port()
     with tempfile.TemporaryFile("w+") as output:
-        server = subprocess.Popen(
-            command(checkpoint, "--host", "127.0.0.1", "--port", str(port), *flags),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        server = _start(checkpoint, ("--host", "127.0.0.1", "--port", str(port), *flags), output)
         left: list[psutil.Process] = []
         try:
             _wait(server, f"http://127.0.0.1:{port}/health", output)
@@ -65,9 +71,9 @@ def session(server: subprocess.Popen) -> list[psutil.Process]:
     return found
 
 
-def _gone(server: subprocess.Popen) -> list[psutil.Process]:
-    """Waits for the end of the session. Returns, killed, what did not end by itself."""
-    deadline = time.monotonic() + END
+def _gone(server: subprocess.Popen, within: float = END) -> list[psutil.Process]:
+    """Waits for the end of the session, some seconds. Returns, killed, what did not end by itself."""
+    deadline = time.monotonic() + within
     while (server.poll() is None or session(server)) and time.monotonic() < deadline:
         time.sleep(0.1)
     left = session(server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from decoding_harness import without_keys
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
-from vllm_server import SMALL, command
+from vllm_server import SMALL, refused
 
 from future_l1_verl import versions
 from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER, engine_arguments, selection
@@ -87,9 +86,7 @@ def test_another_vllm_is_refused(tiny_checkpoint: str, monkeypatch: pytest.Monke
 
 def test_the_reason_reaches_the_terminal(tiny_checkpoint: str) -> None:
     """And no engine is started for it."""
-    refused = command(tiny_checkpoint, *SMALL, "--pipeline-parallel-size", "2")
-    ended = subprocess.run(refused, capture_output=True, text=True, timeout=120, check=False)
-    output = ended.stdout + ended.stderr
-    assert ended.returncode != 0
+    status, output = refused(tiny_checkpoint, *SMALL, "--pipeline-parallel-size", "2")
+    assert status != 0
     assert "ValueError: latent spans do not work with pipeline parallel" in output[-2000:]
     assert "EngineCore" not in output
