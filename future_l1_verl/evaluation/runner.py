@@ -98,7 +98,7 @@ async def run(
     try:
         async with asyncio.TaskGroup() as group:
             for record in ungraded:
-                group.create_task(grade(replace(record, error=None)))
+                group.create_task(grade(record))
             for question in unanswered:
                 group.create_task(answer(question))
     except ExceptionGroup as errors:

@@ -157,8 +157,9 @@ def test_the_hash_depends_on_all_that_is_shown(clips: Callable[[int], Path]) -> 
         prompt(replace(question, image=[1], text="<image>What now?"), "Answer.", 32),
         prompt(whole_clip(clips(20)), "Answer.", 32),
         prompt(whole_clip(clips(20)), "Answer.", 4),
-        # What stands in one part does not count as another.
-        prompt(replace(question, text="<image><image>Answer."), "What now?", 32),
+        # Where one part ends and the next begins counts as well.
+        prompt(replace(question, text=" First:<image><image>What now?"), "Answer.", 32),
+        prompt(question, "Answer. First:", 32),
     ]
     assert len({made.sha256 for made in prompts}) == len(prompts)
 
