@@ -97,6 +97,7 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
         (request(resumable=True), "streamed input"),
         (request(extra_args=request_options(min_latents=5)), "min_latents"),
         (request(extra_args={"latent": {"max_latent": 5}}), "unknown latent option max_latent"),
+        (request(extra_args={"return_latents": "false"}), "return_latents must be true or false"),
         (request(extra_args=request_options(sigma=0.1)), "needs a seed"),
         # What would end the worker, as a client may send it.
         (request(extra_args={"latent": '{"seed": "x"}'}), "seed must be"),

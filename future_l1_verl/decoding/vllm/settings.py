@@ -104,8 +104,10 @@ class EngineSettings:
         extra = params.extra_args or {}
         given = dict(_mapping(extra.get(KEY, {})))
         kind, vectors = given.pop("intervene", None), given.pop("given", None)
-        returned = bool(extra.get(RETURN, self.defaults.return_latents))
-        options = replace(self.defaults, seed=params.seed, return_latents=returned).updated(given, REQUEST_OPTIONS)
+        returned = extra.get(RETURN, self.defaults.return_latents)
+        if returned not in (0, 1):  # the chat API makes whole numbers of true and false
+            raise ValueError(f"{RETURN} must be true or false, not {returned!r}")
+        options = replace(self.defaults, seed=params.seed, return_latents=bool(returned)).updated(given, REQUEST_OPTIONS)
         if options.sigma > 0 and options.seed is None:
             raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
         if kind is None and vectors is None:
