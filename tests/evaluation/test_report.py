@@ -58,6 +58,6 @@ def test_the_report_has_accuracy_by_stage_and_split_and_a_sample_of_each_split(r
 
 def test_what_is_no_result_is_not_reported(run: Path) -> None:
     with pytest.raises(runs.RunError, match=r"is no result.*1 verdicts are missing"):
-        write_report(run, {"after": evaluate(run, "after", RIGHT, {"scores": None})})
+        write_report(run, {"after": evaluate(run, "after", RIGHT, {"scores": None})}, {})
     with pytest.raises(runs.RunError, match=r"holds no settings\.json"):
         write_report(run, {"before": run / "before"})
