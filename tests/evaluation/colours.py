@@ -91,7 +91,7 @@ def _loss(
     latents: torch.Tensor,
     targets: torch.Tensor,
 ) -> torch.Tensor:
-    """Of replies that name colours ``said`` to pictures of colours ``seen``, with ``latents`` put in and drawn to ``targets``."""
+    """Of replies that name colours ``said`` to pictures of colours ``seen``; ``latents`` are put in, ``targets`` drawn to."""
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     span = LATENT_START + LATENT * BUDGET + LATENT_END

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from future_l1_verl.data.video import write_video
 from future_l1_verl.evaluation import runs
+from future_l1_verl.evaluation.comparison import compare
 from future_l1_verl.evaluation.report import write_report
 from future_l1_verl.evaluation.scoring import summarise
 
@@ -56,8 +57,18 @@ def test_the_report_has_accuracy_by_stage_and_split_and_a_sample_of_each_split(r
         assert (report.parent / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_says_what_interventions_did(run: Path) -> None:
+    stage = evaluate(run, "after", RIGHT, RIGHT)
+    swapped = evaluate(run, "swap", RIGHT, WRONG | {"answer": "right"})
+    compared = compare(runs.read_finished(stage), runs.read_finished(swapped))
+    (swapped / runs.COMPARISON).write_text(json.dumps(compared))
+    text = write_report(run, {"after": stage}, {"swap": swapped}).read_text()
+    # Of two questions, one is lost: resampled, the mean difference is -1, -0.5 or 0.
+    assert "| swap | all | 2 | 1.000 | 0.500 | -0.500 (-1.000 to 0.000) | 0.500 |" in text
+
+
 def test_what_is_no_result_is_not_reported(run: Path) -> None:
     with pytest.raises(runs.RunError, match=r"is no result.*1 verdicts are missing"):
         write_report(run, {"after": evaluate(run, "after", RIGHT, {"scores": None})}, {})
     with pytest.raises(runs.RunError, match=r"holds no settings\.json"):
-        write_report(run, {"before": run / "before"})
+        write_report(run, {"before": run / "before"}, {})
