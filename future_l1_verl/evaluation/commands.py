@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from future_l1_verl.data.files import whole
+from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
 from future_l1_verl.evaluation.comparison import compare, comparison_table
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
@@ -44,6 +45,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     who.add_argument("--data-parallel", type=positive, default=1)
     who.add_argument("--dtype", default="auto")
     who.add_argument("--max-model-len", type=positive)
+    who.add_argument("--gpu-memory-utilization", type=float)
     who.add_argument("--engine", type=json.loads, default={}, metavar="JSON", help="further arguments of vLLM's engine")
     who.add_argument("--concurrency", type=positive, default=256, help="questions at once; default: 256")
 
@@ -84,7 +86,7 @@ def run_command(args: argparse.Namespace) -> int:
         seed=args.seed,
         spans=args.prompt == "latent",
     )
-    latent = _latent_settings(args.model, decoding.spans)
+    latent = _latent_settings(args.model, decoding)
     judge = _judge(args, task.marks)
     system = system_prompt(args.prompt) if args.system_prompt is None else args.system_prompt or None
     questions = tasks.read(task, args.data, args.videos, args.limit)
@@ -97,6 +99,7 @@ def run_command(args: argparse.Namespace) -> int:
         "system_prompt": system,
         "model": str(args.model.resolve()),
         "dtype": args.dtype,
+        "engine": args.engine,
         "decoding": asdict(decoding),
         "judge": {"model": judge.model} if judge else None,
         "save_latents": args.save_latents,
@@ -129,6 +132,7 @@ def run_command(args: argparse.Namespace) -> int:
             tensor_parallel=args.tensor_parallel,
             data_parallel=args.data_parallel,
             intervening=args.intervene is not None,
+            gpu_memory_utilization=args.gpu_memory_utilization,
             extra=args.engine,
         )
         return await LocalEngine.start(local, has_latents=latent is not None)
@@ -157,12 +161,15 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _latent_settings(model: Path, spans: bool) -> LatentSettings | None:
-    """None for a checkpoint without latent tokens, which can answer in text only."""
+def _latent_settings(model: Path, decoding: Decoding) -> LatentSettings | None:
+    """None for a checkpoint without latent tokens, which can answer in text only. Raises ValueError too if its budget does not
+    allow ``decoding``."""
     config = json.loads((model / "config.json").read_text()) if (model / "config.json").is_file() else {}
-    if spans or "latent_token_id" in config:
-        return check_checkpoint(model)
-    return None
+    if not decoding.spans and "latent_token_id" not in config:
+        return None
+    latent = check_checkpoint(model)
+    SpanOptions(latent.max_latents, decoding.min_latents)
+    return latent
 
 
 def _judge(args: argparse.Namespace, marks: bool) -> JudgeSettings | None:

@@ -62,6 +62,7 @@ class LocalSettings:
     images: int
     dtype: str = "auto"
     max_model_len: int | None = None
+    gpu_memory_utilization: float | None = None
     tensor_parallel: int = 1
     data_parallel: int = 1
     intervening: bool = False
@@ -98,6 +99,7 @@ class LocalEngine:
             "enable_log_requests": False,
             "disable_log_stats": True,
             **engine_defaults(),
+            **({"gpu_memory_utilization": share} if (share := settings.gpu_memory_utilization) else {}),
             **(latent if has_latents else {}),
             **settings.extra,
         }

@@ -65,9 +65,9 @@ def score(parsed: Sequence[bool], scores: Sequence[Scores | None]) -> dict[str, 
 
 
 def summarise(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Per split, and for ``all``, what `score` gives, and over all ``n`` answers: ``with_span``, the share with a latent span,
-    ``spans`` and ``latents``, their means per answer, and where accuracy is scored ``majority``, the accuracy of always giving
-    the most frequent right answer."""
+    """Per split, and for ``all``, what `score` gives, and over all ``n`` answers: ``cut``, the share that the limit of tokens
+    cut off, ``with_span``, the share with a latent span, ``spans`` and ``latents``, their means per answer, and where accuracy
+    is scored ``majority``, the accuracy of always giving the most frequent right answer."""
     groups = by_split([record.split for record in records])
     return {split: _summary([records[i] for i in group]) for split, group in groups.items()}
 
@@ -77,6 +77,7 @@ def _summary(records: Sequence[Record]) -> dict[str, Any]:
     if "accuracy" in figures["scores"]:
         figures["majority"] = max(Counter(record.truth for record in records).values()) / len(records)
     return figures | {
+        "cut": float(np.mean([record.finish_reason == "length" for record in records])),
         "with_span": float(np.mean([len(record.spans) > 0 for record in records])),
         "spans": float(np.mean([len(record.spans) for record in records])),
         "latents": float(np.mean([sum(record.spans) for record in records])),
@@ -99,11 +100,12 @@ def as_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     names = list(whole["scores"])
     majority = ["majority"] if "majority" in whole else []
     table = Table(title=title, caption=wrong, caption_style="bold red")
-    for column in ("split", "n", "missing", "parsed", *(f"{name} (95 %)" for name in names), *majority, "spans", "latents"):
+    scored = [f"{name} (95 %)" for name in names]
+    for column in ("split", "n", "missing", "cut", "parsed", *scored, *majority, "spans", "latents"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, row in summary.items():
         scores = [with_interval(**row["scores"][name]) if name in row["scores"] else "-" for name in names]
-        counts = [str(row["n"]), str(row["missing"]), _number(row["parsed"])]
+        counts = [str(row["n"]), str(row["missing"]), _number(row["cut"]), _number(row["parsed"])]
         shares = [_number(row.get(name)) for name in majority]
         table.add_row(split, *counts, *scores, *shares, f"{row['spans']:.2f}", f"{row['latents']:.2f}")
     return table

@@ -71,13 +71,13 @@ def test_spans_and_the_majority_answer_are_over_all_answers() -> None:
         [
             record(**RIGHT, truth="left", spans=[4]),
             record(**WRONG, truth="left", spans=[4, 2]),
-            record(**UNPARSED, truth="top", spans=[]),
+            record(**UNPARSED, truth="top", spans=[], finish_reason="length"),
             record(**MISSING, truth="right", spans=[2]),
         ]
     )
     one = summary["1-hop"]
     assert one["majority"] == 0.5  # "left" is right twice
-    assert (one["with_span"], one["spans"], one["latents"]) == (0.75, 1.0, 3.0)
+    assert (one["cut"], one["with_span"], one["spans"], one["latents"]) == (0.25, 0.75, 1.0, 3.0)
 
 
 def test_marks_have_an_average_and_no_majority() -> None:
