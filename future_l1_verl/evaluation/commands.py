@@ -47,7 +47,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     who.add_argument("--max-model-len", type=positive)
     who.add_argument("--gpu-memory-utilization", type=float)
     who.add_argument("--engine", type=json.loads, default={}, metavar="JSON", help="further arguments of vLLM's engine")
-    who.add_argument("--concurrency", type=positive, default=256, help="questions at once; default: 256")
+    who.add_argument("--concurrency", type=positive, default=128, help="questions at once, frames in memory; default: 128")
 
     how = command.add_argument_group("how")
     how.add_argument("--max-tokens", type=positive, help="of a reply; default: the task's")

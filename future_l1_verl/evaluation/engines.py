@@ -104,9 +104,13 @@ class LocalEngine:
             **settings.extra,
         }
         engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        if has_latents:
-            await require_live_async(engine)
-        return cls(settings, engine)
+        try:
+            if has_latents:
+                await require_live_async(engine)
+            return cls(settings, engine)
+        except BaseException:
+            engine.shutdown()
+            raise
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
         from vllm import SamplingParams

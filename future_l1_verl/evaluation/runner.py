@@ -68,7 +68,7 @@ async def run(
     _require_same_questions(questions, before, folder)
     unanswered = [question for question in questions if question.row not in before]
     ungraded = [record for record in before.values() if record.scores is None]
-    engine = await start() if unanswered else None
+    starting: asyncio.Task[Engine] | None = None
     slots = asyncio.Semaphore(asking.concurrency)
     bar = tqdm(total=len(questions), initial=len(before) - len(ungraded), desc="answers", unit="answer")
 
@@ -87,7 +87,7 @@ async def run(
         async with slots:
             shown = await asyncio.to_thread(prompt, question, asking.system, asking.max_frames)
             intervention, donor = asking.interventions.of(question.row) if asking.interventions else (None, None)
-            reply = await engine.ask(shown.chat, question.row, intervention)
+            reply = await (await starting).ask(shown.chat, question.row, intervention)
         closed = intervention is not None and intervention.kind == "drop"
         roles, spans = _layout(question, reply, asking, closed)
         record = _record(question, shown, reply, roles, spans, donor)
@@ -101,14 +101,20 @@ async def run(
                 group.create_task(grade(record))
             for question in unanswered:
                 group.create_task(answer(question))
+            if unanswered:  # last: it may block the loop, and the first frames are decoded meanwhile
+                starting = group.create_task(_engine(start))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     finally:
         bar.close()
-        if engine is not None:
-            await engine.close()
+        if starting is not None and starting.done() and not starting.cancelled() and starting.exception() is None:
+            await starting.result().close()
         if grader.judge is not None:
             await grader.judge.close()
+
+
+async def _engine(start: Callable[[], Awaitable[Engine]]) -> Engine:
+    return await start()
 
 
 def _require_same_questions(questions: Sequence[Question], before: Mapping[int, Record], folder: Path) -> None:
