@@ -72,6 +72,10 @@ def test_a_request_overrides_the_options_that_it_names() -> None:
     assert ENGINE.of_request(SamplingParams()) == SpanOptions(max_latents=4)
 
 
+def continuing(latents: int) -> dict[str, Any]:
+    return request_options(prompt_latents=torch.zeros(latents, 8))
+
+
 def request(prompt: list[int] | None = None, resumable: bool = False, **params: Any) -> EngineCoreRequest:
     return EngineCoreRequest(
         request_id="r7",
@@ -92,7 +96,9 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
     [
         (request(structured_outputs=StructuredOutputsParams(regex="a")), "structured output"),
         (request(logprobs=-1), "log-probs"),
-        (request(prompt=[1, TOKENS.start, TOKENS.latent, TOKENS.end]), "prompt holds"),
+        (request(prompt=[1, TOKENS.start, TOKENS.latent, TOKENS.end]), "prompt holds 1 .* with 0 latents"),
+        (request(prompt=[1, TOKENS.start, TOKENS.latent], extra_args=continuing(2)), "prompt holds 1 .* with 2 latents"),
+        (request(extra_args=continuing(1)), "prompt holds 0 .* with 1 latents"),
         (request(prompt=[1, TOKENS.start]), "prompt ends"),
         (request(resumable=True), "streamed input"),
         (request(extra_args=request_options(min_latents=5)), "min_latents"),
@@ -120,6 +126,8 @@ def test_a_request_that_cannot_work_is_refused_by_name(refused: EngineCoreReques
 def test_ordinary_requests_pass() -> None:
     check_request(request(), ENGINE)
     check_request(request(prompt=[TOKENS.start, TOKENS.end, 1], logprobs=5), ENGINE)
+    check_request(request(prompt=[1, TOKENS.start], extra_args=continuing(0)), ENGINE)
+    check_request(request(prompt=[1, TOKENS.start, TOKENS.latent], extra_args=continuing(1)), ENGINE)
     check_request(request(seed=1, extra_args=request_options(sigma=0.1)), ENGINE)
 
 

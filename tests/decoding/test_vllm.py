@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from decoding_harness import (
@@ -130,6 +132,46 @@ def test_greedy_decoding_equals_the_oracle_token_by_token(roomy: Any, oracle: Or
         assert list(output.outputs[0].token_ids) == expected.token_ids.tolist()
         roles |= set(expected.layout.roles.tolist())
     assert {Role.TEXT, Role.LATENT_FORCED, Role.LATENT} <= roles
+
+
+def run_in_two_parts(llm: Any, oracle: Oracle, scale: float = 1.0) -> tuple[Agreement, set[int]]:
+    """Cuts answers after 1 to 12 tokens and has them continued, with ``scale`` times the latents so far; and where cuts fell."""
+    prompts = oracle.prompts()
+    merged, continued, cut_at = [], [], set()
+    for number in range(1, 13):
+        for prompt in prompts:
+            (output,) = llm.generate([prompt.for_vllm], params(oracle, max_tokens=number), use_tqdm=False)
+            first = output.outputs[0]
+            latents = completion_latents(first, oracle.model.config.text_config.hidden_size)
+            cut_at.add(first.token_ids[-1])
+            text = prompt.for_vllm | {"prompt_token_ids": oracle.processor.tokenizer(prompt.for_vllm["prompt"]).input_ids}
+            text["prompt_token_ids"] += list(first.token_ids)
+            del text["prompt"]
+            sampling = params(oracle, max_tokens=24, extra_args=request_options(prompt_latents=scale * latents))
+            (rest,) = llm.generate([text], sampling, use_tqdm=False)
+            second = rest.outputs[0]
+            whole = [part.routed_experts for part in (first, second) if part.routed_experts is not None]
+            completion = SimpleNamespace(
+                index=0,
+                finish_reason="length",
+                token_ids=[*first.token_ids, *second.token_ids],
+                logprobs=[*first.logprobs, *second.logprobs],
+                routed_experts=np.concatenate(whole) if whole else None,
+            )
+            merged.append(SimpleNamespace(prompt_token_ids=output.prompt_token_ids, outputs=[completion]))
+            continued.append(prompt)
+    return oracle.compare(merged, continued), cut_at
+
+
+def test_an_answer_that_was_cut_is_continued_as_if_it_had_not_been(roomy: Any, oracle: Oracle) -> None:
+    agreement, cut_at = run_in_two_parts(roomy, oracle)
+    assert agreement.worst < PARITY
+    assert {oracle.settings.tokens.start, oracle.settings.tokens.latent, oracle.settings.tokens.end} <= cut_at
+    assert agreement.slots > 100
+
+
+def test_control_continued_with_other_latents(roomy: Any, oracle: Oracle) -> None:
+    assert run_in_two_parts(roomy, oracle, scale=0.5)[0].worst > BROKEN
 
 
 def test_noise_is_regenerated_for_every_completion(roomy: Any, oracle: Oracle) -> None:

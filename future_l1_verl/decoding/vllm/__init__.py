@@ -77,18 +77,23 @@ def request_options(
     min_latents: int | None = None,
     return_latents: bool | None = None,
     intervention: Intervention | None = None,
+    prompt_latents: Tensor | None = None,
 ) -> dict[str, Any]:
     """``SamplingParams.extra_args`` of a request that differs from the engine's options; None leaves one as it is.
 
     ``seed`` selects the noise of sigma > 0. With n > 1 give ``SamplingParams.seed`` instead: vLLM makes that one differ
     between completions. Impossible values are refused by the engine, for that request alone; so are interventions on an engine
     with async scheduling.
+
+    ``prompt_latents`` ``[k, H]`` continue a response that was cut: the prompt ends with what there is of it, even within a span,
+    and these are the latents of its slots, in order (``[0, H]`` if there is none yet).
     """
     kind = vectors = None
     if intervention is not None:
         kind, seed = intervention.kind, intervention.seed
         vectors = None if intervention.latents is None else to_text(intervention.latents)
-    given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed, kind, vectors), strict=True))
+    prompt = None if prompt_latents is None else to_text(prompt_latents)
+    given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed, kind, vectors, prompt), strict=True))
     options = {KEY: {name: value for name, value in given.items() if value is not None}}
     return options if return_latents is None else options | {RETURN: return_latents}
 

@@ -65,7 +65,8 @@ class SpanDecoder:
         for request in scheduler_output.finished_req_ids:
             self.store.requests.pop(request, None)
         for request in scheduler_output.scheduled_new_reqs:
-            self.store.requests[request.req_id] = RequestLatents(self.settings.of_request(request.sampling_params))
+            options = self.settings.of_request(request.sampling_params)
+            self.store.requests[request.req_id] = RequestLatents.of(options, request.prompt_token_ids, self.tokens.latent)
             self._options = None
             if self._step is not None and request.req_id in self._step.row:
                 self._step = None  # the id of a request that has just finished

@@ -34,18 +34,22 @@ def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
             reasons.append("structured output: a grammar does not know of tokens that are replaced")
         if params.num_logprobs == -1 or params.logprob_token_ids:
             reasons.append("log-probs of chosen tokens or of all: only the sampled and the best ones have a role")
-        if tokens.latent in prompt:
-            reasons.append("the prompt holds <|latent|>, for which there is no latent")
-        if prompt[-1:] == [tokens.start]:
-            reasons.append("the prompt ends with <|latent_start|>: spans open in the response")
     if request.resumable:
         reasons.append("streamed input: a continued prompt would hold latents")
     if reasons:
         raise ValueError(f"request {request.request_id}: {'; '.join(reasons)}")
     try:
-        settings.of_request(params)
+        given = settings.of_request(params).prompt_latents
     except ValueError as error:
         raise ValueError(f"request {request.request_id}: {error}") from error
+    slots, latents = prompt.count(tokens.latent), 0 if given is None else len(given)
+    if slots != latents:
+        raise ValueError(f"request {request.request_id}: the prompt holds {slots} <|latent|> but comes with {latents} latents")
+    if given is None and prompt[-1:] == [tokens.start]:
+        raise ValueError(
+            f"request {request.request_id}: the prompt ends with <|latent_start|>: spans open in the response, unless "
+            "prompt_latents say that it continues one"
+        )
 
 
 def _check_requests(settings: EngineSettings) -> None:

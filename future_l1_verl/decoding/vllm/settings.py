@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from future_l1_verl.decoding.vllm.wire import from_text
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 KEY = "latent"
 RETURN = "return_latents"
+PROMPT = "prompt_latents"
 ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans", RETURN)
-REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed", "intervene", "given")
+REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed", "intervene", "given", PROMPT)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class SpanOptions:
     A span holds at least ``min_latents`` latents, opened without a decision, and at most ``max_latents``; the two are
     equal for a fixed budget. ``sigma`` is the scale of the noise on a latent and ``seed`` selects that noise. Without
     ``spans`` the start token is never sampled: the model answers in text alone. Latents leave the engine if ``return_latents``.
-    ``intervention`` replaces them.
+    ``intervention`` replaces them. ``prompt_latents`` ``[k, H]`` are those of the slots in the prompt, which then is a response
+    to be continued, and may end in a span.
 
     Raises ValueError unless 1 <= min_latents <= max_latents < 2**31 and sigma is finite and not negative, and for what is no
     number at all: the values may be a client's, and in the worker they become tensors, where a fault ends the engine.
@@ -48,6 +52,7 @@ class SpanOptions:
     spans: bool = True
     return_latents: bool = False
     intervention: Intervention | None = None
+    prompt_latents: Tensor | None = None
 
     def __post_init__(self) -> None:
         whole = {"max_latents": (self.max_latents, 31), "min_latents": (self.min_latents, 31), "seed": (self.seed or 0, 63)}
@@ -104,6 +109,8 @@ class EngineSettings:
         extra = params.extra_args or {}
         given = dict(_mapping(extra.get(KEY, {})))
         kind, vectors = given.pop("intervene", None), given.pop("given", None)
+        if PROMPT in given:
+            given[PROMPT] = self._vectors(given[PROMPT])
         returned = extra.get(RETURN, self.defaults.return_latents)
         if returned not in (0, 1):  # the chat API makes whole numbers of true and false
             raise ValueError(f"{RETURN} must be true or false, not {returned!r}")
@@ -114,10 +121,16 @@ class EngineSettings:
             return options
         if self.asynchronous:
             raise ValueError("interventions need an engine with async_scheduling=False (--no-async-scheduling)")
-        latents = None if vectors is None else from_text(vectors)
-        if latents is not None and latents.shape[1] != self.hidden_size:
+        return replace(options, intervention=Intervention(str(kind), self._vectors(vectors), options.seed or 0))
+
+    def _vectors(self, text: str | None) -> Tensor | None:
+        """Raises ValueError for vectors of another width than the model's."""
+        if text is None:
+            return None
+        latents = from_text(text)
+        if latents.shape[1] != self.hidden_size:
             raise ValueError(f"given latents have width {latents.shape[1]}, the model's {self.hidden_size}")
-        return replace(options, intervention=Intervention(str(kind), latents, options.seed or 0))
+        return latents
 
 
 def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:

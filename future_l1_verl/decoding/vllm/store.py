@@ -26,6 +26,14 @@ class RequestLatents:
     options: SpanOptions
     at: dict[int, Tensor] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, options: SpanOptions, prompt: list[int], latent: int) -> RequestLatents:
+        """Of a request that begins: the latents of the slots in its prompt, of which the scheduler has checked the number."""
+        if options.prompt_latents is None:
+            return cls(options)
+        slots = [position for position, token in enumerate(prompt) if token == latent]
+        return cls(options, dict(zip(slots, options.prompt_latents, strict=True)))
+
     def run_before(self, position: int) -> int:
         """How many latents stand directly before ``position``: those of its span so far."""
         first = position
