@@ -22,7 +22,6 @@ from future_l1_verl.sft.checks import check_checkpoint, files, require_given, re
 
 # Settings of verl that the likelihood of latents does not survive: what they must be, and why.
 REQUIRED: dict[str, tuple[Any, str]] = {
-    "trainer.v1.trainer_mode": ("sync", "the other modes do not carry latents yet"),
     "trainer.v1.sampler.custom_sampler.path": (None, "the replay buffer ends the run when a rollout fails"),
     "algorithm.adv_estimator": ("la_dapo", "the trainer computes advantages of reward parts (rl/advantage.py)"),
     "actor_rollout_ref.actor.policy_loss.loss_mode": ("la_dapo", "the trainer has its own loss (rl/loss.py)"),
@@ -37,6 +36,9 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "algorithm.rollout_correction.rollout_is": (None, "the rollout's log-probs do not hold the density of latents"),
     "algorithm.rollout_correction.rollout_rs": (None, "the rollout's log-probs do not hold the density of latents"),
 }
+
+
+MODES = ("sync", "colocate_async", "separate_async")
 
 
 def _names(*types: type) -> set[str]:
@@ -61,12 +63,34 @@ def check(config: DictConfig) -> None:
             raise ValueError(f"{key} must be {value}, not {given}: {reason}")
     if config.actor_rollout_ref.rollout.n < 2:
         raise ValueError("actor_rollout_ref.rollout.n must be at least 2: an advantage is a comparison within a group")
+    _check_pools(config)
     _check_sections(config)
     _check_latents(config)
     for file in [*files(config.data.train_files), *files(config.data.val_files)]:
         rows = read_rows(file, RL_COLUMNS)
         _check_answers(rows)
         check_frames(rows, {"image": lambda row: row["problem"]})
+
+
+def _check_pools(config: DictConfig) -> None:
+    mode, separate = config.trainer.v1.trainer_mode, config.trainer.v1.trainer_mode == "separate_async"
+    if mode not in MODES:
+        raise ValueError(f"trainer.v1.trainer_mode is one of {', '.join(MODES)}, not {mode!r}")
+    if separate == config.actor_rollout_ref.hybrid_engine:
+        raise ValueError(
+            f"trainer.v1.trainer_mode={mode} needs actor_rollout_ref.hybrid_engine={not separate}: see the group pools"
+        )
+    require_known_keys(config, "reference_pool", {"nnodes", "n_gpus_per_node"})
+    if not separate:
+        if config.reference_pool.nnodes:
+            raise ValueError("reference_pool.nnodes > 0 needs pools=separate")
+        return
+    steps, mini = config.trainer.v1.separate_async.parameter_sync_step, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if config.data.train_batch_size != steps * mini:
+        raise ValueError(
+            f"data.train_batch_size must be trainer.v1.separate_async.parameter_sync_step * "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size = {steps} * {mini}, not {config.data.train_batch_size}"
+        )
 
 
 def _check_sections(config: DictConfig) -> None:

@@ -27,13 +27,13 @@ class LatentTaskRunner(_TaskRunner):
         return SimpleNamespace(run=SimpleNamespace(remote=lambda config: ray.put(runner.run(config))))
 
     def run(self, config: DictConfig) -> None:
-        """Upstream looks the trainer up by mode. The name stays "sync": verl's code compares with it in many places."""
+        """Upstream looks the trainer up by mode. Modes keep verl's names: its code compares with them in many places."""
         require_platform(config.trainer.device)
         from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-        from future_l1_verl.rl.trainer import LatentTrainer
+        from future_l1_verl.rl.modes import TRAINERS
 
-        TRAINER_REGISTRY["sync"] = LatentTrainer
+        TRAINER_REGISTRY.update(TRAINERS)
         super().run(config)
 
 

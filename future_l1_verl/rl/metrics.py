@@ -21,16 +21,39 @@ COLLAPSE = 0.1
 def parity(rollout: Tensor, actor: Tensor, roles: Tensor, present: Tensor) -> dict[str, float]:
     """How far the actor's log-probs are from the rollout's, in nats: of tokens (text and stops), and of decisions to go on.
 
-    ``rollout``, ``actor``: fp32 ``[B, L]``; ``roles``: int8 ``[B, L]``; ``present``: bool ``[B, L]``, False on padding.
+    ``rollout``, ``actor``: fp32 ``[B, L]``; ``roles``: int8 ``[B, L]``; ``present``: bool ``[B, L]``, False where there is
+    nothing to compare: on padding, and at tokens that other weights than the actor's have generated. Without any text there are
+    no gaps, and ``parity/entries`` is 0.
     """
     gap = (rollout - actor).abs()
     text = gap[present & ((roles == Role.TEXT) | (roles == Role.STOP))]
     decisions = gap[present & (roles == Role.LATENT)]
+    if not len(text):
+        return {"parity/entries": 0.0}
     return {
         "parity/text_gap_max": float(text.max()),
         "parity/text_gap_mean": float(text.mean()),
         "parity/entries": float(len(text)),
         "parity/decision_gap_max": float(decisions.max()) if len(decisions) else 0.0,
+    }
+
+
+def token_versions(segments: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
+    """Which version of the weights generated each token: int64 ``[B, L]``, -1 on padding, from ``(version, tokens)`` a row."""
+    rows = [torch.tensor([version for version, tokens in row for _ in range(tokens)]) for row in segments]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
+def off_policy_metrics(versions: Tensor, current: int) -> dict[str, float]:
+    """How many updates the weights that generated a token are behind the ``current`` ones, and the share of answers that more
+    than one version wrote. ``versions`` as `token_versions` gives them."""
+    present = versions >= 0
+    lag = (current - versions)[present].double()
+    last = versions.amax(1, keepdim=True)
+    return {
+        "off_policy/lag_mean": float(lag.mean()),
+        "off_policy/lag_max": float(lag.max()),
+        "off_policy/mixed_answers": float(((versions != last) & present).any(1).double().mean()),
     }
 
 

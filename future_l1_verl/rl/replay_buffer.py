@@ -1,4 +1,4 @@
-"""verl's replay buffer, with the group filter of the paper, and ending the run when a rollout fails."""
+"""verl's replay buffers, with the group filter of the paper, and ending the run when a rollout fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import transfer_queue as tq
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from future_l1_verl.rl.settings import GroupFilter
 
@@ -22,7 +22,9 @@ class NothingPasses(RuntimeError):
     """The group filter keeps too little to fill a step."""
 
 
-class StrictReplayBuffer(ReplayBuffer):
+class _Strict:
+    """Mixin for verl's two buffers."""
+
     def __init__(self, *args: Any, sampler_kwargs: dict[str, Any], **kwargs: Any) -> None:
         """``sampler_kwargs`` is the config section ``group_filter`` and ``dropped_file``, where dropped groups are listed."""
         # Upstream looks every 2 s, which is most of a step of a small model.
@@ -31,6 +33,7 @@ class StrictReplayBuffer(ReplayBuffer):
         self.dropped_file = Path(settings.pop("dropped_file"))
         self.group_filter = GroupFilter(**settings)
         self.dropped: list[dict[str, Any]] = []
+        self.wanted = 0  # prompts of the batch that is being sampled
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         """Upstream (replay_buffer.py:317) trains on what is left of a failed group, or asks its prompt again and again."""
@@ -75,7 +78,7 @@ class StrictReplayBuffer(ReplayBuffer):
     def _evict_terminal_groups(self, global_steps: int, partition_id: str, reasons: tuple) -> tuple[set[str], int, int, dict]:
         """Upstream (replay_buffer.py:353) asks for more prompts for ever."""
         evicted = super()._evict_terminal_groups(global_steps, partition_id, reasons)
-        size = self.train_batch_size or 0
+        size = self.wanted
         kept = len(self._sampleable_terminal_keys(partition_id, reasons))
         if kept < size and len(self.dropped) > (self.group_filter.max_rounds - 1) * size:
             shown = ", ".join(str(group["accuracy"]) for group in self.dropped[:8])
@@ -90,7 +93,7 @@ class StrictReplayBuffer(ReplayBuffer):
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
         """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file, and listed
         again if a resumed run repeats its step."""
-        self.dropped = []
+        self.dropped, self.wanted = [], batch_size
         try:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
         finally:
@@ -111,3 +114,11 @@ class StrictReplayBuffer(ReplayBuffer):
         if self.dropped:
             with self.dropped_file.open("a") as file:
                 file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in self.dropped)
+
+
+class StrictReplayBuffer(_Strict, ReplayBuffer):
+    """Of the sync mode."""
+
+
+class StrictReplayBufferAsync(_Strict, ReplayBufferAsync):
+    """Of the modes in which rollouts go on while the actor learns."""

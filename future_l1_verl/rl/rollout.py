@@ -54,8 +54,11 @@ class LatentHttpServer(vLLMHttpServer):
         return self.model_config.hf_config.get_text_config().hidden_size
 
     async def generate(self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs: Any) -> TokenOutput:
-        if self.sigma > 0:
-            sampling_params["extra_args"] = request_options(seed=zlib.crc32(request_id.encode()))
+        """Upstream's, whose prompt may end in a part of an answer: ``sampling_params["prompt_latents"]`` are its latents."""
+        sampling_params["extra_args"] = request_options(
+            seed=zlib.crc32(request_id.encode()) if self.sigma > 0 else None,
+            prompt_latents=sampling_params.pop("prompt_latents", None),
+        )
         output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
         # An answer without latents has rows of the same dtype as the others: TransferQueue packs them together.
         nothing = torch.zeros(0, self.hidden_size, dtype=self.dtype)

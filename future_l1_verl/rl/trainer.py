@@ -1,4 +1,4 @@
-"""verl's synchronous V1 trainer with the LA-DAPO loss and with the figures this project promises at every step."""
+"""verl's V1 trainer with the LA-DAPO loss and with the figures this project promises at every step."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1 import trainer_base
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from future_l1_verl.latents.spans import Layout, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rl.advantage import rollout_advantages
+from future_l1_verl.rl.client import LatentServerClient
 from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
 from future_l1_verl.rl.metrics import (
     COLLAPSE,
     divide_ratio_sums,
     judged_rows,
+    off_policy_metrics,
     parity,
     reward_metrics,
+    token_versions,
     usage_metrics,
     validation_metrics,
 )
-from future_l1_verl.rl.replay_buffer import StrictReplayBuffer
+from future_l1_verl.rl.replay_buffer import StrictReplayBuffer, StrictReplayBufferAsync
 from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
 
@@ -52,16 +55,23 @@ def loss_function(config: DictConfig, settings: LatentSettings) -> partial:
     )
 
 
-class LatentTrainer(PPOTrainerSync):
-    def _build_replay_buffer(self) -> StrictReplayBuffer:
+class LatentTrainer(trainer_base.PPOTrainer):
+    """What the trainers of all modes share (rl/modes.py)."""
+
+    def _build_replay_buffer(self) -> StrictReplayBuffer | StrictReplayBufferAsync:
         """Upstream passes group filtering on to its own classes only, not to one named in ``custom_sampler``."""
-        trainer_base.ReplayBuffer = StrictReplayBuffer
+        trainer_base.ReplayBuffer, trainer_base.ReplayBufferAsync = StrictReplayBuffer, StrictReplayBufferAsync
         return super()._build_replay_buffer()
+
+    def get_llm_client(self) -> LLMServerClient:
+        """Upstream's differ by mode, and none carries latents. Servers apart from the actor, if there are any, come last."""
+        return self._rollout_server_managers()[-1].get_client(client_cls=LatentServerClient)
 
     def on_init_end(self) -> None:
         super().on_init_end()
+        replicas = [replica for manager in self._rollout_server_managers() for replica in manager.get_replicas()]
         # The first server of a replica holds its engine; those on other nodes only lend it their devices.
-        self.watchdog = Watchdog([replica.servers[0] for replica in self.llm_server_manager.get_replicas()])
+        self.watchdog = Watchdog([replica.servers[0] for replica in replicas])
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         with self.watchdog.raising_here():
@@ -80,11 +90,24 @@ class LatentTrainer(PPOTrainerSync):
         data = _get(batch, ["latent_term", "response_mask"])
         density = response_from_nested(data["latent_term"], data["response_mask"])
         batch = _put(batch, {"old_log_density": density})
+        metrics.update(off_policy_metrics(self._versions(batch), self.version))
+        metrics.update(self._parity(batch, self.version))
+        return batch
+
+    @property
+    def version(self) -> int:
+        """Of the weights that old log-probs are computed with: the step at whose end they were given to the rollout."""
+        return self.global_steps - 1
+
+    def _versions(self, batch: KVBatchMeta) -> torch.Tensor:
+        rows = _get(_without_padding(batch), ["extra_fields"])["extra_fields"]
+        return token_versions([row["segments"] for row in rows])
+
+    def _parity(self, batch: KVBatchMeta, version: int) -> dict[str, float]:
+        """Of tokens that weights of ``version`` have generated, which the ``old_log_probs`` in the batch are of."""
         fields = _get(_without_padding(batch), ["responses", "rollout_log_probs", "old_log_probs"])
         rollout, actor = (fields[key].to_padded_tensor(padding=0.0) for key in ("rollout_log_probs", "old_log_probs"))
-        layout, present = self._layout(fields["responses"])
-        metrics.update(parity(rollout, actor, layout.roles, present))
-        return batch
+        return parity(rollout, actor, self._layout(fields["responses"]).roles, self._versions(batch) == version)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Upstream keeps log-probs alone; the KL of latents needs the reference's states at the feeding positions."""
@@ -106,7 +129,7 @@ class LatentTrainer(PPOTrainerSync):
             list(data["uid"]),
             self.weights,
             mask,
-            self._layout(data["responses"])[0].slots,
+            self._layout(data["responses"]).slots,
             by_std=self.config.algorithm.norm_adv_by_std_in_grpo,
             **self.config.advantage,
         )
@@ -148,11 +171,10 @@ class LatentTrainer(PPOTrainerSync):
         metrics = super()._val_metrics_update(sources, uids, left, sample_turns, counts)
         return metrics | validation_metrics(infos) | {"val-aux/unjudged": len(data_sources) - len(kept)}
 
-    def _layout(self, responses: torch.Tensor) -> tuple[Layout, torch.Tensor]:
-        """Roles of ragged responses, padded to ``[B, L]``, and which indices are no padding."""
-        padded = responses.to_padded_tensor(padding=-1)
-        latent = self.config.latent
-        return response_layout(padded, self.latent.tokens, self.latent.max_latents, latent.min_latents), padded != -1
+    def _layout(self, responses: torch.Tensor) -> Layout:
+        """Roles of ragged responses, padded to ``[B, L]``."""
+        padded, latent = responses.to_padded_tensor(padding=-1), self.config.latent
+        return response_layout(padded, self.latent.tokens, self.latent.max_latents, latent.min_latents)
 
 
 def _get(batch: KVBatchMeta, fields: list[str]) -> TensorDict:

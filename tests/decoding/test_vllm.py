@@ -135,7 +135,8 @@ def test_greedy_decoding_equals_the_oracle_token_by_token(roomy: Any, oracle: Or
 
 
 def run_in_two_parts(llm: Any, oracle: Oracle, scale: float = 1.0) -> tuple[Agreement, set[int]]:
-    """Cuts answers after 1 to 12 tokens and has them continued, with ``scale`` times the latents so far; and where cuts fell."""
+    """Cuts answers after 1 to 12 tokens and has them continued, with ``scale`` times the latents so far. Also gives the tokens
+    at which they were cut."""
     prompts = oracle.prompts()
     merged, continued, cut_at = [], [], set()
     for number in range(1, 13):

@@ -85,8 +85,8 @@ def request_options(
     between completions. Impossible values are refused by the engine, for that request alone; so are interventions on an engine
     with async scheduling.
 
-    ``prompt_latents`` ``[k, H]`` continue a response that was cut: the prompt ends with what there is of it, even within a span,
-    and these are the latents of its slots, in order (``[0, H]`` if there is none yet).
+    ``prompt_latents`` ``[k, H]`` continue a response that was cut: the prompt ends with what there is of it, even within a
+    span, and these are the latents of its slots, in order (``[0, H]`` if there is none yet).
     """
     kind = vectors = None
     if intervention is not None:

@@ -1,0 +1,79 @@
+"""Weights from the actor to rollout replicas on devices of their own, where there is no accelerator.
+
+verl's own ways (verl/checkpoint_engine) need NCCL or RDMA. Named as ``checkpoint_engine.custom_backend_module``, this one is
+``checkpoint_engine.backend=gloo``.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import AsyncGenerator, Iterable
+from datetime import timedelta
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroupGloo, TCPStore
+from verl.checkpoint_engine import CheckpointEngine, CheckpointEngineRegistry
+from verl.utils.net_utils import get_free_port
+
+_PATIENCE = timedelta(seconds=60)
+
+
+@CheckpointEngineRegistry.register("gloo")
+class GlooCheckpointEngine(CheckpointEngine):
+    """One broadcast a tensor, from the actor's rank 0 to all workers of all replicas."""
+
+    def __init__(self, bucket_size: int, is_master: bool = False) -> None:
+        self.is_master = is_master
+
+    def prepare(self) -> tuple[str, int] | None:
+        """Address of the actor's rank 0."""
+        if not self.is_master:
+            return None
+        host = ray.util.get_node_ip_address()
+        return host, get_free_port(host)[0]
+
+    @classmethod
+    def build_topology(
+        cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[tuple[str, int] | None]
+    ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """The actor's other ranks, which only help to gather the weights, have rank -1."""
+        size = 1 + rollout_world_size
+
+        def shared(ranks: list[int]) -> dict[str, list[Any]]:
+            return {"rank": ranks, "world_size": [size] * len(ranks), "address": [metadata[0]] * len(ranks)}
+
+        return shared([0] + [-1] * (actor_wg_world_size - 1)), shared(list(range(1, size)))
+
+    def init_process_group(self, rank: int, world_size: int, address: tuple[str, int]) -> None:
+        self.rank = rank
+        if rank >= 0:
+            self.store = TCPStore(*address, world_size, is_master=rank == 0, timeout=_PATIENCE)
+            self.group = ProcessGroupGloo(self.store, rank, world_size, _PATIENCE)
+
+    def finalize(self) -> None:
+        self.group = self.store = None
+
+    async def send_weights(self, weights: Iterable[tuple[str, Tensor]], global_steps: int | None = None) -> None:
+        number = 0
+        for name, weight in weights:
+            if self.rank == 0:
+                self.store.set(str(number), pickle.dumps((name, weight.shape, weight.dtype)))
+                self.group.broadcast(weight.detach().contiguous(), 0).wait()
+                number += 1
+        if self.rank == 0:
+            self.store.set(str(number), pickle.dumps(None))
+            # The store lives with rank 0: it must not end before the others have read the end from it.
+            self.group.barrier().wait()
+
+    async def receive_weights(self, global_steps: int | None = None) -> AsyncGenerator[tuple[str, Tensor], None]:
+        number = 0
+        while (described := pickle.loads(self.store.get(str(number)))) is not None:
+            name, shape, dtype = described
+            weight = torch.empty(shape, dtype=dtype)
+            self.group.broadcast(weight, 0).wait()
+            yield name, weight
+            number += 1
+        self.group.barrier().wait()

@@ -1,0 +1,46 @@
+"""Asking the rollout servers: answers that a weight update cuts are continued, with the latents they had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
+from verl.workers.rollout.replica import TokenOutput
+
+
+class _Attempts(LLMServerClient):
+    """Upstream's client of one attempt, which remembers what the attempts at an answer have brought so far."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.latents: dict[str, list[Tensor]] = {}
+        self.segments: dict[str, list[tuple[int, int]]] = {}
+
+    async def generate(self, request_id: str, *, sampling_params: dict[str, Any], **kwargs: Any) -> TokenOutput:
+        latents, segments = self.latents[request_id], self.segments[request_id]
+        if segments:
+            sampling_params = sampling_params | {"prompt_latents": torch.cat(latents)}
+        output = await super().generate(request_id, sampling_params=sampling_params, **kwargs)
+        if output.token_ids:
+            latents.append(output.extra_fields["latents"])
+            segments.append((output.extra_fields["global_steps"], len(output.token_ids)))
+        return output
+
+
+class LatentServerClient(FullyAsyncLLMServerClient, _Attempts):
+    async def generate(self, request_id: str, **kwargs: Any) -> TokenOutput:
+        """Upstream (llm_server.py:171) asks again with the tokens of a cut answer behind its prompt, merges what it knows
+        of and drops the rest. Here latents go along and come back merged.
+
+        ``extra_fields``: ``latents`` ``[slots, H]``; ``segments``, pairs of the version of the weights and the number of tokens
+        that it generated, in order.
+        """
+        self.latents[request_id], self.segments[request_id] = [], []
+        try:
+            output = await super().generate(request_id, **kwargs)
+            output.extra_fields |= {"latents": torch.cat(self.latents[request_id]), "segments": self.segments[request_id]}
+            return output
+        finally:
+            del self.latents[request_id], self.segments[request_id]

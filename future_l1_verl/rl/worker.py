@@ -1,0 +1,23 @@
+"""The actor's worker where the rollout has devices of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from verl.experimental.separation.engine_workers import DetachActorWorker
+
+
+class SeparateWorker(DetachActorWorker):
+    @property
+    def copy_handler(self) -> Callable[[torch.nn.Module], Any]:
+        """Upstream's (verl/utils/fsdp_utils.py:1146) is ``tensor.cpu()``, which is no copy of what is on the host already, as
+        parameters are without an accelerator and with ``param_offload``: what it keeps would change with every update."""
+        upstream = super().copy_handler
+
+        def copy(module: torch.nn.Module) -> Any:
+            shards, spec = upstream(module)
+            return {name: (shard.clone(), each) for name, (shard, each) in shards.items()}, spec
+
+        return copy
