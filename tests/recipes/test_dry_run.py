@@ -1,17 +1,12 @@
 """What each recipe of stage 1 would run, as its ``--dry-run`` prints it; no GPU, data or model is there."""
 
-import functools
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from dry_run import ROOT, differences, dry_run, printed, run
 from omegaconf import DictConfig, OmegaConf
 
 from future_l1_verl.sft.__main__ import torchrun_arguments
-
-ROOT = Path(__file__).parents[2]
 
 # Paper, Table 8.
 TABLE_8: dict[str, Any] = {
@@ -24,34 +19,6 @@ TABLE_8: dict[str, Any] = {
 }  # fmt: skip
 
 SWEEPS = {"lambda": ["0.01", "0.05", "0.1", "0.2", "0.5", "1.0"], "l_max": ["2", "4", "8", "16", "32", "64"]}
-
-
-def run(recipe: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", ROOT / "recipes" / recipe, *arguments], cwd="/", capture_output=True, text=True)
-
-
-@functools.cache
-def printed(recipe: str, *arguments: str) -> str:
-    done = run(recipe, *arguments, "--dry-run")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def dry_run(recipe: str, *arguments: str) -> list[dict[str, Any]]:
-    """The resolved configs, each as its keys ``a.b.c`` with their values."""
-    return [flat(config) for config in yaml.safe_load_all(printed(recipe, *arguments)) if config is not None]
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Keys whose values differ, with those of ``other``."""
-    return {key: other.get(key) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
 @pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "recipes").glob("sft_*.sh")))
