@@ -48,7 +48,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$questions" ] || fail "start la_dapo_futurebench.sh or la_dapo_twiff.sh"
-[ -f "future_l1_verl/config/ablation/$ablation.yaml" ] || fail "no ablation $ablation in future_l1_verl/config/ablation"
+[ -f "future_l1_verl/config/ablation/$ablation.yaml" ] && [ "${ablation#_}" = "$ablation" ] ||
+    fail "no ablation $ablation in future_l1_verl/config/ablation"
 
 case "$pools" in
 colocated | colocated_async)

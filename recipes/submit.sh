@@ -3,7 +3,8 @@
 #   bash recipes/submit.sh --address http://HEAD:8265 [--dry-run] RECIPE.sh [its arguments...]
 # On every node Ray was started by this repository's .venv/bin/ray, at this very path (a file system that all see, or a copy
 # on each); nothing is uploaded. Relative paths start at the repository's root.
-# A cluster with token authentication needs its token here: in ~/.ray/auth_token, or where RAY_AUTH_TOKEN_PATH says.
+# A cluster with token authentication needs its token here: in ~/.ray/auth_token, or where RAY_AUTH_TOKEN_PATH says. For one
+# without, RAY_AUTH_MODE=disabled.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,6 +30,6 @@ if [ -n "$dry_run" ]; then
     printf '%q ' "${command[@]}" && echo
     exit 0
 fi
-# Given an address, Ray shows its token only if told so.
-export RAY_AUTH_MODE=token
+# Given an address, Ray uses a token only if told so.
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 exec "${command[@]}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 WORK = tempfile.TemporaryDirectory()
@@ -69,6 +69,12 @@ def overrides(recipe: str, *arguments: str) -> list[list[str]]:
     return [line[5:] for line in lines]
 
 
-def composed(*overrides: str) -> dict[str, Any]:
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
     with initialize_config_module("future_l1_verl.config.rl", version_base=None):
-        return flat(OmegaConf.to_container(compose("main", overrides=list(overrides)), resolve=True))
+        return compose("main", overrides=list(overrides))
+
+
+def resolved(*overrides: str) -> dict[str, Any]:
+    """The config of stage 2 that a dry run with these overrides prints."""
+    return flat(OmegaConf.to_container(composed(*overrides), resolve=True))

@@ -1,4 +1,4 @@
-"""``slurm.sh`` with real Ray and stand-ins for Slurm's commands (two nodes, both this machine); what ``submit.sh`` says to Ray."""
+"""``slurm.sh`` with real Ray and stand-ins for Slurm's commands (two nodes, both this machine), and ``submit.sh``."""
 
 import os
 import shlex
@@ -78,7 +78,9 @@ def test_what_slurm_is_asked_for() -> None:
     assert recipe == ["bash", "recipes/la_dapo_sweep.sh", "ablation", "--model", "a b", "--nodes", "N"]
     for command, nodes in ((head, "1"), (workers, "N-1")):
         step = command[: command.index(".venv/bin/ray")]
-        assert step[0] == "srun" and step[step.index("--nodes") + 1] == nodes and step[step.index("--ntasks-per-node") + 1] == "1"
+        assert (
+            step[0] == "srun" and step[step.index("--ntasks-per-node") + 1] == "1" and step[step.index("--nodes") + 1] == nodes
+        )
         assert command[len(step) + 1] == "start" and "--block" in command
     assert head[head.index("--nodelist") + 1] == workers[workers.index("--exclude") + 1]
     assert "--head" in head and workers[workers.index("--address") + 1] == "IP:PORT"
