@@ -46,7 +46,8 @@ def token_versions(segments: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
 
 def off_policy_metrics(versions: Tensor, current: int) -> dict[str, float]:
     """How many updates the weights that generated a token are behind the ``current`` ones, and the share of answers that more
-    than one version wrote. ``versions`` as `token_versions` gives them."""
+    than one version wrote. ``versions`` as `token_versions` gives them.
+    """
     present = versions >= 0
     lag = (current - versions)[present].double()
     last = versions.amax(1, keepdim=True)

@@ -6,6 +6,7 @@ import logging
 import math
 
 import ray
+import torch
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
@@ -32,7 +33,7 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
     saved_version: int | None = None  # of the weights that the actor keeps on the host, from the step before
 
     def _setup(self) -> None:
-        """Upstream (trainer_separate_async.py:185) ends with ``logger.info(..., flush=True)``: a TypeError unless the level hides it."""
+        """Upstream (trainer_separate_async.py:185) ends with ``logger.info(..., flush=True)``: TypeError where it is shown."""
         level = separate_log.level
         separate_log.setLevel(logging.WARNING)
         super()._setup()
@@ -64,18 +65,18 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
         if self.local_trigger_step == 0:
             versions = self._versions(batch)
             if self.saved_version == self.version - 1 and not (versions == self.version).any():
-                before = self._parity_of_saved(batch)
+                before = self._parity_of_saved(batch, versions == self.saved_version)
             self.saved_version = self.version
         batch = super()._compute_old_log_prob(batch, metrics)
         metrics.update(before)
         return batch
 
-    def _parity_of_saved(self, batch: KVBatchMeta) -> dict[str, float]:
+    def _parity_of_saved(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, float]:
         """Costs a forward pass over the batch."""
         actor = self.actor_rollout_wg
         actor.save_model_to_cpu(1)
         actor.restore_model_from_cpu(0)
-        found = self._parity(PPOTrainer._compute_old_log_prob(self, batch, {}), self.saved_version)
+        found = self._parity(PPOTrainer._compute_old_log_prob(self, batch, {}), compared)
         actor.restore_model_from_cpu(1)
         actor.clear_cpu_model(1)
         return found

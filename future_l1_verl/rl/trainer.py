@@ -90,8 +90,11 @@ class LatentTrainer(trainer_base.PPOTrainer):
         data = _get(batch, ["latent_term", "response_mask"])
         density = response_from_nested(data["latent_term"], data["response_mask"])
         batch = _put(batch, {"old_log_density": density})
-        metrics.update(off_policy_metrics(self._versions(batch), self.version))
-        metrics.update(self._parity(batch, self.version))
+        versions = self._versions(batch)
+        metrics.update(off_policy_metrics(versions, self.version))
+        metrics.update(self._parity(batch, versions == self.version))
+        stale = self._parity(batch, (versions >= 0) & (versions != self.version))
+        metrics["off_policy/text_gap_mean"] = stale.get("parity/text_gap_mean", 0.0)
         return batch
 
     @property
@@ -103,11 +106,11 @@ class LatentTrainer(trainer_base.PPOTrainer):
         rows = _get(_without_padding(batch), ["extra_fields"])["extra_fields"]
         return token_versions([row["segments"] for row in rows])
 
-    def _parity(self, batch: KVBatchMeta, version: int) -> dict[str, float]:
-        """Of tokens that weights of ``version`` have generated, which the ``old_log_probs`` in the batch are of."""
+    def _parity(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, float]:
+        """Of the rollout's log-probs with the ``old_log_probs`` in the batch, at the tokens ``compared``, bool ``[B, L]``."""
         fields = _get(_without_padding(batch), ["responses", "rollout_log_probs", "old_log_probs"])
         rollout, actor = (fields[key].to_padded_tensor(padding=0.0) for key in ("rollout_log_probs", "old_log_probs"))
-        return parity(rollout, actor, self._layout(fields["responses"]).roles, self._versions(batch) == version)
+        return parity(rollout, actor, self._layout(fields["responses"]).roles, compared)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Upstream keeps log-probs alone; the KL of latents needs the reference's states at the feeding positions."""

@@ -124,6 +124,11 @@ def test_numbers_out_of_range(stage: str, override: str, message: str, folder: P
         (["latent.likelihood=none", "latent_loss.ratio=decoupled"], "leaves nothing to decouple"),
         (["latent_loss.kl_coef=1", "actor_rollout_ref.actor.use_kl_loss=false"], "latent_loss.kl_coef > 0 needs a reference"),
         (["judge.url=judge:80", "judge.model=m"], "url must start with http"),
+        (["trainer.v1.trainer_mode=async"], "trainer_mode is one of sync, colocate_async, separate_async, not 'async'"),
+        (["pools=separate", "actor_rollout_ref.hybrid_engine=true"], "separate_async needs .*hybrid_engine=False"),
+        (["actor_rollout_ref.hybrid_engine=false"], "sync needs actor_rollout_ref.hybrid_engine=True"),
+        (["reference_pool.nnodes=1"], "reference_pool.nnodes > 0 needs pools=separate"),
+        (["pools=separate", "data.train_batch_size=100"], r"train_batch_size must be .* = 1 \* 64, not 100"),
         (
             ["judge.url=http://judge", "judge.model=m", "judge.prompt={folder}/prompt.txt"],
             r"prompt.txt: the prompt has no {truth}",

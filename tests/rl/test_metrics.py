@@ -9,7 +9,16 @@ from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
 from future_l1_verl.rewards.total import Rollout, Weights, group_rewards
-from future_l1_verl.rl.metrics import divide_ratio_sums, judged_rows, parity, reward_metrics, span_usage, usage_metrics
+from future_l1_verl.rl.metrics import (
+    divide_ratio_sums,
+    judged_rows,
+    off_policy_metrics,
+    parity,
+    reward_metrics,
+    span_usage,
+    token_versions,
+    usage_metrics,
+)
 
 
 def test_parity_looks_at_text_stops_and_decisions() -> None:
@@ -23,6 +32,23 @@ def test_parity_looks_at_text_stops_and_decisions() -> None:
         "parity/text_gap_mean": 0.375,
         "parity/entries": 2.0,
         "parity/decision_gap_max": 0.75,
+    }
+
+
+def test_parity_without_anything_to_compare() -> None:
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    found = parity(torch.zeros(1, 2), torch.ones(1, 2), torch.full((1, 2), int(Role.TEXT)), nothing)
+    assert found == {"parity/entries": 0.0}
+
+
+def test_who_wrote_a_token_and_how_far_behind() -> None:
+    versions = token_versions([[(3, 2), (4, 1)], [(4, 1)], [(2, 2)]])
+    assert versions.tolist() == [[3, 3, 4], [4, -1, -1], [2, 2, -1]]
+    # Of version 4: lags 1, 1, 0, 0, 2, 2; one of three answers is of two versions.
+    assert off_policy_metrics(versions, 4) == {
+        "off_policy/lag_mean": 1.0,
+        "off_policy/lag_max": 2.0,
+        "off_policy/mixed_answers": pytest.approx(1 / 3),
     }
 
 

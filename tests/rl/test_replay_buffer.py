@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from verl.trainer.ppo.v1 import replay_buffer as upstream
 
 from future_l1_verl.rl import replay_buffer
-from future_l1_verl.rl.replay_buffer import NothingPasses, RolloutError, StrictReplayBuffer
+from future_l1_verl.rl.replay_buffer import NothingPasses, RolloutError, StrictReplayBuffer, StrictReplayBufferAsync
 
 
 class Queue:
@@ -48,7 +48,9 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     return queue
 
 
-def buffer(folder: Path, queue: Queue, refills: list[list[float]], size: int = 2, max_rounds: int = 3) -> StrictReplayBuffer:
+def buffer(
+    folder: Path, queue: Queue, refills: list[list[float]], size: int = 2, max_rounds: int = 3, mode: str = "sync"
+) -> StrictReplayBuffer | StrictReplayBufferAsync:
     """Refilled prompts take their accuracies from ``refills``, over and over."""
     made = iter(range(100, 10**6))
 
@@ -57,10 +59,12 @@ def buffer(folder: Path, queue: Queue, refills: list[list[float]], size: int = 2
             number = next(made)
             queue.add(f"p{number}", refills[number % len(refills)])
 
-    built = StrictReplayBuffer(
-        trainer_mode="sync", trainer_config={}, max_off_policy_threshold=8, max_off_policy_strategy="drop",
+    # As trainer_base.py builds them: the async one is not told how many prompts make a step.
+    sync = {"train_batch_size": size, "gen_batch_size": 1, "max_inflight_gen_batches": 1} if mode == "sync" else {}
+    built = (StrictReplayBuffer if mode == "sync" else StrictReplayBufferAsync)(
+        trainer_mode=mode, trainer_config={}, max_off_policy_threshold=8, max_off_policy_strategy="drop",
         sampler_kwargs={"low": 0.1, "high": 0.9, "max_rounds": max_rounds, "dropped_file": str(folder / "dropped.jsonl")},
-        refill_fn=refill, filter_groups_metric="acc", train_batch_size=size, gen_batch_size=1, max_inflight_gen_batches=1,
+        refill_fn=refill, filter_groups_metric="acc", **sync,
     )  # fmt: skip
     built.poll_interval = 0.0
     return built
@@ -69,10 +73,11 @@ def buffer(folder: Path, queue: Queue, refills: list[list[float]], size: int = 2
 MIXED, EASY, HARD = [1.0, 0.0, 1.0, 0.0], [1.0] * 4, [0.0] * 4
 
 
-def test_groups_that_are_too_easy_or_too_hard_are_replaced_and_listed(tmp_path: Path, queue: Queue) -> None:
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "separate_async"])
+def test_groups_that_are_too_easy_or_too_hard_are_replaced_and_listed(tmp_path: Path, queue: Queue, mode: str) -> None:
     queue.add("p1", EASY)
     queue.add("p2", MIXED)
-    batch, metrics = buffer(tmp_path, queue, [HARD, MIXED]).sample(7, "train", 2)
+    batch, metrics = buffer(tmp_path, queue, [HARD, MIXED], mode=mode).sample(7, "train", 2)
     assert len(batch.keys) == 8 and all(key.startswith(("p2_", "p101_")) for key in batch.keys)
     assert (metrics["filter/dropped"], metrics["filter/too_easy"], metrics["filter/too_hard"]) == (2, 1, 1)
     assert metrics["filter/keep_rate"] == 0.5
@@ -80,12 +85,13 @@ def test_groups_that_are_too_easy_or_too_hard_are_replaced_and_listed(tmp_path: 
     assert [(row["step"], row["row"], row["accuracy"]) for row in listed] == [(7, 1, 1.0), (7, 100, 0.0)]
 
 
-def test_a_step_whose_every_group_is_dropped_ends_with_the_reason(tmp_path: Path, queue: Queue) -> None:
+@pytest.mark.parametrize("mode", ["sync", "separate_async"])
+def test_a_step_whose_every_group_is_dropped_ends_with_the_reason(tmp_path: Path, queue: Queue, mode: str) -> None:
     queue.add("p1", HARD)
     queue.add("p2", HARD)
     # Three rounds of two prompts: more than four dropped groups are too many.
     with pytest.raises(NothingPasses, match=r"step 7: [5-9] of the groups have a mean accuracy outside \[0.1, 0.9\] \(0.0"):
-        buffer(tmp_path, queue, [HARD]).sample(7, "train", 2)
+        buffer(tmp_path, queue, [HARD], mode=mode).sample(7, "train", 2)
     listed = [json.loads(line)["accuracy"] for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
     assert len(listed) > 4 and set(listed) == {0.0}
 

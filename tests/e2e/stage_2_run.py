@@ -1,0 +1,97 @@
+"""Stage 2 as a process on the smallest model, its output, and what it leaves behind."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from e2e_environment import ENVIRONMENT
+
+
+class Run:
+    """A stage 2 process and its output."""
+
+    def __init__(self, folder: Path, log: Path, *overrides: str) -> None:
+        small = [
+            "data.train_batch_size=4",
+            "data.val_batch_size=4",
+            "data.max_prompt_length=512",
+            "data.max_response_length=24",
+        ]
+        actor = [
+            "actor.ppo_mini_batch_size=4",
+            "actor.ppo_micro_batch_size_per_gpu=8",
+            "ref.log_prob_micro_batch_size_per_gpu=8",
+        ]
+        rollout = [
+            "n=2",
+            "log_prob_micro_batch_size_per_gpu=8",
+            "max_model_len=1024",
+            "max_num_seqs=8",
+            "max_num_batched_tokens=2048",
+        ]
+        command = [
+            *[sys.executable, "-m", "future_l1_verl.rl", "platform=cpu", f"actor_rollout_ref.model.path={folder}/model"],
+            *[f"data.train_files={folder}/data/rl_train.parquet", f"data.val_files={folder}/data/rl_test.parquet"],
+            *[*small, "data.system_prompt=null"],
+            *[f"actor_rollout_ref.{setting}" for setting in actor],
+            *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],
+            "algorithm.filter_groups.enable=false",  # a random model answers nothing right
+            *["trainer.val_before_train=false", "trainer.logger=[console]", f"trainer.rollout_data_dir={folder}/rollouts"],
+            *[f"trainer.default_local_dir={folder}/checkpoints", "trainer.total_epochs=1000", "trainer.save_freq=3"],
+            *overrides,
+        ]
+        self.log = log
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT, cwd=folder, start_new_session=True
+            )
+        self.seen: set[int] = set()
+
+    def wait_for_step(self, step: int, seconds: float = 400) -> None:
+        self.wait(lambda: re.search(rf"step:{step} - ", self.log.read_text()) is not None, f"step {step}", seconds)
+
+    def wait(self, condition: Callable[[], bool], name: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.descendants()
+            assert self.process.poll() is None, f"ended before {name}:\n{self.log.read_text()[-4000:]}"
+            assert time.monotonic() < deadline, f"no {name} in {seconds} s:\n{self.log.read_text()[-4000:]}"
+            time.sleep(0.5)
+
+    def descendants(self) -> list[psutil.Process]:
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        self.seen |= {process.pid for process in found}
+        return found
+
+    def engine(self) -> psutil.Process:
+        """The process of the rollout engine."""
+        return next(process for process in self.descendants() if "EngineCore" in process.name() + " ".join(process.cmdline()))
+
+    def metrics(self) -> dict[int, dict[str, float]]:
+        """What was logged, by step."""
+        found = {}
+        for step, line in re.findall(r"step:(\d+) - (.*)", self.log.read_text()):
+            pairs = (pair.split(":", 1) for pair in line.split(" - "))
+            found[int(step)] = {name: float(value) for name, value in pairs if re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan", value)}
+        return found
+
+    def left_behind(self, seconds: float = 60) -> list[str]:
+        """Names of processes of this run that live on after it."""
+        deadline = time.monotonic() + seconds
+        while alive := [pid for pid in self.seen if psutil.pid_exists(pid) and is_running(pid)]:
+            if time.monotonic() > deadline:
+                return [" ".join(psutil.Process(pid).cmdline())[:80] for pid in alive]
+            time.sleep(1)
+        return []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,98 @@
+"""Stage 2 where rollout and actor do not take turns: real processes on the smallest model, with logical devices."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from stage_2_run import Run
+
+from data_prep.synthetic.writing import Settings, write_set
+from future_l1_verl.modeling import tiny
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+QUESTIONS, BATCH, STEPS = 36, 4, 10
+# Large steps, so that log-probs of other weights than those that wrote a token are far from the rollout's.
+LEARNS = "actor_rollout_ref.actor.optim.lr=1e-3"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    out = tmp_path_factory.mktemp("pools")
+    write_set(out / "data", Settings(clips=16, test_clips=4, seed=0), lambda items, label: items)
+    rows = pd.read_parquet(out / "data/rl_train.parquet").head(QUESTIONS)
+    rows["problem"] = [f"{number}. {problem}" for number, problem in enumerate(rows["problem"])]
+    rows.to_parquet(out / "data/rl_train.parquet")
+    tiny.build(out / "model")
+    yield out
+
+
+def questions(folder: Path, step: int) -> set[int]:
+    """Numbers of the questions that a step trained on."""
+    lines = (folder / f"rollouts/{step}.jsonl").read_text().splitlines()
+    return {int(re.search(r"(\d+)\. ", json.loads(line)["input"]).group(1)) for line in lines}
+
+
+def assert_parity(metrics: dict[str, float]) -> None:
+    """The weights that wrote a token say of it what the rollout said."""
+    assert metrics["parity/entries"] > 0
+    assert metrics["parity/text_gap_max"] < 1e-5 and metrics["parity/decision_gap_max"] < 1e-5
+
+
+def assert_other_weights_say_otherwise(steps: dict[int, dict[str, float]]) -> None:
+    """The control: without regard to who wrote a token, the same comparison is far off."""
+    assert max(metrics["off_policy/text_gap_mean"] for metrics in steps.values()) > 1e-2
+
+
+def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path) -> None:
+    """Two actors, a rollout and a reference on devices of their own."""
+    separate = [
+        *["pools=separate", "trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.n_gpus_per_node=1"],
+        *["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"],
+        *["ray_kwargs.ray_init.num_gpus=4", "ray_kwargs.ray_init.num_cpus=16"],
+        *[LEARNS, f"trainer.total_training_steps={STEPS}"],
+        *[
+            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+            "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
+        ],
+    ]
+    first = Run(folder, folder / "first.log", *separate)
+    first.wait_for_step(4)
+    first.engine().kill()
+    first.process.wait(timeout=120)
+    assert first.process.returncode != 0
+    assert re.search(r"EngineDied|EngineDead|a rollout of prompt .* failed", first.log.read_text())
+    assert first.left_behind() == []
+    saved = int((folder / "checkpoints/latest_checkpointed_iteration.txt").read_text())
+
+    second = Run(folder, folder / "second.log", *separate)
+    assert second.process.wait(timeout=600) == 0, second.log.read_text()[-4000:]
+    assert second.left_behind() == []
+    steps = first.metrics() | second.metrics()
+    assert min(second.metrics()) == saved + 1 and sorted(steps) == list(range(1, STEPS + 1))
+    for step in range(1, STEPS + 1):
+        # The first step after a start finds the weights of its answers gone, if all are of the step before.
+        if step != saved + 1 or steps[step]["parity/entries"]:
+            assert_parity(steps[step])
+    assert_other_weights_say_otherwise(steps)
+
+    # At most a batch is asked ahead: nine steps' worth of questions are trained on within ten.
+    assert set.union(*(questions(folder, step) for step in range(1, STEPS + 1))) == set(range(QUESTIONS))
+
+
+def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
+    run = Run(
+        folder,
+        folder / "cut.log",
+        *["pools=colocated_async", LEARNS, "trainer.total_training_steps=5", "data.max_response_length=160"],
+        f"trainer.default_local_dir={folder}/cut",
+    )
+    assert run.process.wait(timeout=600) == 0, run.log.read_text()[-4000:]
+    steps = run.metrics()
+    for metrics in steps.values():
+        assert_parity(metrics)
+    assert_other_weights_say_otherwise(steps)
+    assert sum(metrics["off_policy/mixed_answers"] > 0 for metrics in steps.values()) >= 2
