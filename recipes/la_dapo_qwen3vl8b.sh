@@ -15,8 +15,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 model=MODEL data=DATA val=VAL out=OUT questions= ablation=la_dapo judged= judge_url=null judge_model=null dry_run=() overrides=()
 # where
 build=cuda pools=colocated nodes=1 gpus=8
-# how long, in tokens: the paper's. No row is longer than both together, so a micro-batch has room for the longest; the
-# logits of a backward pass (5 bytes each at least, 152K a token) are what keeps it from having more.
+# how long, in tokens: the paper's. No row is longer than both together, so a micro-batch has room for the longest; its
+# logits, 152K a token, are what keeps it from having more.
 prompt=8192 response=2048
 # how the rollout uses its GPUs: the whole model on each, as many prompts in a step as fit two of the longest
 tensor_parallel=1 batched_tokens=16384
