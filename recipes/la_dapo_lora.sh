@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stage 2 with adapters (LoRA) of the language model on one GPU of 80 GB; the reference is the actor without them. Further
-# arguments are those of la_dapo_qwen3vl8b.sh, but pools stay colocated: elsewhere verl sends no adapters to the rollout.
+# arguments are those of la_dapo_qwen3vl8b.sh, but not --pools separate: there verl sends the rollout no adapters.
 #   bash recipes/la_dapo_lora.sh futurebench|twiff --model DIR --data FILE --val FILE --out DIR [...]
 # `python -m future_l1_verl.modeling.export --run DIR --out DIR` makes a checkpoint with the adapters merged.
 set -euo pipefail
@@ -12,7 +12,7 @@ rank=64 alpha=64 lr=1e-5
 fail() { printf 'la_dapo_lora.sh: %s\n' "$1" >&2; exit 1; }
 questions=${1:-}
 case "$questions" in futurebench | twiff) shift ;; *) fail "usage: bash recipes/la_dapo_lora.sh futurebench|twiff --model DIR ..." ;; esac
-for argument in "$@"; do case "$argument" in --pools) fail "adapters reach the rollout with colocated pools only" ;; esac; done
+case " $* " in *" --pools separate "*) fail "adapters do not reach a rollout with devices of its own" ;; esac
 
 # The rollout reads the checkpoint itself, and is sent the adapters alone.
 exec bash "recipes/la_dapo_$questions.sh" --gpus 1 \

@@ -163,7 +163,7 @@ def test_adapters_need_one_gpu_and_change_nothing_else(questions: str) -> None:
         ("la_dapo_twiff.sh", ["--model", "m", "--data", "d", "--val", "v", "--out", "o"], "--judge-url and --judge-model"),
         ("la_dapo_qwen3vl8b.sh", ["--model", "m"], "start la_dapo_futurebench.sh or la_dapo_twiff.sh"),
         ("la_dapo_lora.sh", [], "usage"),
-        ("la_dapo_lora.sh", ["twiff", "--pools", "separate"], "with colocated pools only"),
+        ("la_dapo_lora.sh", ["twiff", "--pools", "separate"], "adapters do not reach"),
         ("la_dapo_sweep.sh", [], "usage"),
         ("la_dapo_sweep.sh", ["tau"], "usage"),
         ("la_dapo_sweep.sh", ["lambda_c", "--data", "d"], "--model and --out are needed"),
