@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.utils import need_reference_policy
 
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
@@ -81,9 +82,11 @@ def _check_pools(config: DictConfig) -> None:
             f"trainer.v1.trainer_mode={mode} needs actor_rollout_ref.hybrid_engine={not separate}: see the group pools"
         )
     require_known_keys(config, "reference_pool", {"nnodes", "n_gpus_per_node"})
+    if config.reference_pool.nnodes and not separate:
+        raise ValueError("reference_pool.nnodes > 0 needs pools=separate")
+    if config.reference_pool.nnodes and (config.actor_rollout_ref.model.lora_rank or not need_reference_policy(config)):
+        raise ValueError("reference_pool.nnodes > 0 needs a reference: with LoRA it is the actor, without a KL there is none")
     if not separate:
-        if config.reference_pool.nnodes:
-            raise ValueError("reference_pool.nnodes > 0 needs pools=separate")
         return
     steps, mini = config.trainer.v1.separate_async.parameter_sync_step, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if config.data.train_batch_size != steps * mini:

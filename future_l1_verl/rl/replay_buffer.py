@@ -33,6 +33,7 @@ class _Strict:
         self.dropped_file = Path(settings.pop("dropped_file"))
         self.group_filter = GroupFilter(**settings)
         self.dropped: list[dict[str, Any]] = []
+        self.stale: list[dict[str, Any]] = []
         self.wanted = 0  # prompts of the batch that is being sampled
 
     def _sync_metadata_from_transfer_queue(self) -> None:
@@ -76,7 +77,14 @@ class _Strict:
         return mean if values else -1.0
 
     def _evict_terminal_groups(self, global_steps: int, partition_id: str, reasons: tuple) -> tuple[set[str], int, int, dict]:
-        """Upstream (replay_buffer.py:353) asks for more prompts for ever."""
+        """Upstream (replay_buffer.py:353) asks for more prompts for ever, and does not say which it has thrown away as too old
+        (``max_off_policy_strategy=drop``)."""
+        if stale := reasons[0]:
+            keys = [f"{uid}_0_0" for uid in sorted(stale)]
+            rows = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["index"])["index"]
+            self.stale += [
+                {"row": int(row), "stale": True, "uid": key.split("_")[0]} for key, row in zip(keys, rows, strict=True)
+            ]
         evicted = super()._evict_terminal_groups(global_steps, partition_id, reasons)
         size = self.wanted
         kept = len(self._sampleable_terminal_keys(partition_id, reasons))
@@ -93,7 +101,7 @@ class _Strict:
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
         """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file, and listed
         again if a resumed run repeats its step."""
-        self.dropped, self.wanted = [], batch_size
+        self.dropped, self.stale, self.wanted = [], [], batch_size
         try:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
         finally:
@@ -111,9 +119,9 @@ class _Strict:
         }
 
     def _list_dropped(self, global_steps: int) -> None:
-        if self.dropped:
+        if listed := self.dropped + self.stale:
             with self.dropped_file.open("a") as file:
-                file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in self.dropped)
+                file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in listed)
 
 
 class StrictReplayBuffer(_Strict, ReplayBuffer):

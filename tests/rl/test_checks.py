@@ -128,6 +128,11 @@ def test_numbers_out_of_range(stage: str, override: str, message: str, folder: P
         (["pools=separate", "actor_rollout_ref.hybrid_engine=true"], "separate_async needs .*hybrid_engine=False"),
         (["actor_rollout_ref.hybrid_engine=false"], "sync needs actor_rollout_ref.hybrid_engine=True"),
         (["reference_pool.nnodes=1"], "reference_pool.nnodes > 0 needs pools=separate"),
+        (["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.model.lora_rank=8"], "with LoRA it is the actor"),
+        (
+            ["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.actor.use_kl_loss=false"],
+            "without a KL there is none",
+        ),
         (["pools=separate", "data.train_batch_size=100"], r"train_batch_size must be .* = 1 \* 64, not 100"),
         (
             ["judge.url=http://judge", "judge.model=m", "judge.prompt={folder}/prompt.txt"],

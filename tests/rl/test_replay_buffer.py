@@ -57,7 +57,7 @@ def buffer(
     def refill(count: int) -> None:
         for _ in range(count):
             number = next(made)
-            queue.add(f"p{number}", refills[number % len(refills)])
+            queue.add(f"p{number}", refills[number % len(refills)], global_steps=9)
 
     # As trainer_base.py builds them: the async one is not told how many prompts make a step.
     sync = {"train_batch_size": size, "gen_batch_size": 1, "max_inflight_gen_batches": 1} if mode == "sync" else {}
@@ -103,6 +103,16 @@ def test_a_step_that_is_full_is_taken_whatever_was_dropped_beside_it(tmp_path: P
     assert len(batch.keys) == 8
     # Three passed, one of them more than needed, and three were dropped.
     assert (metrics["filter/dropped"], metrics["filter/keep_rate"]) == (3, 0.5)
+
+
+def test_answers_that_are_too_old_are_listed(tmp_path: Path, queue: Queue) -> None:
+    queue.add("p1", MIXED, global_steps=1)
+    queue.add("p2", MIXED, global_steps=4)
+    # At step 9 the first has seen nine versions of the weights, one more than allowed; the second six.
+    batch, _ = buffer(tmp_path, queue, [MIXED], size=1, mode="separate_async").sample(9, "train", 1)
+    assert {key.split("_")[0] for key in batch.keys} == {"p2"}
+    listed = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
+    assert listed == [{"step": 9, "row": 1, "stale": True, "uid": "p1"}]
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=1, max_size=16))
