@@ -102,7 +102,9 @@ def decision_entries(roles: Tensor, log_probs: Tensor, log_go_on: Tensor) -> Ten
 
 def log_not(log_probs: Tensor, token: int) -> Tensor:
     """log(1 - p(token)) for normalised ``[..., V]``: summed over the others, so exact also where p is close to 1."""
-    return torch.logaddexp(log_probs[..., :token].logsumexp(-1), log_probs[..., token + 1 :].logsumexp(-1))
+    others = log_probs.clone()
+    others[..., token] = float("-inf")
+    return others.logsumexp(-1)
 
 
 def _wide(x: Tensor) -> Tensor:

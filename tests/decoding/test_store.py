@@ -22,7 +22,7 @@ def store_with(**latents: dict[int, float]) -> LatentStore:
     store = LatentStore({request: RequestLatents(SpanOptions(4)) for request in latents})
     for request, at in latents.items():
         for position, value in at.items():
-            store.put(request, position, torch.full((2,), value))
+            store.put([(request, position)], torch.full((1, 2), value))
     return store
 
 
@@ -87,7 +87,7 @@ def test_a_finished_request_keeps_nothing() -> None:
     store = store_with(a={0: 1.0})
     del store.requests["a"]
     digest = store.digest
-    store.put("a", 1, torch.ones(2))
+    store.put([("a", 1)], torch.ones(1, 2))
     assert store.entries == 0 and store.digest == digest
 
 

@@ -263,7 +263,7 @@ def test_a_lost_latent_is_an_error_that_names_it(tiny_checkpoint: str, oracle: O
         patch.setattr(
             type(runner_of(llm).spans.store),
             "put",
-            lambda store, request, position, latent: put(store, request, position, latent) if position % 2 else None,
+            lambda store, slots, latents: [put(store, [s], latents[[i]]) for i, s in enumerate(slots) if s[1] % 2],
         )
         with pytest.raises(RuntimeError, match=r"request \S+: no latent is kept for the slot at position \d*[02468]$"):
             run(llm, oracle, params(oracle, n=2, max_tokens=96))

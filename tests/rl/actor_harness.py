@@ -30,9 +30,9 @@ RANKS = Path(__file__).with_name("actor_ranks.py")
 CORRECT = [True, False, True, False, False, True, True, False]
 
 
-def config(checkpoint: Path, *overrides: str) -> DictConfig:
+def config(checkpoint: Path, *overrides: str, platform: str = "cpu") -> DictConfig:
     common = [
-        "platform=cpu", f"actor_rollout_ref.model.path={checkpoint}", "data.train_files=none", "data.val_files=none",
+        f"platform={platform}", f"actor_rollout_ref.model.path={checkpoint}", "data.train_files=none", "data.val_files=none",
         "actor_rollout_ref.actor.ppo_mini_batch_size=8", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
         "actor_rollout_ref.actor.optim.lr=1e-3", "actor_rollout_ref.actor.clip_ratio_low=0.2",
     ]  # fmt: skip

@@ -20,7 +20,16 @@ from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput
 from future_l1_verl.decoding.vllm.sampling import Decided, SpanRows
 from future_l1_verl.decoding.vllm.settings import EngineSettings
-from future_l1_verl.decoding.vllm.store import OUTSIDE, Batch, LatentStore, Plan, RequestLatents, Step, make_plan
+from future_l1_verl.decoding.vllm.store import (
+    OUTSIDE,
+    Batch,
+    LatentStore,
+    Plan,
+    RequestLatents,
+    Slot,
+    Step,
+    make_plan,
+)
 from future_l1_verl.decoding.vllm.wire import to_array
 from future_l1_verl.latents.noise import add_noise
 
@@ -96,7 +105,7 @@ class SpanDecoder:
     def _inject_carried(self, plan: Plan, before: Step, offsets: np.ndarray, inputs_embeds: Tensor) -> None:
         if plan.carried_from is None:
             rows = inputs_embeds[: len(plan.carried)]
-            rows.copy_(torch.where(before.slot[:, None], before.latents.to(rows.dtype), rows))
+            torch.where(before.slot[:, None], before.latents.to(rows.dtype), rows, out=rows)
             return
         source = self._to_device(plan.carried_from, torch.int64)
         target = self._to_device(offsets[plan.carried], torch.int64)
@@ -150,12 +159,10 @@ class SpanDecoder:
         rows = [i for i, token in enumerate(got) if token == self.tokens.latent]
         if not rows:
             return output
-        latents = step.latents[self._to_device(rows, torch.int64)].cpu()
-        for k, i in enumerate(rows):
-            self.store.put(step.request_ids[i], int(step.positions[i]), latents[k].clone())
-        returned = self._row_options(step.request_ids).returned
-        named = [(step.request_ids[i], latent) for i, latent in zip(rows, latents, strict=True)]
-        return LatentRunnerOutput.of(output, {request: to_array(latent) for request, latent in named if request in returned})
+        slots = step.slots(rows)
+        latents = step.latents.index_select(0, self._to_device(rows, torch.int64)).cpu()
+        self.store.put(slots, latents)
+        return LatentRunnerOutput.of(output, _arrays(slots, latents, self._row_options(step.request_ids).returned))
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
         """As ``finish``, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
@@ -164,8 +171,7 @@ class SpanDecoder:
         return wrapped
 
     def _absorb(self, output: LatentAsyncOutput) -> None:
-        for request, position, latent in output.latents():
-            self.store.put(request, position, latent)
+        self.store.put(*output.latents())
 
     def _row_options(self, request_ids: list[str]) -> _RowOptions:
         if self._options is None or self._options.request_ids != request_ids:
@@ -210,15 +216,21 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
             self._slot = step.slot.to("cpu", non_blocking=True)
             self._copied.record()
 
-    def latents(self) -> list[tuple[str, int, Tensor]]:
-        """Request, position and latent ``[H]`` of each slot of the step; waits until they are on the host."""
+    def latents(self) -> tuple[list[Slot], Tensor]:
+        """The slots of the step and their latents ``[S, H]``; waits until they are on the host."""
         if self._copied is not None:
             self._copied.synchronize()
         step = self._step
         rows = [i for i in self._slot.nonzero().flatten().tolist() if not step.discarded[i]]
-        return [(step.request_ids[i], int(step.positions[i]), self._latents[i].clone()) for i in rows]
+        return step.slots(rows), self._latents[rows]
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()
-        latents = {request: to_array(latent) for request, _, latent in self.latents() if request in self._returned}
+        latents = _arrays(*self.latents(), self._returned)
         return LatentRunnerOutput.of(output, latents) if latents else output
+
+
+def _arrays(slots: list[Slot], latents: Tensor, returned: frozenset[str]) -> dict[str, np.ndarray]:
+    """Views ``[1, H]`` of ``latents [S, H]``, by request, of those that want them back."""
+    (array,) = to_array(latents)
+    return {request: array[i : i + 1] for i, (request, _) in enumerate(slots) if request in returned}

@@ -46,17 +46,21 @@ def decide(sampled: Tensor, rows: SpanRows | None, tokens: LatentTokens) -> Deci
     Inside a span an end token is a decision to stop and everything else one to go on, unless the row has no choice: below
     ``min_latents`` it goes on, at ``max_latents`` it stops.
     """
-    opens = torch.where(sampled == tokens.start, 0, OUTSIDE).to(torch.int32)
     if rows is None:
         nothing = torch.zeros_like(sampled, dtype=torch.bool)
-        return Decided(sampled, nothing, nothing, opens)
-    in_span = rows.state >= 0
-    below, full = rows.state < rows.min_latents, rows.state >= rows.max_latents
-    stop = in_span & (full | ((sampled == tokens.end) & ~below))
-    slot = in_span & ~stop
-    token_ids = torch.where(stop, tokens.end, torch.where(slot, tokens.latent, sampled)).to(sampled.dtype)
-    state = torch.where(slot, rows.state + 1, torch.where(in_span, OUTSIDE, opens)).to(torch.int32)
-    return Decided(token_ids, slot, in_span & (below | full), state)
+        return Decided(sampled, nothing, nothing, _opened(sampled, tokens))
+    # Each of the three implies the one before, so that xor is "and not".
+    in_span, enough, full = rows.state >= 0, rows.state >= rows.min_latents, rows.state >= rows.max_latents
+    stop = full | (enough & (sampled == tokens.end))
+    slot = in_span ^ stop
+    token_ids = sampled.masked_fill(stop, tokens.end).masked_fill_(slot, tokens.latent)
+    state = torch.where(slot, rows.state + 1, _opened(token_ids, tokens))
+    return Decided(token_ids, slot, in_span ^ enough ^ full, state)
+
+
+def _opened(token_ids: Tensor, tokens: LatentTokens) -> Tensor:
+    """int32 ``[n]``: 0 where a span opens, OUTSIDE elsewhere."""
+    return (token_ids == tokens.start).to(torch.int32).add_(OUTSIDE)
 
 
 class LatentSampler(Sampler):
@@ -114,8 +118,8 @@ class LatentSampler(Sampler):
         in_span = (self.rows.state >= 0)[:, None]
         final = self.decided.token_ids[:, None]
         value = torch.where(self.decided.slot, log_not(logprobs, self.tokens.end), logprobs[:, self.tokens.end])
-        value = torch.where(self.decided.forced, 0.0, value)[:, None]
-        ids = gathered.logprob_token_ids.clone()
+        value = value.masked_fill_(self.decided.forced, 0.0)[:, None]
+        ids = gathered.logprob_token_ids
         ids[:, :1] = final
         values = torch.where(in_span & (ids == final), value, gathered.logprobs)
         return gathered._replace(logprob_token_ids=ids, logprobs=values)

@@ -6,6 +6,7 @@ Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch, "flat 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.latents.tokens import LatentTokens
 
 OUTSIDE = -1  # span state of a row that is in no span
+Slot = tuple[str, int]  # request and absolute position
 
 
 @dataclass
@@ -49,12 +51,15 @@ class LatentStore:
     requests: dict[str, RequestLatents] = field(default_factory=dict)
     digest: int = 0  # crc32 of all latents ever put, in order: equal on every tensor-parallel rank
 
-    def put(self, request_id: str, position: int, latent: Tensor) -> None:
-        """Keeps ``latent`` ``[H]`` unless the request has finished meanwhile."""
-        if request_id not in self.requests:
-            return
-        self.requests[request_id].at[position] = latent
-        self.digest = zlib.crc32(latent.view(torch.uint8).numpy(), self.digest)
+    def put(self, slots: Sequence[Slot], latents: Tensor) -> None:
+        """Keeps views of ``latents`` ``[S, H]``, one a slot, but for requests that have finished meanwhile."""
+        live = [i for i, (request, _) in enumerate(slots) if request in self.requests]
+        if len(live) < len(slots):
+            latents = latents[live]
+        for i, latent in zip(live, latents.unbind(), strict=True):
+            request, position = slots[i]
+            self.requests[request].at[position] = latent
+        self.digest = zlib.crc32(latents.view(torch.uint8).numpy(), self.digest)
 
     def get(self, request_id: str, position: int) -> Tensor:
         """Raises RuntimeError, naming request and position, if there is none."""
@@ -92,6 +97,9 @@ class Step:
 
     def __post_init__(self) -> None:
         self.row = {request: i for i, request in enumerate(self.request_ids) if not self.discarded[i]}
+
+    def slots(self, rows: list[int]) -> list[Slot]:
+        return [(self.request_ids[i], position) for i, position in zip(rows, self.positions[rows].tolist(), strict=True)]
 
 
 @dataclass
