@@ -81,10 +81,7 @@ def actor_memory(devices: int) -> Table:
     return [
         ["weights, gradients, Adam's two moments (fp32)", gb((4 * MODEL.vision + 16 * trained) / devices)],
         ["one layer gathered in bf16, and the next", gb(2 * 2 * MODEL.language / MODEL.layers)],
-        [
-            f"a row of {row:,} tokens: a hidden state a layer (bf16, recomputed within)",
-            gb(row * MODEL.layers * MODEL.hidden * 2),
-        ],
+        [f"a row of {row:,} tokens: a hidden state a layer (bf16, recomputed within)", gb(states)],
         ["its logits in fp32, and their gradient", gb(2 * row * MODEL.vocabulary * 4)],
         ["its latents (bf16), if it had ten spans of four", gb(40 * MODEL.hidden * 2)],
     ]
