@@ -1,8 +1,8 @@
 """``python benchmarks/rl_step.py NAME=DIR [NAME=DIR ...] --out FILE.png``: where the time of a step of stage 2 goes.
 
-``DIR`` is the tensorboard folder of a run (the quickstart's is ``RUN/tensorboard/rl``), in whichever of verl's modes. Prints a table
-and a JSON line with the median seconds of each phase (verl's ``timing_s``) over the steps after the first, which waits for
-compilers and caches, and draws them as one bar a run. What no phase accounts for is ``other``.
+``DIR`` is the tensorboard folder of a run (the quickstart's is ``RUN/tensorboard/rl``), in whichever of verl's modes. Prints
+a table and a JSON line with the median seconds of each phase (verl's ``timing_s``) over the steps after the first, which waits
+for compilers and caches, and draws them as one bar a run. What no phase accounts for is ``other``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ COLOURS = ("#4c78a8", "#9ecae9", "#f58518", "#ffbf79", "#54a24b", "#b279a2", "#9
 
 
 def phases(folder: Path) -> dict[str, float]:
-    """Median seconds of each phase and of ``other``, and their number of ``steps``. Raises ValueError for fewer than two steps."""
+    """Median seconds of each phase, of ``other`` and of the ``step``, and the number of ``steps`` that they are of.
+
+    Raises ValueError if fewer than two steps were logged.
+    """
     curves = {tag: dict(points) for tag, points in read_curves(folder).items()}
     step = curves.get("timing_s/step", {})
     steps = sorted(step)[1:]
