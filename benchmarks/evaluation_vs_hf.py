@@ -16,11 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from loops import cached
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from future_l1_verl.data.prompts import processor_inputs
 from future_l1_verl.decoding import hf
@@ -35,27 +36,8 @@ TOKENS = 96
 Answers = list[list[int]]
 
 
-@torch.no_grad()
-def cached(model: PreTrainedModel, inputs: dict[str, Tensor], latent: LatentSettings, end: int) -> list[int]:
-    """Greedy, one step of the model per token."""
-    tokens, embed = latent.tokens, model.get_input_embeddings()
-    cache, ids, in_span = DynamicCache(), [], None
-    output = model.model(**inputs, past_key_values=cache, use_cache=True)
-    while len(ids) < TOKENS and (not ids or ids[-1] != end):
-        hidden = output.last_hidden_state[:, -1:]
-        logits = model.lm_head(hidden)[0, 0]
-        if in_span is None:
-            logits[tokens.latent] = float("-inf")
-        token = int(logits.argmax())
-        if in_span is not None:
-            stop = in_span == latent.max_latents or (token == tokens.end and in_span > 0)
-            token, in_span = (tokens.end, None) if stop else (tokens.latent, in_span + 1)
-        elif token == tokens.start:
-            in_span = 0
-        ids.append(token)
-        step = hidden if token == tokens.latent else embed(torch.tensor([[token]]))
-        output = model.model(inputs_embeds=step, past_key_values=cache, use_cache=True)
-    return ids
+def with_cache(model: PreTrainedModel, inputs: dict[str, Tensor], latent: LatentSettings, end: int) -> list[int]:
+    return cached(model, inputs, latent, TOKENS, end)[0]
 
 
 def oracle(model: PreTrainedModel, inputs: dict[str, Tensor], latent: LatentSettings, end: int) -> list[int]:
@@ -112,7 +94,7 @@ def main() -> None:
     questions = tasks.read(tasks.TASKS["synthetic"], args.data, None, args.questions)
     with tempfile.TemporaryDirectory() as folder:
         measured = {"evaluation": evaluation(args.model, questions, Path(folder))}
-    measured |= {decode.__name__: loop(decode, args.model, questions) for decode in (cached, oracle)}
+    measured |= {decode.__name__: loop(decode, args.model, questions) for decode in (with_cache, oracle)}
     answers = measured["evaluation"][0]
     different = [name for name, (found, _, _) in measured.items() if found != answers]
     if different:
