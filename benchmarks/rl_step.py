@@ -1,9 +1,8 @@
-"""``python benchmarks/rl_step.py --run DIR [--png FILE]``: where a step of stage 2 spends its time.
+"""``python benchmarks/rl_step.py NAME=DIR [NAME=DIR ...] --out FILE.png``: where the time of a step of stage 2 goes.
 
-``DIR`` is the tensorboard folder of a run of stage 2 (``TENSORBOARD_DIR``; the quickstart's is
-``runs/.../tensorboard/rl``). Phases are verl's timers inside a step, ``other`` what none of them covers; a validation comes
-after the step, and is left out. The median is over the steps after the first, which also warms up. Prints a table and a
-JSON line, and draws a bar a step.
+``DIR`` is the tensorboard folder of a run (the quickstart's is ``RUN/tensorboard/rl``), in whichever of verl's modes. Prints
+a table and a JSON line with the median seconds of each phase (verl's ``timing_s``) over the steps after the first, which waits
+for compilers and caches, and draws them as one bar a run. What no phase accounts for is ``other``.
 """
 
 from __future__ import annotations
@@ -19,59 +18,55 @@ from rich.table import Table
 
 from future_l1_verl.evaluation.curves import read_curves
 
-# One after the other, as verl's trainers make them (trainer/ppo/v1/trainer_base.py).
-PHASES = (
-    "switch_to_rollout", "gen", "switch_to_trainer", "switch_wait", "reward", "old_log_prob", "ref", "values", "adv",
-    "update_critic", "update_actor", "save_checkpoint", "update_weights",
-)  # fmt: skip
+# What verl calls them, in the order of a step (trainer_base.py); validation comes after it and counts to none.
+PHASES = {
+    "rollout": "gen", "reward": "reward", "old log-probs": "old_log_prob", "reference": "ref", "advantages": "adv",
+    "update of the actor": "update_actor", "checkpoint": "save_checkpoint", "weights to the rollout": "update_weights",
+}  # fmt: skip
+COLOURS = ("#4c78a8", "#9ecae9", "#f58518", "#ffbf79", "#54a24b", "#b279a2", "#9d755d", "#e45756", "#bab0ac")
 
 
-def phases(folder: Path) -> dict[int, dict[str, float]]:
-    """Seconds of the phases of each step, ``other`` and the whole ``step`` among them. Raises ValueError if none is timed."""
-    curves = {name.removeprefix("timing_s/"): dict(curve) for name, curve in read_curves(folder).items() if "timing_s/" in name}
-    if "step" not in curves:
-        raise ValueError(f"{folder}: no step of stage 2 is timed there")
-    found = {}
-    for number, seconds in curves["step"].items():
-        step = {name: curves[name][number] for name in PHASES if number in curves.get(name, ())}
-        found[number] = step | {"other": seconds - sum(step.values()), "step": seconds}
-    return found
+def phases(folder: Path) -> dict[str, float]:
+    """Median seconds of each phase, of ``other`` and of the ``step``, and the number of ``steps`` that they are of.
+
+    Raises ValueError if fewer than two steps were logged.
+    """
+    curves = {tag: dict(points) for tag, points in read_curves(folder).items()}
+    step = curves.get("timing_s/step", {})
+    steps = sorted(step)[1:]
+    if not steps:
+        raise ValueError(f"{folder}: {len(step)} steps with timing_s/step; two are needed, the first is left out")
+    found = {name: [curves.get(f"timing_s/{key}", {}).get(number, 0.0) for number in steps] for name, key in PHASES.items()}
+    found["other"] = [step[number] - sum(values[i] for values in found.values()) for i, number in enumerate(steps)]
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    return medians | {"step": statistics.median(step[number] for number in steps), "steps": len(steps)}
 
 
-def median(steps: dict[int, dict[str, float]]) -> dict[str, float]:
-    """Of each phase, over the steps after the first (of all, if there is one); a step that lacks a phase spent 0 there."""
-    later = list(steps.values())[1:] or list(steps.values())
-    names = dict.fromkeys(name for step in later for name in step)
-    return {name: statistics.median(step.get(name, 0.0) for step in later) for name in names}
-
-
-def draw(steps: dict[int, dict[str, float]], path: Path) -> None:
-    figure = Figure(figsize=(8, 4), layout="tight")
-    axes = figure.add_subplot(title="Stage 2: seconds of a step, by phase", xlabel="step", ylabel="s")
-    below = dict.fromkeys(steps, 0.0)
-    for name in (*PHASES, "other"):
-        heights = [step.get(name, 0.0) for step in steps.values()]
-        if any(heights):
-            axes.bar(list(steps), heights, bottom=list(below.values()), label=name)
-            below = {number: below[number] + height for number, height in zip(steps, heights, strict=True)}
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=5, fontsize="small")
-    figure.savefig(path, dpi=120)
+def draw(runs: dict[str, dict[str, float]], path: Path) -> None:
+    figure = Figure(figsize=(9, 1.6 + 0.6 * len(runs)), layout="tight")
+    axes = figure.add_subplot(title="A step of stage 2 (medians)", xlabel="seconds")
+    left = [0.0] * len(runs)
+    for name, colour in zip([*PHASES, "other"], COLOURS, strict=True):
+        values = [run[name] for run in runs.values()]
+        axes.barh(list(runs), values, left=left, label=name, color=colour)
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    axes.invert_yaxis()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncol=5, fontsize="small")
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--png", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="NAME=DIR")
+    parser.add_argument("--out", type=Path, required=True, help="the figure")
     args = parser.parse_args()
-    steps = phases(args.run)
-    usual = median(steps)
-    table = Table("", "seconds", "of the step", title=f"median of {max(len(steps) - 1, 1)} steps")
-    for name, seconds in usual.items():
-        table.add_row(name, f"{seconds:.2f}", f"{seconds / usual['step']:.0%}")
-    Console(width=128).print(table)
-    if args.png:
-        draw(steps, args.png)
-    print(json.dumps({"median": usual, "steps": steps}))
+    runs = {name: phases(Path(folder)) for name, folder in (run.split("=", 1) for run in args.runs)}
+    draw(runs, args.out)
+    table = Table("phase [s]", *runs)
+    for name in [*PHASES, "other", "step"]:
+        table.add_row(name, *(f"{run[name]:.3f} ({run[name] / run['step']:.0%})" for run in runs.values()))
+    Console(width=100).print(table)
+    print(json.dumps(runs))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import transfer_queue as tq
 from pairs import alternate
 from rich.console import Console
 from rich.table import Table
-from rl_step import median, phases
+from rl_step import phases
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -242,7 +242,7 @@ def main() -> None:
     Console(width=128).print(table)
     print(f"{found['copies_to_host']} copies to the host in {found['engine_steps']} steps of the engine")
     found |= {"us_per_latent": us, "ms_per_step": us * found["latents"] / 1e3}
-    if step_seconds := median(phases(args.run))["step"] if args.run else args.step_seconds:
+    if step_seconds := phases(args.run)["step"] if args.run else args.step_seconds:
         found |= {"step_seconds": step_seconds, "share_of_step": found["ms_per_step"] / 1e3 / step_seconds}
         print(f"{found['ms_per_step']:.1f} ms a step, {found['share_of_step']:.2%} of its {step_seconds:.1f} s")
     print(json.dumps(found))
