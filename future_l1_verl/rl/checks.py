@@ -77,13 +77,12 @@ def _check_pools(config: DictConfig) -> None:
     mode, separate = config.trainer.v1.trainer_mode, config.trainer.v1.trainer_mode == "separate_async"
     if mode not in MODES:
         raise ValueError(f"trainer.v1.trainer_mode is one of {', '.join(MODES)}, not {mode!r}")
-    if separate == config.actor_rollout_ref.hybrid_engine:
-        raise ValueError(
-            f"trainer.v1.trainer_mode={mode} needs actor_rollout_ref.hybrid_engine={not separate}: see the group pools"
-        )
+    hybrid = config.actor_rollout_ref.hybrid_engine
+    if not (separate or hybrid):
+        raise ValueError(f"actor_rollout_ref.hybrid_engine=false needs pools=separate, not trainer.v1.trainer_mode={mode}")
     require_known_keys(config, "reference_pool", {"nnodes", "n_gpus_per_node"})
-    if config.reference_pool.nnodes and not separate:
-        raise ValueError("reference_pool.nnodes > 0 needs pools=separate")
+    if config.reference_pool.nnodes and (hybrid or not separate):
+        raise ValueError("reference_pool.nnodes > 0 needs pools=separate, and actor_rollout_ref.hybrid_engine=false")
     if config.reference_pool.nnodes and (config.actor_rollout_ref.model.lora_rank or not need_reference_policy(config)):
         raise ValueError("reference_pool.nnodes > 0 needs a reference: with LoRA it is the actor, without a KL there is none")
     if not separate:

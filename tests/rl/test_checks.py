@@ -125,9 +125,12 @@ def test_numbers_out_of_range(stage: str, override: str, message: str, folder: P
         (["latent_loss.kl_coef=1", "actor_rollout_ref.actor.use_kl_loss=false"], "latent_loss.kl_coef > 0 needs a reference"),
         (["judge.url=judge:80", "judge.model=m"], "url must start with http"),
         (["trainer.v1.trainer_mode=async"], "trainer_mode is one of sync, colocate_async, separate_async, not 'async'"),
-        (["pools=separate", "actor_rollout_ref.hybrid_engine=true"], "separate_async needs .*hybrid_engine=False"),
-        (["actor_rollout_ref.hybrid_engine=false"], "sync needs actor_rollout_ref.hybrid_engine=True"),
+        (
+            ["actor_rollout_ref.hybrid_engine=false"],
+            "hybrid_engine=false needs pools=separate, not trainer.v1.trainer_mode=sync",
+        ),
         (["reference_pool.nnodes=1"], "reference_pool.nnodes > 0 needs pools=separate"),
+        (["pools=separate", "actor_rollout_ref.hybrid_engine=true", "reference_pool.nnodes=1"], "and .*hybrid_engine=false"),
         (["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.model.lora_rank=8"], "with LoRA it is the actor"),
         (
             ["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.actor.use_kl_loss=false"],
