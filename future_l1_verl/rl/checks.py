@@ -87,6 +87,11 @@ def _check_pools(config: DictConfig) -> None:
         raise ValueError("reference_pool.nnodes > 0 needs a reference: with LoRA it is the actor, without a KL there is none")
     if not separate:
         return
+    model = config.actor_rollout_ref.model
+    if model.lora_rank and not model.lora.merge:
+        raise ValueError(
+            "pools=separate sends a rollout no adapters (engine_workers.py:764): actor_rollout_ref.model.lora.merge=true"
+        )
     steps, mini = config.trainer.v1.separate_async.parameter_sync_step, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if config.data.train_batch_size != steps * mini:
         raise ValueError(

@@ -136,6 +136,7 @@ def test_numbers_out_of_range(stage: str, override: str, message: str, folder: P
             ["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.actor.use_kl_loss=false"],
             "without a KL there is none",
         ),
+        (["pools=separate", "actor_rollout_ref.model.lora_rank=8"], "sends a rollout no adapters"),
         (["pools=separate", "data.train_batch_size=100"], r"train_batch_size must be .* = 1 \* 64, not 100"),
         (
             ["judge.url=http://judge", "judge.model=m", "judge.prompt={folder}/prompt.txt"],
