@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ sleep 600
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+def job(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """A root whose recipes install nothing, and the environment of a Slurm job there."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
@@ -44,7 +45,8 @@ def job(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "[a-b]", "SLURM_CPUS_ON_NODE": "1"}
     folders = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(tmp_path)}
-    return tmp_path, os.environ | slurm | folders
+    yield tmp_path, os.environ | slurm | folders
+    shutil.rmtree(f"/tmp/ray-{os.getpid()}")
 
 
 def submit(job: tuple[Path, dict[str, str]], *arguments: str) -> subprocess.CompletedProcess[str]:
