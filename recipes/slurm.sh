@@ -60,11 +60,11 @@ ray=()
 trap 'kill "${ray[@]}" 2>/dev/null || true; wait' EXIT
 beside_ray() { # COMMAND...: its exit status; the end if Ray's comes before its
     local status=0 pid
-    "$@" &
+    setsid "$@" & # a group of its own, which ends as a whole
     pid=$!
     wait -n "$pid" "${ray[@]}" || status=$?
     if kill -0 "$pid" 2>/dev/null; then
-        kill "$pid"
+        kill -- "-$pid"
         fail "Ray ended on a node; its logs are in /tmp/ray-$job there"
     fi
     return "$status"

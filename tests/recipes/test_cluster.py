@@ -28,6 +28,7 @@ HOME=/nowhere look || echo refused
 exit 3
 """
 KILL = """
+echo taking
 kill "$(tail -n 1 pids)"
 sleep 600
 """
@@ -70,7 +71,7 @@ def test_a_recipe_runs_on_a_ray_of_all_nodes_that_only_the_job_can_use(job: tupl
 @pytest.mark.e2e
 def test_a_node_that_is_lost_ends_the_job(job: tuple[Path, dict[str, str]]) -> None:
     done = submit(job, "kill.sh")
-    assert done.returncode == 1 and "Ray ended on a node" in done.stderr
+    assert done.returncode == 1 and "taking\n" in done.stdout and "Ray ended on a node" in done.stderr
 
 
 def test_what_slurm_is_asked_for() -> None:
