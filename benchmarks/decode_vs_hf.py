@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=4)
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--opens", type=float, default=0.5)
+    parser.add_argument("--opens", type=float, default=1.0)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--engine", default="{}", help="further arguments of the engine, JSON")
     args = parser.parse_args()

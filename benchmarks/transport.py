@@ -203,7 +203,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     dtype, device = getattr(torch, args.dtype), "cuda" if torch.cuda.is_available() else "cpu"
     shape = (args.answers, args.latents, args.hidden)
-    latents = list(torch.randn(shape, generator=generator).to(dtype))
+    latents = [answer.clone() for answer in torch.randn(shape, generator=generator).to(dtype)]  # pickled each by itself
     total, found = args.answers * args.latents, {}
     for name, hop in hops(latents, device).items():
         ways = {"with": partial(seconds, hop.way), "without": partial(seconds, hop.without)}
