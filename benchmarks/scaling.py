@@ -77,27 +77,24 @@ def actor_memory(devices: int) -> Table:
     """GB on each of the actor's devices, and per row of the longest sequence."""
     trained = MODEL.parameters - MODEL.vision
     row = STEP.longest + 8192
+    layer = (MODEL.language - MODEL.vocabulary * MODEL.hidden) / MODEL.layers
     states = row * MODEL.layers * MODEL.hidden * 2
     return [
         ["weights, gradients, Adam's two moments (fp32)", gb((4 * MODEL.vision + 16 * trained) / devices)],
-        ["one layer gathered in bf16, and the next", gb(2 * 2 * MODEL.language / MODEL.layers)],
+        ["one layer gathered in bf16, and the next", gb(2 * 2 * layer)],
+        ["the output head gathered in bf16", gb(2 * MODEL.vocabulary * MODEL.hidden)],
         [f"a row of {row:,} tokens: a hidden state a layer (bf16, recomputed within)", gb(states)],
         ["its logits in fp32, and their gradient", gb(2 * row * MODEL.vocabulary * 4)],
         ["its latents (bf16), if it had ten spans of four", gb(40 * MODEL.hidden * 2)],
     ]
 
 
-def rollout_memory(share: float) -> Table:
-    """GB on a device with the whole model, and how many answers at once what is left holds."""
+def rollout_memory(share: float) -> list[str]:
+    """GB on a device with the whole model, and how many answers at once what is left of ``share`` of its memory holds."""
     weights = 2 * MODEL.parameters
     left = share * GPU.memory - weights - 3 * GB
     sequence = (STEP.prompt + STEP.answer) * MODEL.kv_bytes
-    return [
-        ["weights (bf16)", gb(weights)],
-        [f"keys and values, of {share:.0%} of the memory less 3 GB for graphs and activations", gb(left)],
-        [f"one answer of {STEP.answer} tokens and its prompt of {STEP.prompt:,}", gb(sequence)],
-        ["answers at once, no prompt shared", f"{left / sequence:,.0f}"],
-    ]
+    return [f"{share:.0%}", gb(weights), gb(left), gb(sequence), f"{left / sequence:,.0f}"]
 
 
 def step_bytes() -> Table:
@@ -118,13 +115,17 @@ def step_bytes() -> Table:
 
 def times(devices: int) -> list[str]:
     """Seconds of a colocated step: training, decoding, a weight update."""
-    work = STEP.tokens * MODEL.language * (2 * 2 + 8)  # old and reference forward; forward, recomputed, and backward
+    patches = STEP.answers * STEP.pairs * STEP.tokens_a_pair * MODEL.merge
+    # Old and reference forward; forward, recomputed, and backward. The frozen vision tower goes forward, four times.
+    work = STEP.tokens * MODEL.language * (2 * 2 + 8) + patches * MODEL.vision * 2 * 4
     train = work / (devices * GPU.flops * GPU.training_share)
     at_once = STEP.answers / devices
     read = 2 * MODEL.parameters + at_once * (STEP.prompt + STEP.answer) * MODEL.kv_bytes
     token = read / (GPU.bandwidth * GPU.reading_share)
-    prefill = STEP.answers / 8 * STEP.prompt * 2 * MODEL.language / (devices * GPU.flops * GPU.training_share)
-    gather = 2 * MODEL.parameters / (GPU.network if devices > 8 else 9 * GPU.network)
+    # verl routes each answer by itself: at worst its siblings are elsewhere, and it reads the prompt and the frames anew.
+    read_prompts = STEP.answers * STEP.prompt * 2 * MODEL.language + patches * MODEL.vision * 2
+    prefill = read_prompts / (devices * GPU.flops * GPU.training_share)
+    gather = 4 * MODEL.parameters / (GPU.network if devices > 8 else 9 * GPU.network)
     return [
         f"{devices}", f"{train:.1f}", f"{at_once:.0f}", f"{1e3 * token:.1f}", f"{prefill + token * STEP.answer:.1f}",
         f"{prefill + token * STEP.longest:.0f}", f"{gather:.2f}",
@@ -147,10 +148,11 @@ def tables() -> dict[str, str]:
     fixed, *rest = zip(*(actor_memory(devices) for devices in (8, 32, 256)), strict=True)
     lengths = [f"{length} tokens [s]" for length in (STEP.answer, STEP.longest)]
     heads = ["GPUs", "training [s]", "answers a GPU", "a token [ms]", *lengths, "weights [s]"]
+    kept = ["of the memory", "weights (bf16)", "keys and values", "one answer and its prompt", "answers at once"]
     actor = [[fixed[0][0], *(each[1] for each in fixed)], *([row[0][0], *(each[1] for each in row)] for row in rest)]
     return {
         "actor": markdown(["on each of the actor's GPUs", "8", "32", "256"], actor),
-        "rollout": markdown(["on a GPU of the rollout", ""], rollout_memory(0.85)),
+        "rollout": markdown(kept, [rollout_memory(share) for share in (0.7, 0.85)]),
         "bytes": markdown(["a step's data", "size", "share"], step_bytes()),
         "times": markdown(heads, [times(devices) for devices in (8, 32, 256)]),
     }  # fmt: skip

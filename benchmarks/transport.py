@@ -39,7 +39,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from future_l1_verl.decoding.vllm import completion_latents
-from future_l1_verl.decoding.vllm.wire import to_array
+from future_l1_verl.decoding.vllm.wire import from_array, to_array
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentTokens
 
@@ -87,7 +87,7 @@ def scheduler(latents: list[Tensor], carried: bool) -> Callable[[], int]:
     from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
     encoder, decoder = MsgpackEncoder(), MsgpackDecoder(EngineCoreOutputs)
-    steps = [[to_array(latent) if carried else None for latent in step] for step in zip(*latents, strict=True)]
+    steps = [[to_array(latent[None]) if carried else None for latent in step] for step in zip(*latents, strict=True)]
 
     def messages() -> int:
         sent = 0
@@ -107,7 +107,7 @@ def scheduler(latents: list[Tensor], carried: bool) -> Callable[[], int]:
 def front_end(latents: list[Tensor]) -> Callable[[], object]:
     import numpy as np
 
-    chunks = [[to_array(latent) for latent in answer] for answer in latents]
+    chunks = [[to_array(latent[None]) for latent in answer] for answer in latents]
 
     def concatenated() -> None:
         for answer in chunks:
@@ -125,13 +125,13 @@ class Server:
 
     def answer(self, number: int, carried: bool) -> dict[str, Any]:
         ids = list(range(OTHERS))
-        return {"token_ids": ids, "log_probs": [0.0] * OTHERS, "latents": self.latents[number] if carried else None}
+        return {"token_ids": ids, "log_probs": [0.0] * OTHERS, "latents": to_array(self.latents[number]) if carried else None}
 
 
 def agent_loop(server: Any, answers: int, carried: bool) -> None:
     for found in ray.get([server.answer.remote(number, carried) for number in range(answers)]):
         if carried:
-            checksum(found["latents"])
+            checksum(from_array(found["latents"]))
 
 
 def put(latents: list[Tensor], carried: bool) -> None:

@@ -58,7 +58,7 @@ colocated | colocated_async)
     ;;
 separate)
     # Half of the devices for the actor, a quarter each for rollout and reference: of each answer the actor makes a forward and
-    # a training pass, the reference a forward pass, and the rollout reads a prompt once for its eight answers.
+    # a training pass, the reference a forward pass, and the rollout's tokens wait for its memory more than for its arithmetic.
     if [ "$nodes" -eq 1 ]; then
         [ $((gpus % 4)) -eq 0 ] || fail "--pools separate on one node divides its GPUs by four, not $gpus"
         half=(1 $((gpus / 2))) quarter=(1 $((gpus / 4)))

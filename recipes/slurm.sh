@@ -42,9 +42,9 @@ fi
 # A step has one CPU for each task unless told otherwise.
 step=(srun --ntasks-per-node 1 --cpus-per-task "$cpus" --cpu-bind none)
 start=(.venv/bin/ray start --block --disable-usage-stats --temp-dir "/tmp/ray-$job")
-head=("${step[@]}" --nodes 1 --nodelist "${nodes[0]}"
+head=("${step[@]}" --nodes 1 --ntasks 1 --nodelist "${nodes[0]}"
     "${start[@]}" --head --node-ip-address "$ip" --port "$port" --ray-client-server-port "$client_port" --include-dashboard false)
-workers=("${step[@]}" --nodes "$others" --exclude "${nodes[0]}" "${start[@]}" --address "$ip:$port")
+workers=("${step[@]}" --nodes "$others" --ntasks "$others" --exclude "${nodes[0]}" "${start[@]}" --address "$ip:$port")
 recipe=(bash "recipes/$1" "${@:2}" --nodes "$count")
 there='import ray, sys, time
 ray.init(logging_level="error")

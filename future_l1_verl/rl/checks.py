@@ -81,14 +81,23 @@ def _check_pools(config: DictConfig) -> None:
     if not (separate or hybrid):
         raise ValueError(f"actor_rollout_ref.hybrid_engine=false needs pools=separate, not trainer.v1.trainer_mode={mode}")
     require_known_keys(config, "reference_pool", {"nnodes", "n_gpus_per_node"})
-    if config.reference_pool.nnodes and (hybrid or not separate):
-        raise ValueError("reference_pool.nnodes > 0 needs pools=separate, and actor_rollout_ref.hybrid_engine=false")
-    if config.reference_pool.nnodes and (config.actor_rollout_ref.model.lora_rank or not need_reference_policy(config)):
-        raise ValueError("reference_pool.nnodes > 0 needs a reference: with LoRA it is the actor, without a KL there is none")
+    model, pool = config.actor_rollout_ref.model, config.reference_pool
+    adapters = model.lora.rank or model.lora_rank or model.lora_adapter_path
+    if bool(pool.nnodes) != bool(pool.n_gpus_per_node):
+        raise ValueError(
+            f"reference_pool.nnodes={pool.nnodes} and n_gpus_per_node={pool.n_gpus_per_node}: both, or none, are 0"
+        )
+    if pool.nnodes and (hybrid or not separate):
+        raise ValueError("reference_pool needs pools=separate, and actor_rollout_ref.hybrid_engine=false")
+    if pool.nnodes and (adapters or not need_reference_policy(config)):
+        raise ValueError("reference_pool needs a reference: with LoRA it is the actor, without a KL there is none")
     if not separate:
         return
-    model = config.actor_rollout_ref.model
-    if model.lora_rank and not model.lora.merge:
+    if config.actor_rollout_ref.actor.strategy != "fsdp2":
+        raise ValueError(
+            "pools=separate keeps weights on the host as fsdp2 shards them: actor_rollout_ref.actor.strategy=fsdp2"
+        )
+    if adapters and not model.lora.merge:
         raise ValueError(
             "pools=separate sends a rollout no adapters (engine_workers.py:764): actor_rollout_ref.model.lora.merge=true"
         )

@@ -9,6 +9,8 @@ from torch import Tensor
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
+from future_l1_verl.decoding.vllm.wire import from_array
+
 
 class _Attempts(LLMServerClient):
     """Upstream's client of one attempt, which remembers what the attempts at an answer have brought so far."""
@@ -24,7 +26,7 @@ class _Attempts(LLMServerClient):
             sampling_params = sampling_params | {"prompt_latents": torch.cat(latents)}
         output = await super().generate(request_id, sampling_params=sampling_params, **kwargs)
         if output.token_ids:
-            latents.append(output.extra_fields["latents"])
+            latents.append(from_array(output.extra_fields["latents"]))
             segments.append((output.extra_fields["global_steps"], len(output.token_ids)))
         return output
 

@@ -14,6 +14,10 @@ from future_l1_verl.rewards.latent import Case, adjacent_cosines
 from future_l1_verl.rewards.total import PARTS, GroupRewards
 
 RATIO_SUMS = ("ratio", "clip_fraction", "old_kl", "ref_kl")
+COUNTS = (
+    *("parity/entries", "actor/text/entries", "actor/latent/entries"),
+    *("filter/dropped", "filter/too_hard", "filter/too_easy"),
+)
 COLLAPSE = 0.1
 """Below this share of answers with a span the latents are about to vanish, and R_ctr and R_div with them."""
 
@@ -45,8 +49,8 @@ def token_versions(segments: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
 
 
 def off_policy_metrics(versions: Tensor, current: int) -> dict[str, float]:
-    """How many updates the weights that generated a token are behind the ``current`` ones, and the share of answers that more
-    than one version wrote. ``versions`` as `token_versions` gives them.
+    """How many synchronisations the weights that wrote a token are behind the ``current`` ones, over all tokens; and the share
+    of answers that more than one version wrote. ``versions`` as `token_versions` gives them.
     """
     present = versions >= 0
     lag = (current - versions)[present].double()

@@ -36,8 +36,10 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
         """Upstream (trainer_separate_async.py:185) ends with ``logger.info(..., flush=True)``: TypeError where it is shown."""
         level = separate_log.level
         separate_log.setLevel(logging.WARNING)
-        super()._setup()
-        separate_log.setLevel(level)
+        try:
+            super()._setup()
+        finally:
+            separate_log.setLevel(level)
 
     def _init_resource_pool_mgr(self) -> None:
         """Upstream (trainer_base.py:795) puts the reference on the actor's devices, whatever the mode."""

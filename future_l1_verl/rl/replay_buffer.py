@@ -85,6 +85,7 @@ class _Strict:
             self.stale += [
                 {"row": int(row), "stale": True, "uid": key.split("_")[0]} for key, row in zip(keys, rows, strict=True)
             ]
+            self.dropped = [group for group in self.dropped if group["uid"] not in stale]
         evicted = super()._evict_terminal_groups(global_steps, partition_id, reasons)
         size = self.wanted
         kept = len(self._sampleable_terminal_keys(partition_id, reasons))
@@ -101,27 +102,33 @@ class _Strict:
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
         """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file, and listed
         again if a resumed run repeats its step."""
-        self.dropped, self.stale, self.wanted = [], [], batch_size
+        if partition_id == "val":
+            return super().sample(global_steps, partition_id, batch_size)
+        self.wanted = batch_size
         try:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
         finally:
-            self._list_dropped(global_steps)
-        if partition_id == "val" or self.filter_groups_metric is None:
+            dropped = self._list_dropped(global_steps)
+        if self.filter_groups_metric is None:
             return batch, metrics
-        accuracy = [group["accuracy"] for group in self.dropped]
+        accuracy = [group["accuracy"] for group in dropped]
         # Upstream generates more than it needs, and discards what is left over.
         kept = batch_size + metrics.get("training/filter_groups/discarded_surplus_samples", 0)
         return batch, metrics | {
-            "filter/dropped": len(self.dropped),
+            "filter/dropped": len(dropped),
             "filter/too_hard": sum(value is not None and value < self.group_filter.low for value in accuracy),
             "filter/too_easy": sum(value is not None and value > self.group_filter.high for value in accuracy),
-            "filter/keep_rate": kept / (kept + len(self.dropped)),
+            "filter/keep_rate": kept / (kept + len(dropped)),
         }
 
-    def _list_dropped(self, global_steps: int) -> None:
-        if listed := self.dropped + self.stale:
+    def _list_dropped(self, global_steps: int) -> list[dict[str, Any]]:
+        """Those since the last step; gives those that the filter has dropped."""
+        dropped, listed = self.dropped, self.dropped + self.stale
+        self.dropped, self.stale = [], []
+        if listed:
             with self.dropped_file.open("a") as file:
                 file.writelines(json.dumps({"step": global_steps} | group) + "\n" for group in listed)
+        return dropped
 
 
 class StrictReplayBuffer(_Strict, ReplayBuffer):
@@ -130,3 +137,8 @@ class StrictReplayBuffer(_Strict, ReplayBuffer):
 
 class StrictReplayBufferAsync(_Strict, ReplayBufferAsync):
     """Of the modes in which rollouts go on while the actor learns."""
+
+    def wait_for_sampleable(self, global_steps: int, partition_id: str, target_count: int) -> tuple[set[str], dict]:
+        """Upstream calls it to sample, and before that where the actor's devices are lent to the rollout."""
+        self.wanted = target_count
+        return super().wait_for_sampleable(global_steps, partition_id, target_count)

@@ -13,10 +13,12 @@ from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, request_options, require_live_async
+from future_l1_verl.decoding.vllm.wire import to_array
 
 
 class LatentHttpServer(vLLMHttpServer):
-    """Starts the engine with the latent worker and scheduler and hands its latents on as ``extra_fields["latents"]``."""
+    """Starts the engine with the latent worker and scheduler and hands its latents on as ``extra_fields["latents"]``, an array
+    as decoding/vllm/wire.py makes it of ``[slots, H]``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,14 +57,15 @@ class LatentHttpServer(vLLMHttpServer):
 
     async def generate(self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs: Any) -> TokenOutput:
         """Upstream's, whose prompt may end in a part of an answer: ``sampling_params["prompt_latents"]`` are its latents."""
-        sampling_params["extra_args"] = request_options(
+        sampling_params["extra_args"] = (sampling_params.get("extra_args") or {}) | request_options(
             seed=zlib.crc32(request_id.encode()) if self.sigma > 0 else None,
             prompt_latents=sampling_params.pop("prompt_latents", None),
         )
         output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
         # An answer without latents has rows of the same dtype as the others: TransferQueue packs them together.
         nothing = torch.zeros(0, self.hidden_size, dtype=self.dtype)
-        output.extra_fields["latents"] = self.latents.pop(request_id, nothing)
+        # Ray sends an array six times as fast as a tensor.
+        output.extra_fields["latents"] = to_array(self.latents.pop(request_id, nothing))
         return output
 
 

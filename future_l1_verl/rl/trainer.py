@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1 import trainer_base
+from verl.trainer.ppo.v1.utils import MetricsAggregator
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.padding import response_from_nested, response_to_nested
@@ -25,6 +26,7 @@ from future_l1_verl.rl.client import LatentServerClient
 from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
 from future_l1_verl.rl.metrics import (
     COLLAPSE,
+    COUNTS,
     divide_ratio_sums,
     judged_rows,
     off_policy_metrics,
@@ -55,6 +57,12 @@ def loss_function(config: DictConfig, settings: LatentSettings) -> partial:
     )
 
 
+class CountsAreAdded(MetricsAggregator):
+    def _init_aggregation_rules(self) -> dict[str, list[str]]:
+        rules = super()._init_aggregation_rules()
+        return rules | {"sum": [*rules["sum"], *COUNTS]}
+
+
 class LatentTrainer(trainer_base.PPOTrainer):
     """What the trainers of all modes share (rl/modes.py)."""
 
@@ -72,6 +80,11 @@ class LatentTrainer(trainer_base.PPOTrainer):
         replicas = [replica for manager in self._rollout_server_managers() for replica in manager.get_replicas()]
         # The first server of a replica holds its engine; those on other nodes only lend it their devices.
         self.watchdog = Watchdog([replica.servers[0] for replica in replicas])
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        """Upstream makes means of what it does not know over the updates of a step; counts are to stay counts."""
+        trainer_base.MetricsAggregator = CountsAreAdded
+        return super().step(metrics, timing_raw)
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         with self.watchdog.raising_here():

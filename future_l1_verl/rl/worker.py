@@ -18,6 +18,8 @@ class SeparateWorker(DetachActorWorker):
 
         def copy(module: torch.nn.Module) -> Any:
             shards, spec = upstream(module)
+            if next(module.parameters()).device.type != "cpu":
+                return shards, spec
             return {name: (shard.clone(), each) for name, (shard, each) in shards.items()}, spec
 
         return copy

@@ -20,6 +20,7 @@ from vllm.v1.engine import EngineCoreRequest
 from future_l1_verl.decoding.vllm import compatibility, engine_arguments, request_options
 from future_l1_verl.decoding.vllm.scheduler import LatentAsyncScheduler, LatentScheduler, check_request
 from future_l1_verl.decoding.vllm.settings import EngineSettings, SpanOptions
+from future_l1_verl.decoding.vllm.wire import to_text
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 
@@ -76,6 +77,11 @@ def continuing(latents: int) -> dict[str, Any]:
     return request_options(prompt_latents=torch.zeros(latents, 8))
 
 
+def shaped(shape: str) -> dict[str, Any]:
+    """Latents of a client that does not use `request_options`."""
+    return {"latent": {"prompt_latents": f"{shape}:{to_text(torch.zeros(1, 8)).split(':')[1]}"}}
+
+
 def request(prompt: list[int] | None = None, resumable: bool = False, **params: Any) -> EngineCoreRequest:
     return EngineCoreRequest(
         request_id="r7",
@@ -100,6 +106,8 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
         (request(prompt=[1, TOKENS.start, TOKENS.latent], extra_args=continuing(2)), "prompt holds 1 .* with 2 latents"),
         (request(extra_args=continuing(1)), "prompt holds 0 .* with 1 latents"),
         (request(prompt=[1, TOKENS.start]), "prompt ends"),
+        (request(prompt=[TOKENS.start, TOKENS.latent], extra_args=shaped("1x8x1")), r"shape \[1, 8, 1\], not \[k, 8\]"),
+        (request(prompt=[TOKENS.start, TOKENS.latent], extra_args=shaped("8")), r"shape \[8\], not \[k, 8\]"),
         (request(resumable=True), "streamed input"),
         (request(extra_args=request_options(min_latents=5)), "min_latents"),
         (request(extra_args={"latent": {"max_latent": 5}}), "unknown latent option max_latent"),
@@ -115,7 +123,10 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
         (request(extra_args={"latent": "{"}), "JSON|property name"),
         (request(extra_args={"latent": {"intervene": "swap"}}), "not 'swap'"),
         (request(extra_args={"latent": {"intervene": "given", "given": "1x8:"}}), "wire.to_text"),
-        (request(extra_args=request_options(intervention=Intervention("given", torch.zeros(1, 9)))), "width 9, the model's 8"),
+        (
+            request(extra_args=request_options(intervention=Intervention("given", torch.zeros(1, 9)))),
+            r"shape \[1, 9\], not \[k, 8\]",
+        ),
     ],
 )
 def test_a_request_that_cannot_work_is_refused_by_name(refused: EngineCoreRequest, reason: str) -> None:

@@ -94,7 +94,7 @@ def test_a_finished_request_keeps_nothing() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_latents_keep_their_dtype_and_bits(dtype: torch.dtype) -> None:
     latents = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
-    joined = np.concatenate([to_array(latent) for latent in latents])
+    joined = np.concatenate([to_array(latent[None]) for latent in latents])
     output = SimpleNamespace(index=0, finish_reason="stop", routed_experts=joined)
     assert torch.equal(completion_latents(output, 8), latents)
     with pytest.raises(ValueError, match="width 8, not 9"):

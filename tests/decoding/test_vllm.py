@@ -137,31 +137,30 @@ def test_greedy_decoding_equals_the_oracle_token_by_token(roomy: Any, oracle: Or
 def run_in_two_parts(llm: Any, oracle: Oracle, scale: float = 1.0) -> tuple[Agreement, set[int]]:
     """Cuts answers after 1 to 12 tokens and has them continued, with ``scale`` times the latents so far. Also gives the tokens
     at which they were cut."""
-    prompts = oracle.prompts()
-    merged, continued, cut_at = [], [], set()
-    for number in range(1, 13):
-        for prompt in prompts:
-            (output,) = llm.generate([prompt.for_vllm], params(oracle, max_tokens=number), use_tqdm=False)
-            first = output.outputs[0]
-            latents = completion_latents(first, oracle.model.config.text_config.hidden_size)
-            cut_at.add(first.token_ids[-1])
-            text = prompt.for_vllm | {"prompt_token_ids": oracle.processor.tokenizer(prompt.for_vllm["prompt"]).input_ids}
-            text["prompt_token_ids"] += list(first.token_ids)
-            del text["prompt"]
-            sampling = params(oracle, max_tokens=24, extra_args=request_options(prompt_latents=scale * latents))
-            (rest,) = llm.generate([text], sampling, use_tqdm=False)
-            second = rest.outputs[0]
-            whole = [part.routed_experts for part in (first, second) if part.routed_experts is not None]
-            completion = SimpleNamespace(
-                index=0,
-                finish_reason="length",
-                token_ids=[*first.token_ids, *second.token_ids],
-                logprobs=[*first.logprobs, *second.logprobs],
-                routed_experts=np.concatenate(whole) if whole else None,
-            )
-            merged.append(SimpleNamespace(prompt_token_ids=output.prompt_token_ids, outputs=[completion]))
-            continued.append(prompt)
-    return oracle.compare(merged, continued), cut_at
+    prompts, width = oracle.prompts() * 12, oracle.model.config.text_config.hidden_size
+    cuts = [params(oracle, max_tokens=1 + number // 5) for number in range(len(prompts))]
+    firsts = llm.generate([prompt.for_vllm for prompt in prompts], cuts, use_tqdm=False)
+    continued, sampling = [], []
+    for prompt, output in zip(prompts, firsts, strict=True):
+        asked, first = dict(prompt.for_vllm), output.outputs[0]
+        asked["prompt_token_ids"] = oracle.processor.tokenizer(asked.pop("prompt")).input_ids + list(first.token_ids)
+        continued.append(asked)
+        latents = scale * completion_latents(first, width)
+        sampling.append(params(oracle, max_tokens=24, extra_args=request_options(prompt_latents=latents)))
+    seconds = llm.generate(continued, sampling, use_tqdm=False)
+    merged = []
+    for output, rest in zip(firsts, seconds, strict=True):
+        parts = (output.outputs[0], rest.outputs[0])
+        latents = [part.routed_experts for part in parts if part.routed_experts is not None]
+        completion = SimpleNamespace(
+            index=0,
+            finish_reason="length",
+            token_ids=[token for part in parts for token in part.token_ids],
+            logprobs=[entry for part in parts for entry in part.logprobs],
+            routed_experts=np.concatenate(latents) if latents else None,
+        )
+        merged.append(SimpleNamespace(prompt_token_ids=output.prompt_token_ids, outputs=[completion]))
+    return oracle.compare(merged, prompts), {output.outputs[0].token_ids[-1] for output in firsts}
 
 
 def test_an_answer_that_was_cut_is_continued_as_if_it_had_not_been(roomy: Any, oracle: Oracle) -> None:
@@ -169,6 +168,16 @@ def test_an_answer_that_was_cut_is_continued_as_if_it_had_not_been(roomy: Any, o
     assert agreement.worst < PARITY
     assert {oracle.settings.tokens.start, oracle.settings.tokens.latent, oracle.settings.tokens.end} <= cut_at
     assert agreement.slots > 100
+
+
+@pytest.mark.parametrize("engine", ["cramped", "asynchronous"])
+def test_continued_answers_are_preempted_and_prefilled_in_chunks(
+    engine: str, oracle: Oracle, request: pytest.FixtureRequest
+) -> None:
+    llm = request.getfixturevalue(engine)
+    before = preemptions(llm)
+    assert run_in_two_parts(llm, oracle)[0].worst < PARITY
+    assert preemptions(llm) > before
 
 
 def test_control_continued_with_other_latents(roomy: Any, oracle: Oracle) -> None:

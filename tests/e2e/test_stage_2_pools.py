@@ -53,11 +53,12 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
         *["pools=separate", "trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.n_gpus_per_node=1"],
         *["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"],
         *["ray_kwargs.ray_init.num_gpus=4", "ray_kwargs.ray_init.num_cpus=16"],
-        *[LEARNS, f"trainer.total_training_steps={STEPS}"],
-        *[
-            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
-            "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
-        ],
+        *[LEARNS, f"trainer.total_training_steps={STEPS}", "trainer.test_freq=5"],
+        # Two updates of the actor to one of the rollout.
+        *["trainer.v1.separate_async.parameter_sync_step=2", "actor_rollout_ref.actor.ppo_mini_batch_size=2"],
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=2",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4",
     ]
     first = Run(folder, folder / "first.log", *separate)
     first.wait_for_step(4)
@@ -78,6 +79,7 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
         if step != saved + 1 or steps[step]["parity/entries"]:
             assert_parity(steps[step])
     assert_other_weights_say_otherwise(steps)
+    assert {step: steps[step].get("val/all/n") for step in (4, 5, 10)} == {4: None, 5: 10.0, 10: 10.0}
 
     # At most a batch is asked ahead: nine steps' worth of questions are trained on within ten.
     assert set.union(*(questions(folder, step) for step in range(1, STEPS + 1))) == set(range(QUESTIONS))
@@ -88,6 +90,7 @@ def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
         folder,
         folder / "cut.log",
         *["pools=colocated_async", LEARNS, "trainer.total_training_steps=5", "data.max_response_length=160"],
+        "trainer.test_freq=3",
         f"trainer.default_local_dir={folder}/cut",
     )
     assert run.process.wait(timeout=600) == 0, run.log.read_text()[-4000:]
@@ -95,4 +98,5 @@ def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
     for metrics in steps.values():
         assert_parity(metrics)
     assert_other_weights_say_otherwise(steps)
+    assert [step for step, metrics in steps.items() if metrics.get("val/all/n") == 10.0] == [3, 5]
     assert sum(metrics["off_policy/mixed_answers"] > 0 for metrics in steps.values()) >= 2

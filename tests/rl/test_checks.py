@@ -38,6 +38,7 @@ def config(stage: str, folder: Path, *overrides: str) -> DictConfig:
         return compose("main", overrides=[*common, *overrides])
 
 
+POOL = ["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"]
 CHECK = {"sft": sft_checks.check, "rl": rl_checks.check}
 
 
@@ -129,13 +130,14 @@ def test_numbers_out_of_range(stage: str, override: str, message: str, folder: P
             ["actor_rollout_ref.hybrid_engine=false"],
             "hybrid_engine=false needs pools=separate, not trainer.v1.trainer_mode=sync",
         ),
-        (["reference_pool.nnodes=1"], "reference_pool.nnodes > 0 needs pools=separate"),
-        (["pools=separate", "actor_rollout_ref.hybrid_engine=true", "reference_pool.nnodes=1"], "and .*hybrid_engine=false"),
-        (["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.model.lora_rank=8"], "with LoRA it is the actor"),
-        (
-            ["pools=separate", "reference_pool.nnodes=1", "actor_rollout_ref.actor.use_kl_loss=false"],
-            "without a KL there is none",
-        ),
+        (["pools=separate", "reference_pool.nnodes=1"], "both, or none, are 0"),
+        (["pools=separate", "reference_pool.n_gpus_per_node=1"], "both, or none, are 0"),
+        (POOL, "reference_pool needs pools=separate"),
+        (["pools=separate", *POOL, "actor_rollout_ref.hybrid_engine=true"], "and .*hybrid_engine=false"),
+        (["pools=separate", *POOL, "actor_rollout_ref.model.lora_rank=8"], "with LoRA it is the actor"),
+        (["pools=separate", *POOL, "actor_rollout_ref.model.lora.rank=8"], "with LoRA it is the actor"),
+        (["pools=separate", *POOL, "actor_rollout_ref.actor.use_kl_loss=false"], "without a KL there is none"),
+        (["pools=separate", "actor_rollout_ref.actor.strategy=fsdp"], "actor.strategy=fsdp2"),
         (["pools=separate", "actor_rollout_ref.model.lora_rank=8"], "sends a rollout no adapters"),
         (["pools=separate", "data.train_batch_size=100"], r"train_batch_size must be .* = 1 \* 64, not 100"),
         (

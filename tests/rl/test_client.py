@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from verl.workers.rollout import llm_server
 from verl.workers.rollout.replica import TokenOutput
 
+from future_l1_verl.decoding.vllm.wire import to_array
 from future_l1_verl.rl.client import LatentServerClient
 
 LATENT, WIDTH = 7, 2
@@ -31,7 +32,7 @@ class Server:
         self.asked.append((list(prompt_ids), dict(sampling_params)))
         first, end = len(prompt_ids) - 2, self.ends[self.version - 10]
         vectors = [VECTORS[i] for i in range(first, end) if i in VECTORS]
-        fields = {"global_steps": self.version, "latents": torch.cat([torch.zeros(0, WIDTH), *vectors])}
+        fields = {"global_steps": self.version, "latents": to_array(torch.cat([torch.zeros(0, WIDTH), *vectors]))}
         self.version += 1
         return TokenOutput(
             token_ids=ANSWER[first:end],

@@ -105,8 +105,21 @@ def test_a_step_that_is_full_is_taken_whatever_was_dropped_beside_it(tmp_path: P
     assert (metrics["filter/dropped"], metrics["filter/keep_rate"]) == (3, 0.5)
 
 
+def test_groups_dropped_between_two_steps_are_listed_and_bounded(tmp_path: Path, queue: Queue) -> None:
+    """As where the actor's devices are lent: verl then looks and waits outside a step's sampling."""
+    queue.add("p1", EASY)
+    queue.add("p2", MIXED)
+    strict = buffer(tmp_path, queue, [MIXED], mode="separate_async")
+    assert strict.get_sampleable_count(7, "train") == 1
+    _, metrics = strict.sample(7, "train", 2)
+    assert metrics["filter/dropped"] == 1
+    assert json.loads((tmp_path / "dropped.jsonl").read_text())["row"] == 1
+    with pytest.raises(NothingPasses):
+        buffer(tmp_path, queue, [HARD], mode="separate_async").wait_for_sampleable(8, "train", 2)
+
+
 def test_answers_that_are_too_old_are_listed(tmp_path: Path, queue: Queue) -> None:
-    queue.add("p1", MIXED, global_steps=1)
+    queue.add("p1", EASY, global_steps=1)
     queue.add("p2", MIXED, global_steps=4)
     # At step 9 the first has seen nine versions of the weights, one more than allowed; the second six.
     batch, _ = buffer(tmp_path, queue, [MIXED], size=1, mode="separate_async").sample(9, "train", 1)

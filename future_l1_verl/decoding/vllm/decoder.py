@@ -232,5 +232,5 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
 
 def _arrays(slots: list[Slot], latents: Tensor, returned: frozenset[str]) -> dict[str, np.ndarray]:
     """Views ``[1, H]`` of ``latents [S, H]``, by request, of those that want them back."""
-    (array,) = to_array(latents)
+    array = to_array(latents)
     return {request: array[i : i + 1] for i, (request, _) in enumerate(slots) if request in returned}

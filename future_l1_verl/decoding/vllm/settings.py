@@ -124,12 +124,12 @@ class EngineSettings:
         return replace(options, intervention=Intervention(str(kind), self._vectors(vectors), options.seed or 0))
 
     def _vectors(self, text: str | None) -> Tensor | None:
-        """Raises ValueError for vectors of another width than the model's."""
+        """Raises ValueError for what is no ``[k, H]`` of the model's width."""
         if text is None:
             return None
         latents = from_text(text)
-        if latents.shape[1] != self.hidden_size:
-            raise ValueError(f"given latents have width {latents.shape[1]}, the model's {self.hidden_size}")
+        if latents.dim() != 2 or latents.shape[1] != self.hidden_size:
+            raise ValueError(f"given latents have shape {list(latents.shape)}, not [k, {self.hidden_size}], the model's width")
         return latents
 
 

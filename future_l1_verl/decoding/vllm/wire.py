@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 
-def to_array(latent: Tensor) -> np.ndarray:
-    """``[H]`` on the host to ``[1, H]``. numpy has no bfloat16: its bits travel as uint16."""
-    if latent.dtype is torch.bfloat16:
-        return latent.view(torch.uint16).numpy()[None]
-    return latent.numpy()[None]
+def to_array(latents: Tensor) -> np.ndarray:
+    """``[S, H]`` on the host, without a copy. numpy has no bfloat16: its bits travel as uint16."""
+    return (latents.view(torch.uint16) if latents.dtype is torch.bfloat16 else latents).numpy()
 
 
 def from_array(latents: np.ndarray) -> Tensor:
