@@ -170,16 +170,6 @@ def test_an_answer_that_was_cut_is_continued_as_if_it_had_not_been(roomy: Any, o
     assert agreement.slots > 100
 
 
-@pytest.mark.parametrize("engine", ["cramped", "asynchronous"])
-def test_continued_answers_are_preempted_and_prefilled_in_chunks(
-    engine: str, oracle: Oracle, request: pytest.FixtureRequest
-) -> None:
-    llm = request.getfixturevalue(engine)
-    before = preemptions(llm)
-    assert run_in_two_parts(llm, oracle)[0].worst < PARITY
-    assert preemptions(llm) > before
-
-
 def test_control_continued_with_other_latents(roomy: Any, oracle: Oracle) -> None:
     assert run_in_two_parts(roomy, oracle, scale=0.5)[0].worst > BROKEN
 
@@ -216,6 +206,16 @@ def test_preempted_requests_get_their_latents_again(cramped: Any, oracle: Oracle
     print(agreement, f"{preempted=} {reinjected=}")
     assert agreement.worst <= PARITY
     assert preempted >= 5 and reinjected >= 20
+
+
+def assert_continued_with_preemptions(llm: Any, oracle: Oracle) -> None:
+    before = preemptions(llm)
+    assert run_in_two_parts(llm, oracle)[0].worst < PARITY
+    assert preemptions(llm) > before
+
+
+def test_continued_answers_are_preempted_and_prefilled_in_chunks(cramped: Any, oracle: Oracle) -> None:
+    assert_continued_with_preemptions(cramped, oracle)
 
 
 def test_control_without_reinjection(cramped: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +325,10 @@ def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> 
     assert preempted >= 5 and reinjected >= 20
     drain(asynchronous)
     assert require_live(asynchronous)[0]["entries"] == 0
+
+
+def test_async_continued_answers_are_preempted(asynchronous: Any, oracle: Oracle) -> None:
+    assert_continued_with_preemptions(asynchronous, oracle)
 
 
 def test_control_async_without_reinjection(asynchronous: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:

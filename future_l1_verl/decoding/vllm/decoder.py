@@ -154,9 +154,9 @@ class SpanDecoder:
     def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
         """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
         step = self._step
-        got = [ids[0] if ids else None for ids in output.sampled_token_ids]
-        step.spans = self.tokens.latent in got or self.tokens.start in got
-        rows = [i for i, token in enumerate(got) if token == self.tokens.latent]
+        latent, got = self.tokens.latent, [ids[0] if ids else None for ids in output.sampled_token_ids]
+        rows = [i for i, token in enumerate(got) if token == latent]
+        step.spans = bool(rows) or self.tokens.start in got
         if not rows:
             return output
         slots = step.slots(rows)

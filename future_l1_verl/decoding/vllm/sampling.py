@@ -115,14 +115,13 @@ class LatentSampler(Sampler):
         self.decided = decide(token_ids, self.rows, self.tokens)
         if self.rows is None:
             return gathered
-        in_span = (self.rows.state >= 0)[:, None]
-        final = self.decided.token_ids[:, None]
-        value = torch.where(self.decided.slot, log_not(logprobs, self.tokens.end), logprobs[:, self.tokens.end])
-        value = value.masked_fill_(self.decided.forced, 0.0)[:, None]
+        # What was sampled and stays (text, a free stop) has its log-prob there already.
+        value = torch.where(self.decided.slot, log_not(logprobs, self.tokens.end), gathered.logprobs[:, 0])
+        value.masked_fill_(self.decided.forced, 0.0)
         ids = gathered.logprob_token_ids
-        ids[:, :1] = final
-        values = torch.where(in_span & (ids == final), value, gathered.logprobs)
-        return gathered._replace(logprob_token_ids=ids, logprobs=values)
+        ids[:, 0] = self.decided.token_ids
+        values = torch.where(ids == ids[:, :1], value[:, None], gathered.logprobs)
+        return gathered._replace(logprobs=values)
 
 
 class _ScoredBeforeTruncation(torch.nn.Module):

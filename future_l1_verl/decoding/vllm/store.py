@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -95,8 +96,9 @@ class Step:
     latents: Tensor  # [n, H]: for a row that is a slot, the latent to feed next
     spans: bool = True  # False: known that no row is in a span now
 
-    def __post_init__(self) -> None:
-        self.row = {request: i for i, request in enumerate(self.request_ids) if not self.discarded[i]}
+    @cached_property
+    def row(self) -> dict[str, int]:
+        return {request: i for i, request in enumerate(self.request_ids) if not self.discarded[i]}
 
     def slots(self, rows: list[int]) -> list[Slot]:
         return [(self.request_ids[i], position) for i, position in zip(rows, self.positions[rows].tolist(), strict=True)]
@@ -129,18 +131,18 @@ def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: Lat
     Raises RuntimeError if the store lacks the latent of a slot.
     """
     n = len(batch.request_ids)
-    lengths = np.diff(batch.offsets)
-    positions = (batch.computed + lengths).astype(np.int64)
-    state = np.full(n, OUTSIDE, dtype=np.int32)
     request_ids, discarded = list(batch.request_ids), batch.discarded.copy()
+    state = np.full(n, OUTSIDE, dtype=np.int32)
     if (
         before is not None
         and before.request_ids == request_ids
+        and batch.offsets[-1] == n  # a token each
         and not before.discarded.any()
-        and (lengths == 1).all()
-        and np.array_equal(before.positions, batch.computed)
+        and (before.positions == batch.computed).all()
     ):
-        return Plan(request_ids, positions, discarded, state, np.arange(n), None, [])
+        return Plan(request_ids, before.positions + 1, discarded, state, np.arange(n), None, [])
+    lengths = np.diff(batch.offsets)
+    positions = (batch.computed + lengths).astype(np.int64)
 
     carried: list[int] = []
     carried_from: list[int] = []
