@@ -2,7 +2,7 @@
 
 ``DIR`` is a checkpoint with latent tokens. Two vLLM engines are asked by turns: one as stage 2 uses it (spans decoded,
 latents and log-probs returned), and stock vLLM on the same weights, which knows nothing of latents. Both get the same
-prompts and sampling settings and write exactly ``--max-tokens`` tokens an answer. ``--opens`` is added to the logit of the
+prompts and stage 2's sampling settings and write exactly ``--max-tokens`` tokens an answer. ``--opens`` is added to the logit of the
 start token on both sides, so that a large share of the latent engine's tokens are latents; to stock vLLM it is a token like
 any other.
 
@@ -35,6 +35,8 @@ def measure(engines: dict[str, Engine], args: argparse.Namespace, batch: int) ->
     latent, asked = LatentSettings.from_checkpoint(args.model).tokens.latent, prompts(batch)
     sampling = {
         "max_tokens": args.max_tokens,
+        "temperature": 0.9,
+        "top_p": 0.99,
         "ignore_eos": True,
         "logprobs": 0,
         "logit_bias": logit_bias(args.model, args.opens),
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         text = without_latents(args.model, Path(folder) / "text")
         for graphs, asynchronous in product(switches, switches):
             settings = {"dtype": args.dtype, "enforce_eager": not graphs, "async_scheduling": asynchronous, **share}
+            settings["logprobs_mode"] = "processed_logprobs"  # verl's
             with (
                 engine(args.model, latents=True, **settings) as with_latents,
                 engine(text, latents=False, **settings) as stock,

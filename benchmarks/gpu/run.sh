@@ -23,7 +23,7 @@ if [ $form = gpu ]; then
     shape=2b dtype=bfloat16 packed=--packed
     engine='{"gpu_memory_utilization": 0.4}'
     overrides='["actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2"]'
-    rollout="--batch 16 64 --rounds 5" decode="--rounds 2 --alone 1 --max-tokens 64"
+    rollout="--batch 64 256 --rounds 5" decode="--rounds 2 --alone 1 --max-tokens 64"
     actor="--length 1024" transport="--hidden 2048 --dtype bfloat16"
 else
     export OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
