@@ -2,9 +2,9 @@
 
 ``DIR`` is a checkpoint with latent tokens. Two vLLM engines are asked by turns: one as stage 2 uses it (spans decoded,
 latents and log-probs returned), and stock vLLM on the same weights, which knows nothing of latents. Both get the same
-prompts and stage 2's sampling settings and write exactly ``--max-tokens`` tokens an answer. ``--opens`` is added to the logit of the
-start token on both sides, so that a large share of the latent engine's tokens are latents; to stock vLLM it is a token like
-any other.
+prompts and stage 2's sampling settings, and write exactly ``--max-tokens`` tokens an answer. ``--opens`` is added to the logit
+of the start token on both sides, so that a large share of the latent engine's tokens are latents; to stock vLLM it is a token
+like any other.
 
 Each batch size is measured in ``--rounds`` alternating pairs, for each combination of CUDA graphs and async scheduling that
 the machine has (a CPU: neither). The engines are processes of their own. Prints a table and a JSON line: tokens a second,
