@@ -140,7 +140,7 @@ def test_log_probs_are_those_of_the_whole_distribution_though_it_is_truncated() 
     sampled, scores = sampler.topk_topp_sampler(logits.clone(), {}, None, torch.full((50,), 0.5))
     torch.testing.assert_close(scores, logits)
     # Upstream's own: what is cut off has no probability, and the rest is larger.
-    _, truncated = sampler.topk_topp_sampler.stock(logits.clone(), {}, None, torch.full((50,), 0.5))
+    _, truncated = Sampler("processed_logprobs").topk_topp_sampler(logits.clone(), {}, None, torch.full((50,), 0.5))
     assert truncated.isinf().any() and bool((truncated.gather(1, sampled[:, None]) > scores.gather(1, sampled[:, None])).all())
 
 

@@ -133,14 +133,15 @@ class _ScoredBeforeTruncation(torch.nn.Module):
 
     def __init__(self, stock: torch.nn.Module) -> None:
         super().__init__()
-        self.stock = stock
+        self.stock, self.scored = stock, stock.logprobs_mode == "processed_logprobs"
+        if self.scored:
+            stock.logprobs_mode = "raw_logprobs"  # it would score the truncated one as well
 
     def forward(
         self, logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        truncated = k is not None or p is not None
-        if not truncated or self.stock.logprobs_mode != "processed_logprobs":
+        if not self.scored:
             return self.stock(logits, generators, k, p)
-        scores = logits.log_softmax(dim=-1, dtype=torch.float32)
+        scores = logits.log_softmax(dim=-1, dtype=torch.float32)  # truncation is in place
         sampled, _ = self.stock(logits, generators, k, p)
         return sampled, scores
