@@ -44,14 +44,14 @@ def phases(folder: Path) -> dict[str, float]:
 
 def draw(runs: dict[str, dict[str, float]], path: Path) -> None:
     figure = Figure(figsize=(9, 1.6 + 0.6 * len(runs)), layout="tight")
-    axes = figure.add_subplot(title="A step of stage 2 (medians)", xlabel="seconds")
+    axes = figure.add_subplot(title="A step of stage 2, in seconds (medians)")
     left = [0.0] * len(runs)
     for name, colour in zip([*PHASES, "other"], COLOURS, strict=True):
         values = [run[name] for run in runs.values()]
         axes.barh(list(runs), values, left=left, label=name, color=colour)
         left = [a + b for a, b in zip(left, values, strict=True)]
     axes.invert_yaxis()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncol=5, fontsize="small")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncol=5, fontsize="small")
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
