@@ -114,6 +114,7 @@ def test_groups_dropped_between_two_steps_are_listed_and_bounded(tmp_path: Path,
     _, metrics = strict.sample(7, "train", 2)
     assert metrics["filter/dropped"] == 1
     assert json.loads((tmp_path / "dropped.jsonl").read_text())["row"] == 1
+    queue.add("p3", HARD)
     with pytest.raises(NothingPasses):
         buffer(tmp_path, queue, [HARD], mode="separate_async").wait_for_sampleable(8, "train", 2)
 
