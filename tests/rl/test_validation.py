@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from future_l1_verl.data.video import write_video
 from future_l1_verl.rl.dataset import LatentRLDataset
-from future_l1_verl.rl.trainer import LatentTrainer
+from future_l1_verl.rl.modes import SyncTrainer
 
 # Per answer: source, question, split, accuracy, parsed. Question "p" is answered twice; NaN is a missing verdict.
 ANSWERS = [
@@ -31,7 +31,7 @@ def metrics() -> dict[str, float]:
     infos = {"reward": [0.0] * 7, "acc": acc, "parsed": parsed, "judged": judged, "split": splits}
     expected = {(source, uid): uids.count(uid) for source, uid in zip(sources, uids, strict=True)}
     # As verl calls it (trainer_base.py:1197).
-    return object.__new__(LatentTrainer)._val_metrics_update(sources, uids, infos, [], expected_acc_counts=expected)
+    return object.__new__(SyncTrainer)._val_metrics_update(sources, uids, infos, [], expected_acc_counts=expected)
 
 
 def of_split(metrics: dict[str, float], split: str) -> dict[str, float]:
