@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 import torch
 from engines import WORDS
+from one_rank import one_rank
 from pairs import alternate, ratio, shown, spread
 from rich.console import Console
 from rich.table import Table
@@ -97,12 +96,8 @@ def main() -> None:
     parser.add_argument("--packed", action="store_true")
     parser.add_argument("--overrides", default="[]", help="of the config tree, a JSON list")
     args = parser.parse_args()
-    with tempfile.NamedTemporaryFile() as meeting:
-        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")  # verl's engine reads them, as torchrun sets them
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, f"file://{meeting.name}", rank=0, world_size=1)
+    with one_rank():
         found = steps(args)
-        torch.distributed.destroy_process_group()
     times = found["milliseconds"]
     found["milliseconds"] = {name: spread(values) for name, values in times.items()}
     found["to_text"] = {name: ratio(values, times["text"]) for name, values in times.items()}

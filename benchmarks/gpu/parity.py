@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "rl"))
 from actor_harness import Actor, batch, config, text_row
 from engines import NEVER, Completion, engine, prompts
+from one_rank import one_rank
 from tensordict import TensorDict
 
 from future_l1_verl.decoding.vllm import request_options
@@ -91,12 +90,8 @@ def main() -> None:
     parser.add_argument("--engine", default="{}", help="further arguments of the engine, JSON")
     parser.add_argument("--overrides", default="[]", help="of the config tree, a JSON list")
     args = parser.parse_args()
-    with tempfile.NamedTemporaryFile() as meeting:
-        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")  # verl's engine reads them, as torchrun sets them
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, f"file://{meeting.name}", rank=0, world_size=1)
+    with one_rank():
         print(json.dumps(gaps(args)))
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
