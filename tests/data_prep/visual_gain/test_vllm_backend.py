@@ -1,6 +1,7 @@
 """Texts of a real vLLM engine: what they depend on, and what a refused prompt costs the others."""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,14 @@ ENGINE = {"dtype": "float32", "max_model_len": 256, "limit_mm_per_prompt": {"ima
 
 
 @pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> VllmBackend:
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmBackend]:
     model = tmp_path_factory.mktemp("model")
     tiny.build(model)
-    return VllmSettings(str(model), SAMPLING, ENGINE).start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # as the backend sets it; and as it was afterwards
+        backend = VllmSettings(str(model), SAMPLING, ENGINE).start()
+        yield backend
+        backend.engine.llm_engine.engine_core.shutdown()
 
 
 @functools.cache
