@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 import torch
+from pydantic import Field
 from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
@@ -22,12 +23,16 @@ from future_l1_verl.rewards.judge import Judge
 from future_l1_verl.rewards.overlong import overlong
 from future_l1_verl.rewards.repetition import repetition
 from future_l1_verl.rewards.total import PARTS, Rollout, group_rewards
+from future_l1_verl.rl import shared_prompt
 from future_l1_verl.rl.group_barrier import GroupWorker
 from future_l1_verl.rl.metrics import span_usage
 from future_l1_verl.rl.settings import RewardSettings, judge_settings
 
 
 class LatentAgentLoopOutput(AgentLoopOutput):
+    multi_modal_inputs: dict[str, Any] = Field(default={}, exclude=True)
+    """What the processor made of the prompt besides its ids; all answers to the prompt have the same."""
+
     def as_dict(self) -> dict[str, Any]:
         """Upstream leaves extra fields in a dict per row; latents become a field of their own, ragged ``[slots, H]``."""
         output = super().as_dict()
@@ -38,13 +43,32 @@ class LatentAgentLoopOutput(AgentLoopOutput):
 
 @register("latent_agent")
 class LatentAgentLoop(SingleTurnAgentLoop):
+    """One answer. Upstream (single_turn_agent_loop.py) reads the frames of the prompt and processes them for each; here the
+    first does it for all."""
+
+    async def process_multi_modal_info(self, messages: list[dict]) -> dict[str, Any]:
+        return await shared_prompt.once("media", super().process_multi_modal_info, messages)
+
+    async def ct_build_initial_tokens(
+        self, messages: list[dict], mm_inputs_out: dict[str, Any] | None = None, **media: Any
+    ) -> list[int]:
+        """``mm_inputs_out`` stays as it is: upstream fills it for SGLang, and stores a video's pixels twice."""
+        ids, self.multi_modal_inputs = await shared_prompt.once("prompt", self._processed, messages, **media)
+        return list(ids)
+
+    async def _processed(self, messages: list[dict], **media: Any) -> tuple[list[int], dict[str, Any]]:
+        inputs: dict[str, Any] = {}
+        return await super().ct_build_initial_tokens(messages, mm_inputs_out=inputs, **media), inputs
+
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> LatentAgentLoopOutput:
         output = await super().run(sampling_params, **kwargs)
         if len(output.prompt_ids) > self.prompt_length:
             # Upstream shortens the answer instead (vllm_async_server.py:611).
             limit = f"data.max_prompt_length is {self.prompt_length}"
             raise ValueError(f"the prompt of row {kwargs['index']} has {len(output.prompt_ids)} tokens, {limit}")
-        return LatentAgentLoopOutput.model_construct(output.model_fields_set, **dict(output))
+        return LatentAgentLoopOutput.model_construct(
+            output.model_fields_set, **dict(output), multi_modal_inputs=self.multi_modal_inputs
+        )
 
 
 class LatentAgentLoopWorker(GroupWorker):
@@ -54,6 +78,22 @@ class LatentAgentLoopWorker(GroupWorker):
         self.rewards = RewardSettings.of(self.config.rewards)
         judge = judge_settings(self.config.judge)
         self.judge = Judge(judge) if judge else None
+
+    async def _run_prompt(self, *args: Any, **kwargs: Any) -> None:
+        shared_prompt.begin()
+        await super()._run_prompt(*args, **kwargs)
+
+    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, *, raw_prompt: Any, **row: Any) -> None:
+        """Upstream (agent_loop_tq.py:189) stores the chat as well, with its frames, for reward models of its own."""
+        await super()._agent_loop_postprocess(output, validate, **row)
+
+    def _compute_multi_modal_inputs(self, output: LatentAgentLoopOutput, input_ids: Tensor) -> dict[str, Any]:
+        """For the actor. Upstream (agent_loop.py:868) decodes the whole answer and processes the images again to find it."""
+        inputs = {name: value for name, value in output.multi_modal_inputs.items() if name != "attention_mask"}
+        if "image_grid_thw" in inputs:
+            frames, height, width = inputs["image_grid_thw"].unbind(1)
+            inputs["images_seqlens"] = (height * width).repeat_interleave(frames)
+        return inputs
 
     async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Rollout:
         ids, layout = torch.tensor(output.response_ids), self._layout(output)
