@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sets everything up and runs all checks; arguments go to pytest (e.g. `bash tests/run.sh -m "not e2e"`).
+# Sets everything up and runs all checks, two files at a time; arguments go to pytest (e.g. `bash tests/run.sh -m "not e2e"`).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash recipes/env.sh cpu
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder "$@"

@@ -17,4 +17,4 @@ ENVIRONMENT = {
 
 def recipe(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(ROOT / "recipes" / name), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=2400)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3500)
