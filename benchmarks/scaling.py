@@ -99,13 +99,13 @@ def rollout_memory(share: float) -> list[str]:
 
 def step_bytes() -> Table:
     """What is written to TransferQueue in a step; each pass of the actor and the reference reads what it needs of it."""
-    pixels = STEP.answers * STEP.pairs * STEP.tokens_a_pair * MODEL.merge * MODEL.patch * 4
+    pixels = STEP.answers * STEP.pairs * STEP.tokens_a_pair * MODEL.merge * MODEL.patch * 2
     ids = STEP.tokens * 8 * (2 + 4)  # input ids, mask, four rows of positions
     scores = STEP.answers * STEP.answer * 4 * 6
     latents = STEP.answers * STEP.latents * MODEL.hidden * 2
     total = pixels + ids + scores + latents
     parts = {
-        "pixels (fp32)": pixels,
+        "pixels (bf16)": pixels,
         "token ids, masks, positions": ids,
         "log-probs, advantages": scores,
         "latents (bf16)": latents,

@@ -58,7 +58,10 @@ class LatentAgentLoop(SingleTurnAgentLoop):
 
     async def _processed(self, messages: list[dict], **media: Any) -> tuple[list[int], dict[str, Any]]:
         inputs: dict[str, Any] = {}
-        return await super().ct_build_initial_tokens(messages, mm_inputs_out=inputs, **media), inputs
+        ids = await super().ct_build_initial_tokens(messages, mm_inputs_out=inputs, **media)
+        # As the rollout's tower rounds them, and the actor's in the same dtype: nearly all that a step stores is pixels.
+        dtype = getattr(torch, self.rollout_config.dtype)
+        return ids, {name: value.to(dtype) if name.startswith("pixel") else value for name, value in inputs.items()}
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> LatentAgentLoopOutput:
         output = await super().run(sampling_params, **kwargs)

@@ -61,6 +61,7 @@ class LatentHttpServer(vLLMHttpServer):
             seed=zlib.crc32(request_id.encode()) if self.sigma > 0 else None,
             prompt_latents=sampling_params.pop("prompt_latents", None),
         )
+        sampling_params["detokenize"] = False  # nobody reads the text
         output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
         # An answer without latents has rows of the same dtype as the others: TransferQueue packs them together.
         nothing = torch.zeros(0, self.hidden_size, dtype=self.dtype)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from actor_harness import config
 from PIL import Image
+from transformers import AutoModelForImageTextToText
 from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1 import agent_loop_tq
@@ -119,9 +120,25 @@ def test_rows_are_verls_own_and_frames_are_processed_once(
         for name in ("input_ids", "prompts", "responses", "position_ids", "loss_mask", "latents"):
             assert torch.equal(mine[name], verls[name]), name
         assert mine["multi_modal_inputs"].keys() == verls["multi_modal_inputs"].keys()
-        assert all(torch.equal(value, verls["multi_modal_inputs"][name]) for name, value in mine["multi_modal_inputs"].items())
+        for name, value in mine["multi_modal_inputs"].items():
+            assert torch.equal(value, verls["multi_modal_inputs"][name]), name
         # verl's rows have the frames once more, for reward models of its own, and a video's pixels, for SGLang.
         assert mine.keys() == verls.keys() - {"raw_prompt"} and mine["mm_processor_output"] is None
+
+
+def test_pixels_are_stored_as_the_rollout_sees_them(
+    checkpoint: Path, stored: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(checkpoint, "images", monkeypatch)
+    run(checkpoint, "images", monkeypatch, "actor_rollout_ref.rollout.dtype=bfloat16")
+    wide, narrow = (stored[i]["multi_modal_inputs"] for i in (0, ANSWERS))
+    assert torch.equal(narrow["pixel_values"], wide["pixel_values"].bfloat16())
+    assert all(torch.equal(narrow[name], wide[name]) for name in wide.keys() - {"pixel_values"})
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    seen = [
+        model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output for inputs in (wide, narrow)
+    ]
+    assert all(torch.equal(*images) for images in zip(*seen, strict=True))
 
 
 def test_a_prompt_that_is_too_long_fails_all_its_answers(
