@@ -40,13 +40,18 @@ class Model:
 class Step:
     """Paper section 4: 64 questions, 8 answers each. Frames of 448 x 448 are 196 tokens a pair."""
 
-    answers: int = 64 * 8
+    questions: int = 64
+    siblings: int = 8  # answers to a question
     pairs: int = 8  # 16 observed frames, two to a patch
     tokens_a_pair: int = 196
     question: int = 150
     answer: int = 195  # paper section 6
     longest: int = 2048
     latents: float = 2.2 * 4  # spans an answer, L_max
+
+    @property
+    def answers(self) -> int:
+        return self.questions * self.siblings
 
     @property
     def prompt(self) -> int:
@@ -93,7 +98,7 @@ def rollout_memory(share: float) -> list[str]:
     """GB on a device with the whole model, and how many answers at once what is left of ``share`` of its memory holds."""
     weights = 2 * MODEL.parameters
     left = share * GPU.memory - weights - 3 * GB
-    sequence = (STEP.prompt + STEP.answer) * MODEL.kv_bytes
+    sequence = (STEP.prompt / STEP.siblings + STEP.answer) * MODEL.kv_bytes
     return [f"{share:.0%}", gb(weights), gb(left), gb(sequence), f"{left / sequence:,.0f}"]
 
 
@@ -119,12 +124,13 @@ def times(devices: int) -> list[str]:
     # Old and reference forward; forward, recomputed, and backward. The frozen vision tower goes forward, four times.
     work = STEP.tokens * MODEL.language * (2 * 2 + 8) + patches * MODEL.vision * 2 * 4
     train = work / (devices * GPU.flops * GPU.training_share)
-    at_once = STEP.answers / devices
+    # All answers to a question are on one device.
+    questions = max(1, STEP.questions / devices)
+    at_once = questions * STEP.siblings
     read = 2 * MODEL.parameters + at_once * (STEP.prompt + STEP.answer) * MODEL.kv_bytes
     token = read / (GPU.bandwidth * GPU.reading_share)
-    # verl routes each answer by itself: at worst its siblings are elsewhere, and it reads the prompt and the frames anew.
-    read_prompts = STEP.answers * STEP.prompt * 2 * MODEL.language + patches * MODEL.vision * 2
-    prefill = read_prompts / (devices * GPU.flops * GPU.training_share)
+    read_prompts = STEP.prompt * 2 * MODEL.language + patches / STEP.answers * MODEL.vision * 2
+    prefill = questions * read_prompts / (GPU.flops * GPU.training_share)
     gather = 4 * MODEL.parameters / (GPU.network if devices > 8 else 9 * GPU.network)
     return [
         f"{devices}", f"{train:.1f}", f"{at_once:.0f}", f"{1e3 * token:.1f}", f"{prefill + token * STEP.answer:.1f}",
@@ -148,7 +154,7 @@ def tables() -> dict[str, str]:
     fixed, *rest = zip(*(actor_memory(devices) for devices in (8, 32, 256)), strict=True)
     lengths = [f"{length} tokens [s]" for length in (STEP.answer, STEP.longest)]
     heads = ["GPUs", "training [s]", "answers a GPU", "a token [ms]", *lengths, "weights [s]"]
-    kept = ["of the memory", "weights (bf16)", "keys and values", "one answer and its prompt", "answers at once"]
+    kept = ["of the memory", "weights (bf16)", "keys and values", "one answer and an eighth of its prompt", "answers at once"]
     actor = [[fixed[0][0], *(each[1] for each in fixed)], *([row[0][0], *(each[1] for each in row)] for row in rest)]
     return {
         "actor": markdown(["on each of the actor's GPUs", "8", "32", "256"], actor),

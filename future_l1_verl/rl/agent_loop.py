@@ -82,9 +82,9 @@ class LatentAgentLoopWorker(GroupWorker):
         judge = judge_settings(self.config.judge)
         self.judge = Judge(judge) if judge else None
 
-    async def _run_prompt(self, *args: Any, **kwargs: Any) -> None:
-        shared_prompt.begin()
-        await super()._run_prompt(*args, **kwargs)
+    async def _run_prompt(self, prompt: dict, *args: Any, **kwargs: Any) -> None:
+        shared_prompt.begin(prompt["uid"])
+        await super()._run_prompt(prompt, *args, **kwargs)
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, *, raw_prompt: Any, **row: Any) -> None:
         """Upstream (agent_loop_tq.py:189) stores the chat as well, with its frames, for reward models of its own."""

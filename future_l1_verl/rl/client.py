@@ -1,15 +1,17 @@
-"""Asking the rollout servers: answers that a weight update cuts are continued, with the latents they had."""
+"""Asking the rollout servers: a prompt's answers on one replica; those that a weight update cuts continued, with latents."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import ray
 import torch
 from torch import Tensor
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from future_l1_verl.decoding.vllm.wire import from_array
+from future_l1_verl.rl import shared_prompt
 
 
 class _Attempts(LLMServerClient):
@@ -32,6 +34,11 @@ class _Attempts(LLMServerClient):
 
 
 class LatentServerClient(FullyAsyncLLMServerClient, _Attempts):
+    async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, ray.actor.ActorHandle]:
+        """Upstream (llm_server.py:70) places each answer where fewest are running. Here it goes where its siblings are: their
+        prompt and its frames are read on one replica and found in its caches, instead of read on each."""
+        return await super()._acquire_server(shared_prompt.uid(), **extra)
+
     async def generate(self, request_id: str, **kwargs: Any) -> TokenOutput:
         """Upstream (llm_server.py:171) asks again with the tokens of a cut answer behind its prompt, merges what it knows
         of and drops the rest. Here latents go along and come back merged.

@@ -1,4 +1,4 @@
-"""Answers cut by weight updates, asked again: what the client sends and what it makes of the parts."""
+"""What the client sends where, and what it makes of the parts of answers that weight updates cut."""
 
 import asyncio
 from itertools import pairwise
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.workers.rollout import llm_server
 from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from future_l1_verl.decoding.vllm.wire import to_array
+from future_l1_verl.rl import shared_prompt
 from future_l1_verl.rl.client import LatentServerClient
 
 LATENT, WIDTH = 7, 2
@@ -43,8 +45,11 @@ class Server:
         )
 
 
+CONFIG = OmegaConf.create({"actor_rollout_ref": {"rollout": {"name": "vllm", "response_length": 20}}})
+
+
 def ask(server: Server) -> TokenOutput:
-    client = LatentServerClient(OmegaConf.create({"actor_rollout_ref": {"rollout": {"name": "vllm", "response_length": 20}}}))
+    client = LatentServerClient(CONFIG)
 
     async def acquire(*_: Any, **__: Any) -> tuple[str, Server]:
         return "a", server
@@ -78,3 +83,38 @@ def test_parts_make_the_answer(cuts: list[int]) -> None:
             assert "prompt_latents" not in params
         else:
             assert torch.equal(params["prompt_latents"], torch.cat([torch.zeros(0, WIDTH), *known]))
+
+
+class Balancer:
+    """verl's own, called as an actor is."""
+
+    def __init__(self, *servers: str) -> None:
+        self.balancer = GlobalRequestLoadBalancer(dict.fromkeys(servers))
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        async def remote(*args: Any, **kwargs: Any) -> Any:
+            return getattr(self.balancer, name)(*args, **kwargs)
+
+        return SimpleNamespace(remote=remote)
+
+
+def placed(client: llm_server.LLMServerClient) -> list[list[str]]:
+    """On which replica the eight answers to each of six prompts are, all at once."""
+
+    async def prompt(uid: str) -> list[str]:
+        shared_prompt.begin(uid)
+        answers = [asyncio.create_task(client._acquire_server(f"{uid} {i}")) for i in range(8)]
+        return [server for server, _ in await asyncio.gather(*answers)]
+
+    async def prompts() -> list[list[str]]:
+        return await asyncio.gather(*(asyncio.create_task(prompt(uid)) for uid in "uvwxyz"))
+
+    return asyncio.run(prompts())
+
+
+def test_answers_to_a_prompt_are_on_one_replica_and_prompts_on_all() -> None:
+    ours = placed(LatentServerClient(CONFIG, Balancer("a", "b", "c")))
+    assert all(len(set(replicas)) == 1 for replicas in ours)
+    assert sorted(replicas[0] for replicas in ours) == ["a", "a", "b", "b", "c", "c"]
+    # The control, verl's client: each prompt is read on every replica.
+    assert all(len(set(replicas)) == 3 for replicas in placed(llm_server.LLMServerClient(CONFIG, Balancer("a", "b", "c"))))
