@@ -4,6 +4,8 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # Read when torch is loaded, and by vLLM in this process and in those it starts.
 os.environ.update(
@@ -19,9 +21,21 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+# Start from one run of the quickstart (tests/e2e/conftest.py), which takes longest of all: they come first, in one process.
+FROM_THE_QUICKSTART = [f"tests/e2e/test_{name}.py" for name in ("quickstart", "evaluation", "curation")]
+
+
+class ByFile(LoadFileScheduling):
+    """With several processes (pytest-xdist) a file is run by one of them, for its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return FROM_THE_QUICKSTART[0] if file in FROM_THE_QUICKSTART else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (pytest-xdist) one of them runs a file, for its fixtures, or files of one group; groups first."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in FROM_THE_QUICKSTART)

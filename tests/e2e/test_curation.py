@@ -10,7 +10,7 @@ from e2e_environment import recipe
 
 from data_prep.visual_gain import scores
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("quickstart"), pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from future_l1_verl.evaluation.runs import Record
 from future_l1_verl.evaluation.tasks import Question
 from future_l1_verl.latents.tokens import LatentSettings
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("quickstart"), pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 QUESTIONS = 200
 PARITY = 1e-5

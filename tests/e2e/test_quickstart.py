@@ -12,7 +12,7 @@ from e2e_environment import ENVIRONMENT, recipe
 
 from future_l1_verl.evaluation.curves import read_curves
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("quickstart"), pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 
 def scores(run: Path, stage: str) -> dict:
