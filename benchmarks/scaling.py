@@ -6,6 +6,7 @@ are data sheets' (``Hardware``), and what share of them training reaches is assu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 GIB, GB = 2**30, 1e9
@@ -99,7 +100,7 @@ def rollout_memory(share: float) -> list[str]:
     weights = 2 * MODEL.parameters
     left = share * GPU.memory - weights - 3 * GB
     sequence = (STEP.prompt / STEP.siblings + STEP.answer) * MODEL.kv_bytes
-    return [f"{share:.0%}", gb(weights), gb(left), gb(sequence), f"{left / sequence:,.0f}"]
+    return [f"{share:.0%}", gb(weights), gb(left), mb(sequence), f"{left / sequence:,.0f}"]
 
 
 def step_bytes() -> Table:
@@ -125,7 +126,7 @@ def times(devices: int) -> list[str]:
     work = STEP.tokens * MODEL.language * (2 * 2 + 8) + patches * MODEL.vision * 2 * 4
     train = work / (devices * GPU.flops * GPU.training_share)
     # All answers to a question are on one device.
-    questions = max(1, STEP.questions / devices)
+    questions = math.ceil(STEP.questions / devices)
     at_once = questions * STEP.siblings
     read = 2 * MODEL.parameters + at_once * (STEP.prompt + STEP.answer) * MODEL.kv_bytes
     token = read / (GPU.bandwidth * GPU.reading_share)

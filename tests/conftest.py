@@ -26,7 +26,10 @@ FROM_THE_QUICKSTART = [f"tests/e2e/test_{name}.py" for name in ("quickstart", "e
 
 
 class ByFile(LoadFileScheduling):
-    """With several processes (pytest-xdist) a file is run by one of them, for its fixtures."""
+    """With several processes (pytest-xdist) a file is run by one of them, for its fixtures.
+
+    ``--dist loadgroup`` would do, but its marks do not reach the node ids of pytest 9.2.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)

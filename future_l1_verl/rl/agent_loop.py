@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import ray
 import torch
-from pydantic import Field
 from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
@@ -30,8 +30,8 @@ from future_l1_verl.rl.settings import RewardSettings, judge_settings
 
 
 class LatentAgentLoopOutput(AgentLoopOutput):
-    multi_modal_inputs: dict[str, Any] = Field(default={}, exclude=True)
-    """What the processor made of the prompt besides its ids; all answers to the prompt have the same."""
+    multi_modal_inputs: dict[str, Any]
+    """What the processor made of the prompt for the model, besides its ids: one dict for all answers to the prompt."""
 
     def as_dict(self) -> dict[str, Any]:
         """Upstream leaves extra fields in a dict per row; latents become a field of their own, ragged ``[slots, H]``."""
@@ -43,35 +43,36 @@ class LatentAgentLoopOutput(AgentLoopOutput):
 
 @register("latent_agent")
 class LatentAgentLoop(SingleTurnAgentLoop):
-    """One answer. Upstream (single_turn_agent_loop.py) reads the frames of the prompt and processes them for each; here the
-    first does it for all."""
+    """One answer. Upstream reads the frames of the prompt for each (single_turn_agent_loop.py:44) and processes them twice
+    (:54, agent_loop.py:868); here the first answer does it for all, once."""
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> LatentAgentLoopOutput:
+        self.row = kwargs["index"]
+        output = await super().run(sampling_params, **kwargs)
+        return LatentAgentLoopOutput.model_construct(
+            output.model_fields_set, **dict(output), multi_modal_inputs=self.multi_modal_inputs
+        )
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict[str, Any]:
         return await shared_prompt.once("media", super().process_multi_modal_info, messages)
 
-    async def ct_build_initial_tokens(
-        self, messages: list[dict], mm_inputs_out: dict[str, Any] | None = None, **media: Any
-    ) -> list[int]:
-        """``mm_inputs_out`` stays as it is: upstream fills it for SGLang, and stores a video's pixels twice."""
+    async def ct_build_initial_tokens(self, messages: list[dict], mm_inputs_out: dict[str, Any], **media: Any) -> list[int]:
+        """``mm_inputs_out`` stays empty: upstream hands it to SGLang (single_turn_agent_loop.py:64), and stores it too."""
         ids, self.multi_modal_inputs = await shared_prompt.once("prompt", self._processed, messages, **media)
-        return list(ids)
+        return ids
 
     async def _processed(self, messages: list[dict], **media: Any) -> tuple[list[int], dict[str, Any]]:
+        """Raises ValueError, naming the row, if the prompt is too long; upstream cuts it if it is text (agent_loop.py:437)."""
         inputs: dict[str, Any] = {}
-        ids = await super().ct_build_initial_tokens(messages, mm_inputs_out=inputs, **media)
-        # As the rollout's tower rounds them, and the actor's in the same dtype: nearly all that a step stores is pixels.
+        build = partial(self.continuous_token_builder.build_initial_tokens, messages, mm_inputs_out=inputs, **media)
+        ids = await self.loop.run_in_executor(None, build)
+        if len(ids) > self.prompt_length:
+            limit = f"data.max_prompt_length is {self.prompt_length}"
+            raise ValueError(f"the prompt of row {self.row} has {len(ids)} tokens, {limit}")
+        inputs.pop("attention_mask", None)
+        # Nearly all that a step stores is pixels. vLLM rounds them so as well (multimodal/processing/context.py:234).
         dtype = getattr(torch, self.rollout_config.dtype)
         return ids, {name: value.to(dtype) if name.startswith("pixel") else value for name, value in inputs.items()}
-
-    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> LatentAgentLoopOutput:
-        output = await super().run(sampling_params, **kwargs)
-        if len(output.prompt_ids) > self.prompt_length:
-            # Upstream shortens the answer instead (vllm_async_server.py:611).
-            limit = f"data.max_prompt_length is {self.prompt_length}"
-            raise ValueError(f"the prompt of row {kwargs['index']} has {len(output.prompt_ids)} tokens, {limit}")
-        return LatentAgentLoopOutput.model_construct(
-            output.model_fields_set, **dict(output), multi_modal_inputs=self.multi_modal_inputs
-        )
 
 
 class LatentAgentLoopWorker(GroupWorker):
@@ -87,16 +88,12 @@ class LatentAgentLoopWorker(GroupWorker):
         await super()._run_prompt(prompt, *args, **kwargs)
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, *, raw_prompt: Any, **row: Any) -> None:
-        """Upstream (agent_loop_tq.py:189) stores the chat as well, with its frames, for reward models of its own."""
+        """Upstream (agent_loop_tq.py:195) stores the chat as well, with its frames, for reward models of its own."""
         await super()._agent_loop_postprocess(output, validate, **row)
 
     def _compute_multi_modal_inputs(self, output: LatentAgentLoopOutput, input_ids: Tensor) -> dict[str, Any]:
-        """For the actor. Upstream (agent_loop.py:868) decodes the whole answer and processes the images again to find it."""
-        inputs = {name: value for name, value in output.multi_modal_inputs.items() if name != "attention_mask"}
-        if "image_grid_thw" in inputs:
-            frames, height, width = inputs["image_grid_thw"].unbind(1)
-            inputs["images_seqlens"] = (height * width).repeat_interleave(frames)
-        return inputs
+        """For the actor. Upstream (agent_loop.py:868) decodes the whole answer and processes its images to find it."""
+        return dict(output.multi_modal_inputs)  # upstream takes an entry out
 
     async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Rollout:
         ids, layout = torch.tensor(output.response_ids), self._layout(output)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_reference_policy
 
@@ -31,6 +32,7 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "reward.reward_model.enable": (False, "rewards are given in the agent loop; see the sections rewards and judge"),
     "algorithm.filter_groups.metric": ("acc", "groups are kept by accuracy alone, whatever else is rewarded"),
     "actor_rollout_ref.rollout.calculate_log_probs": (True, "parity is measured at every step"),
+    "actor_rollout_ref.rollout.router_config_path": (None, "the answers to a prompt are routed by its name (rl/client.py)"),
     "actor_rollout_ref.model.use_fused_kernels": (False, "they do not return the hidden states that latents are scored by"),
     "algorithm.use_kl_in_reward": (False, "it takes the density of a latent for a token's log-prob"),
     "algorithm.rollout_correction.bypass_mode": (False, "the rollout's log-probs do not hold the density of latents"),
@@ -64,6 +66,8 @@ def check(config: DictConfig) -> None:
             raise ValueError(f"{key} must be {value}, not {given}: {reason}")
     if config.actor_rollout_ref.rollout.n < 2:
         raise ValueError("actor_rollout_ref.rollout.n must be at least 2: an advantage is a comparison within a group")
+    if not isinstance(getattr(torch, dtype := config.actor_rollout_ref.rollout.dtype, None), torch.dtype):
+        raise ValueError(f"actor_rollout_ref.rollout.dtype must be a dtype of torch, such as bfloat16, not {dtype}")
     _check_pools(config)
     _check_sections(config)
     _check_latents(config)

@@ -35,7 +35,7 @@ class _Attempts(LLMServerClient):
 
 class LatentServerClient(FullyAsyncLLMServerClient, _Attempts):
     async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, ray.actor.ActorHandle]:
-        """Upstream (llm_server.py:70) places each answer where fewest are running. Here it goes where its siblings are: their
+        """Upstream (router.py:170) places each answer where fewest are running. Here it goes where its siblings are: their
         prompt and its frames are read on one replica and found in its caches, instead of read on each."""
         return await super()._acquire_server(shared_prompt.uid(), **extra)
 

@@ -57,7 +57,7 @@ def output(reply: str, latents: torch.Tensor) -> LatentAgentLoopOutput:
     ids = [ID[word] for word in reply.split()]
     fields = {"latents": latents, "turn_scores": []}
     return LatentAgentLoopOutput(
-        prompt_ids=[0], response_ids=ids, response_mask=[1] * len(ids), metrics={}, extra_fields=fields
+        prompt_ids=[0], response_ids=ids, response_mask=[1] * len(ids), metrics={}, extra_fields=fields, multi_modal_inputs={}
     )
 
 

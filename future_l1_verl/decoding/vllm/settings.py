@@ -72,12 +72,12 @@ class SpanOptions:
         dropped = self.intervention is not None and self.intervention.kind == "drop"
         return (0, 0) if dropped else (self.min_latents, self.max_latents)
 
-    def updated(self, values: Mapping[str, Any], allowed: tuple[str, ...], **others: Any) -> SpanOptions:
-        """These options with ``others`` and ``values`` replaced. Raises ValueError for a name of ``values`` not ``allowed``."""
+    def updated(self, values: Mapping[str, Any], allowed: tuple[str, ...]) -> SpanOptions:
+        """These options with some replaced. Raises ValueError for a name that is not in ``allowed``."""
         unknown = sorted(set(values) - set(allowed))
         if unknown:
             raise ValueError(f"unknown latent option {', '.join(unknown)}; there are {', '.join(allowed)}")
-        return replace(self, **{**others, **values})
+        return replace(self, **values)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class EngineSettings:
         returned = extra.get(RETURN, self.defaults.return_latents)
         if returned not in (0, 1):  # the chat API makes whole numbers of true and false
             raise ValueError(f"{RETURN} must be true or false, not {returned!r}")
-        options = self.defaults.updated(given, REQUEST_OPTIONS, seed=params.seed, return_latents=bool(returned))
+        options = replace(self.defaults, seed=params.seed, return_latents=bool(returned)).updated(given, REQUEST_OPTIONS)
         if options.sigma > 0 and options.seed is None:
             raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
         if kind is None and vectors is None:
