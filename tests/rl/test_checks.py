@@ -110,6 +110,8 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "loss_mode must be la_dapo"),
         ("rl", "actor_rollout_ref.model.model_type=language_model", "model_type must be latent_language_model"),
         ("rl", "reward.custom_reward_function.path=mine.py", "reward.custom_reward_function.path must be None"),
+        ("rl", "actor_rollout_ref.rollout.router_config_path=mine.yaml", "router_config_path must be None"),
+        ("rl", "actor_rollout_ref.rollout.dtype=auto", "rollout.dtype must be a dtype of torch, such as bfloat16, not auto"),
         ("rl", "reward.reward_model.enable=true", "reward.reward_model.enable must be False"),
         ("rl", "actor_rollout_ref.rollout.n=1", "rollout.n must be at least 2"),
     ],
