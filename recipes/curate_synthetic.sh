@@ -24,8 +24,8 @@ out=$run/curated model=$run/curated/sft/global_step_$sft_steps/huggingface
 bash recipes/env.sh cpu
 python=$PWD/.venv/bin/python
 
-# settings of the libraries underneath
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
+# settings of the libraries underneath; threads that wait leave their core to other jobs
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
 [ -f "$run/data/sft_hints.parquet" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$run/data/sft_hints.parquet"

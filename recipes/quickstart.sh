@@ -46,8 +46,8 @@ run=$(cd "$run" && pwd)
 bash recipes/env.sh cpu
 python=$PWD/.venv/bin/python
 
-# settings of the libraries underneath
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
+# settings of the libraries underneath; threads that wait leave their core to other jobs
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
 # stage NAME FILTER COMMAND...: runs once. All output goes to a log; what FILTER lets through goes to the screen.
