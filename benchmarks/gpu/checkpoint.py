@@ -1,7 +1,7 @@
 """``python benchmarks/gpu/checkpoint.py --out DIR [--shape tiny]``: random weights in Qwen3-VL-2B's shape, with latents.
 
 Tokenizer and processors are those of modeling/tiny.py, whose few hundred ids are text; the other rows of the vocabulary are
-there for their cost. ``tiny`` writes the tiny checkpoint itself.
+there for their cost. The start token is likelier than one in 150,000, so that spans open. ``tiny`` writes the tiny checkpoint itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ VISION = {
     "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "out_hidden_size": 2048,
     "num_position_embeddings": 2304, "deepstack_visual_indexes": [5, 11, 17],
 }  # fmt: skip
+OPENS = 15
 
 
 def build(out: Path, seed: int) -> None:
@@ -38,6 +39,8 @@ def build(out: Path, seed: int) -> None:
     torch.manual_seed(seed)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    # A row's logits have a standard deviation of about 1, this one's of 15; the others' logsumexp is 12.
+    model.get_output_embeddings().weight.data[latent.tokens.start] *= OPENS
     model.save_pretrained(out)
     path = out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | latent.to_config(), indent=2) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("parity", "rollout", "decode_vs_hf", "actor_step", "transport", "machine")
+NAMES = ("parity", "rollout", "decode_vs_hf", "actor_step", "transport", "machine", "rl_step")
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +51,10 @@ def test_every_hop_carries_whole_latents(measured: dict[str, Any]) -> None:
     found = measured["transport"]
     assert found["copies_to_host"] == found["engine_steps"] == 2
     assert all(hop["bytes_per_latent"] >= 4 * 128 for hop in found["hops"].values())
+
+
+def test_steps_of_stage_2_are_taken_and_timed_by_phase(measured: dict[str, Any]) -> None:
+    step = measured["rl_step"]["stage_2"]
+    assert step["steps"] == 3  # of four: the first waits for compilers
+    assert all(step[phase] > 0 for phase in ("rollout", "old log-probs", "reference", "update of the actor"))
+    assert step["other"] >= 0
