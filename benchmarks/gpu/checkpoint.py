@@ -1,7 +1,7 @@
 """``python benchmarks/gpu/checkpoint.py --out DIR [--shape tiny]``: random weights in Qwen3-VL-2B's shape, with latents.
 
 Tokenizer and processors are those of modeling/tiny.py, whose few hundred ids are text; the other rows of the vocabulary are
-there for their cost. The start token is likelier than one in 150,000, so that spans open. ``tiny`` writes the tiny checkpoint itself.
+there for their cost. The start token is made likelier, so that spans open. ``tiny`` writes the tiny checkpoint itself.
 """
 
 from __future__ import annotations
