@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All benchmarks of latents on one GPU, in the shape of Qwen3-VL-2B with random weights, bf16, about 10 minutes; then four
-# steps of stage 2.
+# All benchmarks of latents on one GPU, in the shape of Qwen3-VL-2B with random weights, bf16, meant for about 10
+# minutes; then four steps of stage 2.
 #   bash benchmarks/gpu/run.sh [--cpu] [--out DIR]
 # --cpu: the same scripts on a tiny checkpoint in fp32, which only shows that they work.
 # DIR/NAME.json is what each measured, DIR/NAME.log what it printed, DIR/machine.json what it ran on.

@@ -12,6 +12,7 @@ from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
+from verl.utils.torch_dtypes import PrecisionType
 
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import Layout, Role, response_layout
@@ -71,7 +72,7 @@ class LatentAgentLoop(SingleTurnAgentLoop):
             raise ValueError(f"the prompt of row {self.row} has {len(ids)} tokens, {limit}")
         inputs.pop("attention_mask", None)
         # Nearly all that a step stores is pixels. vLLM rounds them so as well (multimodal/processing/context.py:234).
-        dtype = getattr(torch, self.rollout_config.dtype)
+        dtype = PrecisionType.to_dtype(self.rollout_config.dtype)
         return ids, {name: value.to(dtype) if name.startswith("pixel") else value for name, value in inputs.items()}
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.utils import need_reference_policy
 
@@ -41,6 +40,7 @@ REQUIRED: dict[str, tuple[Any, str]] = {
 }
 
 
+DTYPES = ("bfloat16", "float16", "float32")  # names that vLLM and verl have in common
 MODES = ("sync", "colocate_async", "separate_async")
 
 
@@ -66,8 +66,8 @@ def check(config: DictConfig) -> None:
             raise ValueError(f"{key} must be {value}, not {given}: {reason}")
     if config.actor_rollout_ref.rollout.n < 2:
         raise ValueError("actor_rollout_ref.rollout.n must be at least 2: an advantage is a comparison within a group")
-    if not isinstance(getattr(torch, dtype := config.actor_rollout_ref.rollout.dtype, None), torch.dtype):
-        raise ValueError(f"actor_rollout_ref.rollout.dtype must be a dtype of torch, such as bfloat16, not {dtype}")
+    if (dtype := config.actor_rollout_ref.rollout.dtype) not in DTYPES:
+        raise ValueError(f"actor_rollout_ref.rollout.dtype is one of {', '.join(DTYPES)}, not {dtype}: pixels are stored in it")
     _check_pools(config)
     _check_sections(config)
     _check_latents(config)
