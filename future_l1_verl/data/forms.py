@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from future_l1_verl.data.options import asked, inlined, texts
+from future_l1_verl.rewards.options import asked, inlined, texts
 from future_l1_verl.data.rows import Row, RowError, turn, without_markers
 from future_l1_verl.data.twiff import POOL
 from future_l1_verl.rewards.answer import answer_text, chosen_option

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from future_l1_verl.data.forms import candidate, indices, question, text
-from future_l1_verl.data.options import asked, texts
+from future_l1_verl.rewards.options import asked, texts
 from future_l1_verl.data.rows import RL_COLUMNS, Row, RowError, folder_of, read_rows, refuse, split_of
 from future_l1_verl.rewards.answer import chosen_option
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_prep.visual_gain import candidates, readers
 from future_l1_verl.data.forms import candidate
-from future_l1_verl.data.options import asked, inlined
+from future_l1_verl.rewards.options import asked, inlined
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.rewards.answer import LETTERS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from future_l1_verl.data.rows import RowError
 from future_l1_verl.rewards.answer import LETTERS, normalise
 
 # Capitals: lower-case letters number other things.
@@ -52,17 +51,17 @@ def asked(question: str, options: list[str]) -> str:
 
 
 def texts(options: object) -> list[str]:
-    """The options of a list, each behind its letter or not, or of a dict by letter. Raises RowError, saying what is wrong."""
+    """The options of a list, each behind its letter or not, or of a dict by letter. Raises ValueError, saying what is wrong."""
     if isinstance(options, dict):
         # The columns of a struct in a parquet file are those of the row with the most options.
         by_letter = {letter: text for letter, text in options.items() if text is not None}
         if sorted(by_letter) != list(LETTERS[: len(by_letter)]):
-            raise RowError(f"options do not go by letters from A on: {sorted(by_letter)}")
+            raise ValueError(f"options do not go by letters from A on: {sorted(by_letter)}")
         options = [by_letter[letter] for letter in sorted(by_letter)]
     if not isinstance(options, list) or not all(isinstance(option, str) and option.strip() for option in options):
-        raise RowError(f"options are no texts: {options!r:.80}")
+        raise ValueError(f"options are no texts: {options!r:.80}")
     lettered = inlined("\n".join(options))
     found = lettered if len(lettered) == len(options) else [option.strip() for option in options]
     if not 2 <= len(found) <= len(LETTERS) or len({normalise(option) for option in found}) < len(found):
-        raise RowError(f"options are not 2 to {len(LETTERS)} different ones: {found!r:.80}")
+        raise ValueError(f"options are not 2 to {len(LETTERS)} different ones: {found!r:.80}")
     return found
