@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
+from av.container import InputContainer
 from PIL import Image
 
 
@@ -16,16 +20,66 @@ class VideoError(ValueError):
     """A video file cannot give the frames asked of it; the message names the file and the reason."""
 
 
-def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
+class Probe(NamedTuple):
+    """What a video file tells of itself: its number of ``frames`` by the container's packets, ``width`` and ``height`` of
+    the frames as they are read, and whether they are ``timed``, that is, carry timestamps.
+    """
+
+    frames: int
+    width: int
+    height: int
+    timed: bool
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[InputContainer]:
     if not Path(path).is_file():
         raise VideoError(f"{path}: no such file")
     try:
-        with av.open(str(path)) as container:
+        # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. Titles and the like in
+        # another encoding than UTF-8 are not read here, so they need not be right.
+        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: holds no video stream")
-            yield from container.decode(video=0)
+            yield container
     except av.error.FFmpegError as error:
         raise VideoError(f"{path}: cannot be decoded ({error})") from error
+
+
+def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
+    with _opened(path) as container:
+        yield from container.decode(video=0)
+
+
+def probe(path: str | Path) -> Probe:
+    """What the file tells without being decoded, but for its first frame. The number of frames is that of packets which hold
+    one to be shown: of a file that is damaged in the middle, fewer may decode. Raises VideoError.
+    """
+    count, first = 0, None
+    with _opened(path) as container:
+        for packet in container.demux(video=0):
+            count += packet.size > 0 and not packet.is_discard
+            if first is None:
+                first = next(iter(packet.decode()), None)
+    if first is None:
+        raise VideoError(f"{path}: no frame decodes")
+    width, height = (first.height, first.width) if first.rotation in (90, -90) else (first.width, first.height)
+    return Probe(count, width, height, first.time is not None)
+
+
+# Degrees of a display matrix, counter-clockwise; others are not turned by OpenCV, the served engine's reader, either.
+_TURNS = {
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    -180: Image.Transpose.ROTATE_180,
+    -90: Image.Transpose.ROTATE_270,
+}
+
+
+def _turned(frame: av.VideoFrame) -> Image.Image:
+    """RGB image of a frame as it is to be shown: cameras held upright record lying frames and how to turn them."""
+    image = frame.to_image()
+    return image.transpose(_TURNS[frame.rotation]) if frame.rotation in _TURNS else image
 
 
 def count_frames(path: str | Path) -> int:
@@ -39,7 +93,8 @@ def read_frames(path: str | Path, numbers: Sequence[int]) -> list[Image.Image]:
 
 
 def read_timed_frames(path: str | Path, numbers: Sequence[int]) -> list[tuple[Image.Image, float]]:
-    """RGB images of the 0-based frame ``numbers`` and their times in seconds, in the order given, repeats included.
+    """RGB images of the 0-based frame ``numbers`` and their times in seconds, in the order given, repeats included. Images are
+    turned by the display matrix, as the served engine turns them.
 
     Frames are counted while decoding from the start, so the numbers are exact whatever the container's timestamps say.
     Times are presentation times from that of the first frame, NaN for frames without one.
@@ -56,7 +111,7 @@ def read_timed_frames(path: str | Path, numbers: Sequence[int]) -> list[tuple[Im
         time = math.nan if frame.time is None else frame.time
         count, start = count + 1, time if number == 0 else start
         if number in wanted:
-            frames[number] = frame.to_image(), time - start
+            frames[number] = _turned(frame), time - start
             if len(frames) == len(wanted):
                 return [frames[n] for n in numbers]
     raise VideoError(f"{path}: has {count} frames, frame number {max(wanted)} was asked for")
