@@ -41,6 +41,8 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.script: Script = lambda prompt, nth: says("yes")
         self.models = ["judge"]
+        self.owned_by: str | None = "nobody"
+        self.listing: Reply | None = None  # in place of the list of models
         self.lock = threading.Lock()
         self.stopped = threading.Event()
         self.requests: list[dict[str, Any]] = []
@@ -60,7 +62,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert self.path == "/v1/models"
-        self.send(Reply(json.dumps({"data": [{"id": model} for model in self.server.models]})))
+        models = [{"id": model, "owned_by": self.server.owned_by} for model in self.server.models]
+        self.send(self.server.listing or Reply(json.dumps({"data": models})))
 
     def do_POST(self) -> None:
         assert self.path == "/v1/chat/completions"

@@ -1,4 +1,4 @@
-"""What a client of ``vllm serve CHECKPOINT`` sends to the chat API, and what it gets, where latents are concerned.
+"""What a client of ``vllm serve CHECKPOINT`` sends to the chat API, and what it gets, where latents and sampling are concerned.
 
     client = openai.OpenAI(base_url="http://localhost:8000/v1", api_key="none")
     reply = client.chat.completions.create(model=..., messages=..., extra_body=chat_options(return_latents=True))
@@ -22,6 +22,12 @@ from torch import Tensor
 from future_l1_verl.decoding.vllm import request_options
 from future_l1_verl.decoding.vllm.settings import KEY
 from future_l1_verl.decoding.vllm.wire import from_array
+
+# A server takes what a request leaves open from the checkpoint's generation_config.json, an engine in this process does not.
+# With these, and a temperature, a top_p and a max_tokens of its own, a request is answered alike by both. First the fields
+# that every chat API knows, then those of vLLM's, which go into ``extra_body``.
+NEUTRAL = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+NEUTRAL_VLLM = {"repetition_penalty": 1.0, "top_k": 0, "min_p": 0.0}
 
 
 def chat_options(**options: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from future_l1_verl.data.prompts import Message, as_sent, vision_inputs
-from future_l1_verl.decoding.client import chat_options, choice_latents
+from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM, chat_options, choice_latents
 from future_l1_verl.evaluation.engines import Decoding, Reply
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings
@@ -67,13 +67,13 @@ class ServedEngine:
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
         """Raises openai's errors, after some attempts; RuntimeError if the reply is not whole."""
-        extra: dict[str, Any] = {"skip_special_tokens": False, "return_token_ids": True}
+        extra: dict[str, Any] = NEUTRAL_VLLM | {"skip_special_tokens": False, "return_token_ids": True}
         if self.decoding.spans:
             extra |= chat_options(**self.decoding.options(intervention))
         elif self.start is not None:
             extra["logit_bias"] = {self.start: -100.0}
         reply = await self.client.chat.completions.create(
-            model=self.model, messages=self._as_sent(chat), **self.decoding.sampling(row), extra_body=extra
+            model=self.model, messages=self._as_sent(chat), **NEUTRAL, **self.decoding.sampling(row), extra_body=extra
         )
         (choice,) = reply.choices
         text, ids = choice.message.content, choice.model_extra.get("token_ids")

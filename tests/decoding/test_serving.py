@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +22,8 @@ from PIL import Image
 from vllm_server import SMALL, serving
 
 from future_l1_verl.data.prompts import Message, as_sent, processor_inputs
-from future_l1_verl.decoding.client import chat_options, choice_latents
-from future_l1_verl.evaluation.engines import Decoding
+from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM, chat_options, choice_latents
+from future_l1_verl.evaluation.engines import Decoding, Reply
 from future_l1_verl.evaluation.served import ServedEngine
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings
@@ -36,9 +39,15 @@ CHATS: list[list[Message]] = [
 ]
 
 
+# What a checkpoint may ask of whoever samples from it; a random model repeats itself unless it is much the worse for it.
+GENERATION = {"repetition_penalty": 20.0, "top_k": 20, "min_p": 0.01}
+
+
 @pytest.fixture(scope="module")
-def url(tiny_checkpoint: str) -> Iterator[str]:
-    with serving(tiny_checkpoint, *SMALL) as found:
+def url(tiny_checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    copy = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("served") / "checkpoint")
+    (copy / "generation_config.json").write_text(json.dumps(GENERATION))
+    with serving(str(copy), "--served-model-name", tiny_checkpoint, *SMALL) as found:
         yield found
 
 
@@ -50,15 +59,19 @@ def client(url: str) -> Iterator[OpenAI]:
 
 def arguments(oracle: Oracle, chat: list[Message], extra: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
     """Of a chat completion; ``extra`` is what the API lets through to vLLM."""
-    return {
-        "model": oracle.model.name_or_path,
-        "messages": [as_sent(message) for message in chat],
-        "max_tokens": 48,
-        "temperature": 1.0,
-        "logprobs": True,
-        "logit_bias": {str(token): value for token, value in oracle.bias.items()},
-        "extra_body": {"ignore_eos": True, "return_token_ids": True} | (extra or {}),
-    } | changed
+    return (
+        {
+            "model": oracle.model.name_or_path,
+            "messages": [as_sent(message) for message in chat],
+            "max_tokens": 48,
+            "temperature": 1.0,
+            "logprobs": True,
+            "logit_bias": {str(token): value for token, value in oracle.bias.items()},
+            "extra_body": {"ignore_eos": True, "return_token_ids": True} | NEUTRAL_VLLM | (extra or {}),
+        }
+        | NEUTRAL
+        | changed
+    )
 
 
 def ask(client: OpenAI, oracle: Oracle, chat: list[Message], extra: dict[str, Any] | None = None, **changed: Any) -> Any:
@@ -162,15 +175,40 @@ def test_a_request_that_cannot_work_is_told_why_and_fails_alone(client: OpenAI, 
     assert compare(oracle, ask_all(client, oracle, chat_options(return_latents=True))).worst <= PARITY
 
 
-def test_an_evaluation_knows_a_server_of_latents(url: str, tiny_checkpoint: str, oracle: Oracle) -> None:
-    async def ask_through(address: str) -> Any:
-        engine = await ServedEngine.connect(address, None, tiny_checkpoint, oracle.settings, Decoding(max_tokens=8))
+def evaluated(address: str, checkpoint: Path, oracle: Oracle, decoding: Decoding) -> list[Reply]:
+    """The chats as an evaluation by URL asks them."""
+
+    async def ask_through() -> list[Reply]:
+        engine = await ServedEngine.connect(address, None, checkpoint, oracle.settings, decoding)
         try:
-            return await engine.ask(CHATS[2], 0, None)
+            return [await engine.ask(chat, 0, None) for chat in CHATS]
         finally:
             await engine.close()
 
-    reply = asyncio.run(ask_through(url))
-    assert len(reply.token_ids) == 8 or reply.finish_reason == "stop"
+    return asyncio.run(ask_through())
+
+
+def test_an_evaluation_knows_a_server_of_latents(url: str, tiny_checkpoint: str, oracle: Oracle) -> None:
+    for reply in evaluated(url, Path(tiny_checkpoint), oracle, Decoding(max_tokens=8)):
+        assert len(reply.token_ids) == 8 or reply.finish_reason == "stop"
     with chat_server.serving() as stock, pytest.raises(ValueError, match="does not decode latents"):
-        asyncio.run(ask_through(stock.url))
+        evaluated(stock.url, Path(tiny_checkpoint), oracle, Decoding(max_tokens=8))
+
+
+def test_an_evaluation_is_not_swayed_by_the_checkpoint_s_generation_config(
+    url: str, client: OpenAI, tiny_checkpoint: str, oracle: Oracle
+) -> None:
+    """Greedy answers are the likeliest tokens, as the server tells; control: a request that leaves sampling to it."""
+
+    def greedy(sampling: dict[str, Any]) -> tuple[list[list[int]], bool]:
+        """The ids of each answer, and whether all are the likeliest of their place."""
+        extra = {"ignore_eos": False} | chat_options() | sampling
+        choices = [ask(client, oracle, chat, extra, temperature=0, logit_bias={}, top_logprobs=2).choices[0] for chat in CHATS]
+        entries = [entry for choice in choices for entry in choice.logprobs.content]
+        likeliest = all(entry.logprob == max(top.logprob for top in entry.top_logprobs) for entry in entries)
+        return [token_ids(choice) for choice in choices], likeliest
+
+    replies = [reply.token_ids for reply in evaluated(url, Path(tiny_checkpoint), oracle, Decoding(max_tokens=48))]
+    assert greedy(NEUTRAL_VLLM) == (replies, True)
+    left, likeliest = greedy(dict.fromkeys(NEUTRAL_VLLM))
+    assert left != replies and not likeliest

@@ -11,6 +11,7 @@ from typing import Any
 from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
 from data_prep.visual_gain.patience import Patience, ask_all, waited
 from future_l1_verl.data.prompts import as_sent
+from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class OpenAIBackend:
         self.runner = asyncio.Runner()
         self.client = AsyncOpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=0)
         self.runner.run(waited(self._wrong, settings.patience))
+        self.request = self.runner.run(self._request())
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
         return self.runner.run(self._texts(questions))
@@ -71,7 +73,7 @@ class OpenAIBackend:
 
         try:
             reply = await self.client.chat.completions.create(
-                model=self.settings.model, messages=chat, seed=seed, **_sampling(self.settings.sampling)
+                model=self.settings.model, messages=chat, seed=seed, **self.request
             )
         except (OpenAIError, ValueError) as error:  # a ValueError is a reply that is no JSON
             return Text(None, f"{type(error).__name__}: {error}"[:500])
@@ -96,6 +98,20 @@ class OpenAIBackend:
             return f"{self.settings.url}: {type(error).__name__}: {error}"[:500]
         return None
 
+    async def _request(self) -> dict[str, Any]:
+        """What each request says of sampling: everything that vLLM would else take from the model's files, and to a server that
+        is not vLLM what all of them know."""
+        from openai import APIStatusError
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
-    return {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}
+        try:
+            models = [model.to_dict() async for model in self.client.with_options(max_retries=5).models.list()]
+        except (APIStatusError, ValueError):  # a server need not list its models; vLLM does
+            models = []
+        vllm = any(model.get("owned_by") == "vllm" for model in models)
+        sampling = self.settings.sampling
+        return NEUTRAL | {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "extra_body": NEUTRAL_VLLM if vllm else {},
+        }

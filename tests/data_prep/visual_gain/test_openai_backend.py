@@ -63,6 +63,26 @@ def test_each_seed_is_a_request_with_frames_and_sampling(server: Server) -> None
     assert server.peak <= 4
 
 
+@pytest.mark.parametrize("owner", ["vllm", "somebody", None])
+def test_nothing_of_sampling_is_left_to_the_server(owner: str | None, server: Server) -> None:
+    """vLLM's own fields go to vLLM alone: others refuse fields that they do not know."""
+    server.owned_by = owner
+    server.script = lambda prompt, nth: says("fine")
+    backend(server).texts([question("a", 1)])
+    (request,) = asked_of(server)
+    known = {"temperature": 0.7, "top_p": 0.8, "max_tokens": 33, "presence_penalty": 0, "frequency_penalty": 0}
+    vllm = {"repetition_penalty": 1, "top_k": 0, "min_p": 0} if owner == "vllm" else {}
+    assert {key: value for key, value in request.items() if key not in ("model", "messages", "seed")} == known | vllm
+
+
+def test_a_server_need_not_list_its_models(server: Server) -> None:
+    server.listing = Reply("no such path", status=404)
+    server.script = lambda prompt, nth: says("fine")
+    assert backend(server).texts([question("a", 1)]) == [[Text("fine", None)]]
+    (request,) = asked_of(server)
+    assert "top_k" not in request and request["presence_penalty"] == 0
+
+
 def test_a_text_that_fails_every_time_says_why_and_leaves_the_others(server: Server) -> None:
     server.script = lambda prompt, nth: Reply("too long", status=400) if "bad" in prompt else says("fine")
     (good,), (bad,) = backend(server).texts([question("good", 1), question("bad", 1)])
