@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import torch
 
-from future_l1_verl.rewards.latent import outcome_contrastive, similarities
+from future_l1_verl.rewards.latent import contrast, outcome_contrastive
 
 ROLLOUTS, LATENTS, DIMENSIONS, RUNS = 64, 64, 4096, 15
 
 
 def vectorised(trajectories: list[torch.Tensor], correct: list[bool]) -> None:
-    outcome_contrastive(similarities(trajectories), correct, 0.5)
+    outcome_contrastive(trajectories, correct, 0.5)
 
 
 def pair_by_pair(trajectories: list[torch.Tensor], correct: list[bool]) -> None:
@@ -29,7 +29,7 @@ def pair_by_pair(trajectories: list[torch.Tensor], correct: list[bool]) -> None:
             steps = min(len(trajectories[i]), len(trajectories[j]))
             cosine = torch.cosine_similarity(trajectories[i][:steps], trajectories[j][:steps], dim=-1)
             similar[i, j] = similar[j, i] = (1 + cosine.mean()) / 2
-    outcome_contrastive(similar, correct, 0.5)
+    contrast(similar, correct, 0.5)
 
 
 def milliseconds(function: Callable[[list[torch.Tensor], list[bool]], None], runs: int) -> list[float]:

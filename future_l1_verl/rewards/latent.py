@@ -19,7 +19,16 @@ class Case(IntEnum):
     CONTRAST = 3  # both
 
 
-def outcome_contrastive(similar: Tensor, correct: Sequence[bool | None], temperature: float) -> tuple[Tensor, Tensor]:
+def outcome_contrastive(trajectories: Sequence[Tensor | None], correct: Sequence[bool | None], temperature: float) -> Tensor:
+    """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1]; 0 where it is not defined.
+
+    ``trajectories``: per rollout its latents ``[T_i, H]`` or None; ``correct``: per rollout whether its answer is right, None
+    without a verdict. `contrast` has the formula and what is raised; ValueError too on latents that are not finite.
+    """
+    return contrast(similarities(trajectories), correct, temperature)[0]
+
+
+def contrast(similar: Tensor, correct: Sequence[bool | None], temperature: float) -> tuple[Tensor, Tensor]:
     """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `Case`, int64 ``[N]``.
 
     ``similar`` is `similarities` of the rollouts' latents; ``correct`` their outcomes, None without a verdict. With P_i the

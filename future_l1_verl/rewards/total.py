@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.latent import Case, outcome_contrastive, similarities, temporal_diversity
+from future_l1_verl.rewards.latent import Case, contrast, similarities, temporal_diversity
 
 PARTS = ("accuracy", "format", "contrastive", "diversity", "repetition", "overlong")
 LATENT_PARTS = ("contrastive", "diversity")
@@ -71,7 +71,7 @@ def group_rewards(rollouts: Sequence[Rollout], weights: Weights, temperature: fl
     counted = torch.tensor([grade is not None for grade in grades], dtype=torch.bool)
     similar = similarities([torch.cat(list(rollout.spans)) if rollout.spans else None for rollout in rollouts])
     outcomes = [None if grade is None else grade.correct for grade in grades]
-    contrastive, case = outcome_contrastive(similar, outcomes, temperature)
+    contrastive, case = contrast(similar, outcomes, temperature)
     diverse = torch.tensor([len(rollout.spans) > 1 for rollout in rollouts], dtype=torch.bool)
     diversity = torch.tensor([temporal_diversity(rollout.spans) for rollout in rollouts])
     columns = [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from future_l1_verl.rewards.latent import Case, outcome_contrastive, similarities, temporal_diversity
+from future_l1_verl.rewards.latent import Case, contrast, outcome_contrastive, similarities, temporal_diversity
 
 Group = tuple[list[Tensor | None], list[bool | None]]
 
@@ -49,14 +49,17 @@ def groups(draw: st.DrawFn, outcomes: st.SearchStrategy = st.sampled_from([True,
 
 
 def r_ctr(z: list[Tensor | None], correct: list[bool | None], temperature: float = 0.5) -> list[float]:
-    return outcome_contrastive(similarities(z), correct, temperature)[0].tolist()
+    return outcome_contrastive(z, correct, temperature).tolist()
 
 
 @given(groups(), st.floats(0.1, 2))
 def test_contrastive_is_the_formula(group: Group, temperature: float) -> None:
     """Row 16 of reference-audit.md: without positives 0, without negatives 1, always in [0, 1], and the case is known."""
     expected = contrastive_by_hand(*group, temperature)
-    values, cases = outcome_contrastive(similarities(group[0]), group[1], temperature)
+    values = outcome_contrastive(*group, temperature)
+    assert (values.dtype, values.shape) == (torch.float32, (len(group[0]),))
+    same, cases = contrast(similarities(group[0]), group[1], temperature)
+    assert torch.equal(values, same)
     assert values.tolist() == pytest.approx([value for value, _ in expected], abs=1e-5)
     assert cases.tolist() == [case for _, case in expected]
     assert all(0 <= value <= 1 for value in values.tolist())
