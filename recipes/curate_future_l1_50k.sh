@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Curation by visual gain (paper section 3): from a download of TwiFF to the files that stages 1 and 2 read.
-#   bash recipes/curate_future_l1_50k.sh --input "FILE..." --videos DIR --model DIR --out DIR
+#   bash recipes/curate_future_l1_50k.sh --input FILE... --videos DIR --model DIR --out DIR
 #        [--judge-url URL --judge-model NAME] [--judge-cache FILE] [--address RAY] [--replicas N] [--gpus N]
-#        [--benchmark "FILE..." --benchmark-videos "DIR..."] [--video-id REGEX] [--top K] [--estimate N --cpus N] [--dry-run]
+#        [--benchmark FILE... --benchmark-videos DIR...] [--video-id REGEX] [--top K] [--estimate N --cpus N] [--dry-run]
 #        [-- further arguments of `score`]
 # Started again it keeps its candidates and goes on with scores where it stopped; selection and training files are made anew.
 # --benchmark: files that `read --max-bad-rate 0` wrote, so that no item is missing; --benchmark-videos: a folder of each, or of all.
@@ -12,9 +12,10 @@
 # --dry-run prints the commands and ends. On a cluster: start Ray, give its address, and let all machines see the same files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 # what
-input= videos= out= top=50000 benchmark= benchmark_videos= video_id=
+input=() videos= out= top=50000 benchmark=() benchmark_videos=() video_id=
 # who answers: a checkpoint for vLLM, its engines, and GPUs of each, 0 for a CPU: as it stands 8 GPUs are needed
 model= replicas=8 gpus=1 address=
 # who judges; without a judge answers are right by rule or wrong
@@ -22,14 +23,13 @@ judge_url= judge_model= judge_cache=
 # of how many candidates an estimate is made
 sample=512 cpus=
 
-dry_run= estimate=
-fail() { printf 'curate_future_l1_50k.sh: %s\n' "$1" >&2; exit 1; }
+dry_run= estimate= more=
 while [ $# -gt 0 ]; do
     case "$1" in
     --dry-run) dry_run=yes && shift && continue ;;
     --) shift && break ;;
-    --*) [ $# -ge 2 ] || fail "$1 needs a value" ;;&
-    --input) input=$2 ;;
+    --*) [ $# -ge 2 ] || fail "$1 needs a value" && more= ;;&
+    --input | --benchmark | --benchmark-videos) more=${1#--} && declare -n list=${more/-/_} && list=("$2") ;;
     --videos) videos=$2 ;;
     --model) model=$2 ;;
     --out) out=$2 ;;
@@ -39,24 +39,22 @@ while [ $# -gt 0 ]; do
     --address) address=$2 ;;
     --replicas) replicas=$2 ;;
     --gpus) gpus=$2 ;;
-    --benchmark) benchmark=$2 ;;
-    --benchmark-videos) benchmark_videos=$2 ;;
     --video-id) video_id=$2 ;;
     --top) top=$2 ;;
     --estimate) estimate=$2 ;;
     --cpus) cpus=$2 ;;
+    [!-]*) [ -n "$more" ] || fail "unknown argument $1" && list+=("$1") && shift && continue ;;
     *) fail "unknown argument $1; see the first lines of recipes/curate_future_l1_50k.sh" ;;
     esac
     shift 2
 done
-for needed in input videos model out; do [ -n "${!needed}" ] || fail "--$needed is needed"; done
-[ -z "$benchmark" ] || [ -n "$benchmark_videos" ] || fail "--benchmark needs --benchmark-videos"
+for needed in input videos model out; do [ -n "${!needed:-}" ] || fail "--$needed is needed"; done
+[ ${#benchmark[@]} -eq 0 ] || [ ${#benchmark_videos[@]} -gt 0 ] || fail "--benchmark needs --benchmark-videos"
 [ -z "$estimate" ] || [ -n "$cpus" ] || fail "--estimate needs --cpus"
 [ "$gpus" != 0 ] && platform=cuda || platform=cpu
 
-python=$PWD/.venv/bin/python
 run() { if [ -n "$dry_run" ]; then printf '%q ' "$@" && echo; else "$@"; fi; }
-visual_gain() { run "$python" -m data_prep.visual_gain "$@"; }
+visual_gain() { run .venv/bin/python -m data_prep.visual_gain "$@"; }
 [ -n "$dry_run" ] || bash recipes/env.sh "$platform"
 
 candidates=$out/candidates.parquet scores=$out/scored
@@ -66,13 +64,11 @@ score=(score --candidates "$candidates" --videos "$videos" --out "$scores" --mod
 [ -z "$judge_url" ] || score+=(--judge-url "$judge_url" --judge-model "$judge_model")
 [ -z "$judge_cache" ] || score+=(--judge-cache "$judge_cache")
 select=(select --candidates "$candidates" --videos "$videos" --scores "$scores" --out "$out/selected" --top "$top" --control)
-# shellcheck disable=SC2206  # several files and folders
-[ -z "$benchmark" ] || select+=(--benchmark $benchmark --benchmark-videos $benchmark_videos)
+[ ${#benchmark[@]} -eq 0 ] || select+=(--benchmark "${benchmark[@]}" --benchmark-videos "${benchmark_videos[@]}")
 build=(build --selected "$out/selected/selected.parquet" --videos "$videos" --out "$out/data")
 [ -z "$video_id" ] || select+=(--video-id "$video_id") build+=(--video-id "$video_id")
 
-# shellcheck disable=SC2086  # several files
-[ -f "$candidates" ] || visual_gain read --input $input --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"}
+[ -f "$candidates" ] || visual_gain read --input "${input[@]}" --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"}
 visual_gain "${score[@]}" "$@"
 if [ -n "$estimate" ]; then
     visual_gain estimate --scores "$scores" --candidates "$estimate" --replicas "$replicas" --cpus "$cpus"

@@ -5,10 +5,10 @@
 # --run: folder of a quickstart that has got as far as its tiny model. Started again it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 run=runs/quickstart-synthetic-seed1 sft_steps=300 sft_batch=32
 
-fail() { printf 'curate_synthetic.sh: %s\n' "$1" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --run) run=$2 ;;
@@ -18,23 +18,23 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -f "$run/logs/tiny.done" ] || fail "$run holds no tiny model; run recipes/quickstart.sh first"
-run=$(cd "$run" && pwd)
+run=$(realpath -m -- "$run")
 out=$run/curated model=$run/curated/sft/global_step_$sft_steps/huggingface
 
 bash recipes/env.sh cpu
-python=$PWD/.venv/bin/python
+python=.venv/bin/python
 
 # settings of the libraries underneath; threads that wait leave their core to other jobs
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
 [ -f "$run/data/sft_hints.parquet" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$run/data/sft_hints.parquet"
-[ -d "$model" ] || "$python" -m future_l1_verl.sft platform=cpu model.path="$run/tiny" data.text_only=true \
-    data.train_files="$run/data/sft_hints.parquet" \
+[ -d "$model" ] || "$python" -m future_l1_verl.sft platform=cpu model.path="$(quoted "$run/tiny")" data.text_only=true \
+    data.train_files="$(quoted "$run/data/sft_hints.parquet")" \
     data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
-    data.system_prompt=null data.cache_dir="$out/frames" optim.lr=2e-3 \
+    data.system_prompt=null data.cache_dir="$(quoted "$out/frames")" optim.lr=2e-3 \
     trainer.seed=1 trainer.total_epochs=1000 trainer.total_training_steps="$sft_steps" trainer.save_freq=100 trainer.test_freq=-1 \
-    trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$out/sft" 2>&1 | "$python" -m future_l1_verl.evaluation.progress
+    trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$out/sft")" 2>&1 | "$python" -m future_l1_verl.evaluation.progress
 
 prompts=$PWD/data_prep/synthetic/prompts
 how=(--base-prompt "$prompts/base.txt" --hint-prompt "$prompts/hint.txt" --max-tokens 64 --temperature 1 --top-p 1

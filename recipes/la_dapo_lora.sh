@@ -5,11 +5,11 @@
 # `python -m future_l1_verl.modeling.export --run DIR --out DIR` makes a checkpoint with the adapters merged.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 # how large, and how fast: ten times the rate of all weights, as verl's documentation advises
 rank=64 alpha=64 lr=1e-5
 
-fail() { printf 'la_dapo_lora.sh: %s\n' "$1" >&2; exit 1; }
 questions=${1:-}
 case "$questions" in futurebench | twiff) shift ;; *) fail "usage: bash recipes/la_dapo_lora.sh futurebench|twiff --model DIR ..." ;; esac
 case " $* " in *" --pools separate "*) fail "adapters do not reach a rollout with devices of its own" ;; esac

@@ -10,6 +10,7 @@
 # make the environment once before. Started again it continues. --dry-run prints the resolved config and ends.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 # what to run
 model=MODEL data=DATA val=VAL out=OUT questions= ablation=la_dapo judged= judge_url=null judge_model=null dry_run=() overrides=()
@@ -23,7 +24,6 @@ tensor_parallel=1 batched_tokens=16384
 # how often; a checkpoint takes some 130 GB
 every=10
 
-fail() { printf 'la_dapo_qwen3vl8b.sh: %s\n' "$1" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --dry-run) dry_run=(--cfg job --resolve) ;;
@@ -39,8 +39,8 @@ while [ $# -gt 0 ]; do
     --pools) pools=$2 && shift ;;
     --nodes) nodes=$2 && shift ;;
     --gpus) gpus=$2 && shift ;;
-    --judge-url) judge_url=$2 && shift ;;
-    --judge-model) judge_model=$2 && shift ;;
+    --judge-url) judge_url=$(quoted "$2") && shift ;;
+    --judge-model) judge_model=$(quoted "$2") && shift ;;
     --*) fail "unknown argument $1; see the first lines of recipes/la_dapo_qwen3vl8b.sh" ;;
     platform=cpu) build=cpu overrides+=("$1") ;;
     *) overrides+=("$1") ;;
@@ -90,7 +90,8 @@ if [ ${#dry_run[@]} -eq 0 ]; then
 fi
 
 exec .venv/bin/python -m future_l1_verl.rl "${dry_run[@]}" ablation="$ablation" pools="$pools" "${devices[@]}" \
-    actor_rollout_ref.model.path="$model" data.train_files="$data" data.val_files="$val" trainer.default_local_dir="$out" \
+    actor_rollout_ref.model.path="$(quoted "$model")" data.train_files="$(quoted "$data")" data.val_files="$(quoted "$val")" \
+    trainer.default_local_dir="$(quoted "$out")" \
     judge.url="$judge_url" judge.model="$judge_model" \
     data.max_prompt_length="$prompt" data.max_response_length="$response" \
     actor_rollout_ref.actor.use_dynamic_bsz=true \

@@ -8,8 +8,8 @@
 # resolved config.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
-fail() { printf 'la_dapo_sweep.sh: %s\n' "$1" >&2; exit 1; }
 sweep=${1:-}
 case "$sweep" in
 ablation) values=(text_only_grpo text_only_dapo grpo depo dapo dapo+ctr dapo+div la_dapo) ;;

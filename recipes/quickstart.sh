@@ -5,13 +5,13 @@
 # Running it again continues where it stopped; --fresh starts over.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 # what to run
 clips=synthetic run= fresh= seed=1
 # how long; the defaults depend on the clips
 pretrain_steps= sft_steps= rl_steps=
 
-fail() { printf 'quickstart.sh: %s\n' "$1" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --clips) clips=$2 && shift ;;
@@ -31,7 +31,7 @@ synthetic) : "${pretrain_steps:=350}" "${sft_steps:=200}" "${rl_steps:=15}" && s
 real) : "${pretrain_steps:=0}" "${sft_steps:=10}" "${rl_steps:=3}" && sft_batch=8 rl_batch=4 ;;
 *) fail "--clips is synthetic or real, not $clips" ;;
 esac
-run=${run:-runs/quickstart-$clips-seed$seed}
+run=$(realpath -m -- "${run:-runs/quickstart-$clips-seed$seed}")
 if [ -n "$fresh" ] && [ -e "$run" ]; then
     [ -f "$run/logs/arguments" ] || fail "$run is not the folder of a quickstart run; it is not deleted"
     rm -rf "$run"
@@ -41,10 +41,9 @@ arguments="--clips $clips --seed $seed --pretrain-steps $pretrain_steps --sft-st
 [ ! -f "$run/logs/arguments" ] || [ "$(cat "$run/logs/arguments")" = "$arguments" ] ||
     fail "$run was made with $(cat "$run/logs/arguments"); use the same arguments, --fresh or another --run"
 echo "$arguments" >"$run/logs/arguments"
-run=$(cd "$run" && pwd)
 
 bash recipes/env.sh cpu
-python=$PWD/.venv/bin/python
+python=.venv/bin/python
 
 # settings of the libraries underneath; threads that wait leave their core to other jobs
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
@@ -88,25 +87,25 @@ evaluate untrained "$run/tiny"
 
 sft=$run/sft/global_step_$sft_steps/huggingface
 stage sft steps env TENSORBOARD_DIR="$run/tensorboard/sft" "$python" -m future_l1_verl.sft platform=cpu \
-    model.path="$run/tiny" \
-    data.train_files="$run/data/sft_train.parquet" data.val_files="$run/data/sft_test.parquet" data.val_max_samples=128 \
+    model.path="$(quoted "$run/tiny")" \
+    data.train_files="$(quoted "$run/data/sft_train.parquet")" data.val_files="$(quoted "$run/data/sft_test.parquet")" data.val_max_samples=128 \
     data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
     data.system_prompt=null \
     latent.weight=3 latent.supervise_decisions=true optim.lr=2e-3 \
     trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$sft_steps" trainer.save_freq=100 trainer.test_freq=50 \
-    trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$run/sft"
+    trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/sft")"
 evaluate sft "$sft"
 
 stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$python" -m future_l1_verl.rl platform=cpu \
-    actor_rollout_ref.model.path="$sft" \
-    data.train_files="$run/data/rl_train.parquet" data.val_files="$run/data/rl_test.parquet" \
+    actor_rollout_ref.model.path="$(quoted "$sft")" \
+    data.train_files="$(quoted "$run/data/rl_train.parquet")" data.val_files="$(quoted "$run/data/rl_test.parquet")" \
     data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.system_prompt=null data.seed="$seed" \
     actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
     actor_rollout_ref.actor.optim.lr=3e-5 \
     actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
     actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
     trainer.val_before_train=false trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
-    trainer.save_freq=5 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$run/rl"
+    trainer.save_freq=5 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/rl")"
 rl=$run/rl/global_step_$rl_steps/actor/huggingface
 evaluate rl "$rl" --save-latents
 # Does the model need its latents? Those of other answers in their place, and none at all.

@@ -7,6 +7,7 @@
 # --dry-run prints the resolved config and ends.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 # what to run
 model=MODEL data=DATA out=OUT dry_run=() overrides=()
@@ -18,7 +19,6 @@ length=16384
 # how often; a checkpoint takes some 130 GB
 save_every=100
 
-fail() { printf 'sft_qwen3vl8b.sh: %s\n' "$1" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --dry-run) dry_run=(--cfg job --resolve) ;;
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
     --out) out=$2 && shift ;;
     --nnodes) nnodes=$2 && shift ;;
     --node-rank) node_rank=$2 && shift ;;
-    --master-addr) master_addr=$2 && shift ;;
+    --master-addr) master_addr=$(quoted "$2") && shift ;;
     --master-port) master_port=$2 && shift ;;
     --*) fail "unknown argument $1; see the first lines of recipes/sft_qwen3vl8b.sh" ;;
     platform=cpu) build=cpu overrides+=("$1") ;;
@@ -43,7 +43,7 @@ if [ ${#dry_run[@]} -eq 0 ]; then
 fi
 
 exec .venv/bin/python -m future_l1_verl.sft "${dry_run[@]}" \
-    model.path="$model" data.train_files="$data" trainer.default_local_dir="$out" \
+    model.path="$(quoted "$model")" data.train_files="$(quoted "$data")" trainer.default_local_dir="$(quoted "$out")" \
     trainer.n_gpus_per_node="$gpus" trainer.nnodes="$nnodes" trainer.node_rank="$node_rank" \
     trainer.master_addr="$master_addr" trainer.master_port="$master_port" \
     data.max_length="$length" data.max_token_len_per_gpu="$length" \

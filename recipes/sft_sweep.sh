@@ -2,11 +2,11 @@
 # The paper's Table 3: stage 1 with other values of lambda or L_max, one after the other, each in OUT/SWEEP_VALUE.
 #   bash recipes/sft_sweep.sh lambda|l_max --model DIR --data FILE --out DIR [--dry-run] [hydra overrides...]
 # Further arguments are those of sft_qwen3vl8b.sh; l_max, which prepares the checkpoint anew for each value, is for one node.
-# Running it again continues where it stopped. --dry-run prints each run's resolved config.
+# Running it again continues where it stopped: a value that is done has a file `finished` in its folder. --dry-run prints each run's resolved config.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
-fail() { printf 'sft_sweep.sh: %s\n' "$1" >&2; exit 1; }
 sweep=${1:-}
 case "$sweep" in
 lambda) values=(0.01 0.05 0.1 0.2 0.5 1.0) ;;
@@ -33,14 +33,15 @@ fi
 for value in "${values[@]}"; do
     run=$out/${sweep}_$value
     echo "# $sweep $value: $run"
+    [ ! -f "$run/finished" ] || continue
     case "$sweep" in
     lambda) start=$model setting=(latent.weight="$value") ;;
     l_max)
         start=$run/model setting=()
         prepare=(.venv/bin/python -m future_l1_verl.modeling.prepare --model "$model" --out "$start" --max-latents "$value")
-        if [ -n "$dry_run" ]; then echo "# ${prepare[*]}"; elif [ ! -d "$start" ]; then "${prepare[@]}"; fi
+        if [ -n "$dry_run" ]; then printf '#' && printf ' %q' "${prepare[@]}" && echo; elif [ ! -d "$start" ]; then "${prepare[@]}"; fi
         ;;
     esac
     bash recipes/sft_qwen3vl8b.sh --model "$start" --out "$run" trainer.experiment_name="sft_${sweep}_$value" "${setting[@]}" "${rest[@]}"
-    [ -z "$dry_run" ] || echo "---"
+    if [ -n "$dry_run" ]; then echo "---"; else touch "$run/finished"; fi
 done

@@ -5,6 +5,7 @@
 # a text model; for a latent one with its rollout (future_l1_verl/rl/stock_group_rewards.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 run=runs/stock-verl-rewards steps=2 judge=() group=()
 while [ $# -gt 0 ]; do
@@ -13,7 +14,7 @@ while [ $# -gt 0 ]; do
     --steps) steps=$2 && shift 2 ;;
     --judge)
         kwargs=+reward.custom_reward_function.reward_kwargs.judge
-        judge=("$kwargs.url=$2" "$kwargs.model=$3" "$kwargs.mode=judge_only") && shift 3
+        judge=("$kwargs.url=$(quoted "$2")" "$kwargs.model=$(quoted "$3")" "$kwargs.mode=judge_only") && shift 3
         ;;
     --group-rewards)
         manager=future_l1_verl.rl.stock_group_rewards.GroupRewardManager
@@ -24,8 +25,8 @@ while [ $# -gt 0 ]; do
 done
 
 bash recipes/env.sh cpu
-python=$PWD/.venv/bin/python
-mkdir -p "$run" && run=$(cd "$run" && pwd)
+python=.venv/bin/python run=$(realpath -m -- "$run")
+mkdir -p "$run"
 "$python" -m future_l1_verl.modeling.tiny --text --out "$run/model"
 "$python" -m data_prep.sums --out "$run/sums.parquet"
 
@@ -38,7 +39,7 @@ rewards=(
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.repetition=0.1
     +reward.custom_reward_function.reward_kwargs.overlong=1.0
-    +reward.custom_reward_function.reward_kwargs.tokenizer="$run/model"
+    +reward.custom_reward_function.reward_kwargs.tokenizer="$(quoted "$run/model")"
     +reward.custom_reward_function.reward_kwargs.max_response_length=32
     +reward.custom_reward_function.reward_kwargs.overlong_buffer=16
     "${judge[@]}" "${group[@]}"
@@ -49,15 +50,15 @@ cpu=(
 )
 
 exec "$python" -m verl.trainer.main_ppo "${cpu[@]}" "${rewards[@]}" \
-    actor_rollout_ref.model.path="$run/model" \
-    data.train_files="$run/sums.parquet" data.val_files="$run/sums.parquet" data.train_batch_size=4 \
+    actor_rollout_ref.model.path="$(quoted "$run/model")" \
+    data.train_files="$(quoted "$run/sums.parquet")" data.val_files="$(quoted "$run/sums.parquet")" data.train_batch_size=4 \
     data.max_prompt_length=256 data.max_response_length=32 data.dataloader_num_workers=0 \
     algorithm.adv_estimator=grpo \
     actor_rollout_ref.actor.ppo_mini_batch_size=4 actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16 \
     actor_rollout_ref.rollout.name=vllm actor_rollout_ref.rollout.n=4 actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16 \
     actor_rollout_ref.rollout.max_model_len=512 actor_rollout_ref.rollout.max_num_seqs=16 actor_rollout_ref.rollout.max_num_batched_tokens=2048 \
     reward.num_workers=1 \
-    trainer.logger=[console] trainer.validation_data_dir="$run/validation" trainer.default_local_dir="$run/checkpoints" \
+    trainer.logger=[console] trainer.validation_data_dir="$(quoted "$run/validation")" trainer.default_local_dir="$(quoted "$run/checkpoints")" \
     data.val_max_samples=8 trainer.val_before_train=false trainer.test_freq="$steps" trainer.save_freq=-1 trainer.resume_mode=disable \
     trainer.total_training_steps="$steps" \
     "$@"

@@ -7,10 +7,10 @@
 # without, RAY_AUTH_MODE=disabled.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 address= dry_run=
 
-fail() { printf 'submit.sh: %s\n' "$1" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --dry-run) dry_run=yes ;;

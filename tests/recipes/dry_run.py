@@ -11,13 +11,26 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).parents[2]
 WORK = tempfile.TemporaryDirectory()
 
-# Instead of Python: prints its arguments.
-ECHO = f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
+# Names of files and folders that mean something to a shell, to hydra or to OmegaConf.
+NASTY = (" a=b,(c) & #d 'e' \"f\"; [g] {h}: $HOME ", "~${i}\\${j}*\\\\'图`k`\\")
+
+# Instead of Python: prints its arguments, writes them down beside itself, and fails if one of them is ``fail=yes``. Whoever is
+# to read a pipe reads it.
+ECHO = f"""#!{sys.executable}
+import json, sys
+if sys.argv[1:] == ["-m", "future_l1_verl.evaluation.progress"]:
+    sys.stdin.read()
+print(json.dumps(sys.argv[1:]))
+with open(__file__ + ".calls", "a") as file:
+    print(json.dumps(sys.argv[1:]), file=file)
+sys.exit("fail=yes" in sys.argv)
+"""
 
 
 def run(recipe: str, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -49,10 +62,11 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def copy_of_recipes() -> Path:
-    """A root with the recipes, which find a Python there that prints what it is asked to run."""
-    root = Path(WORK.name) / "root"
+def copy_of_recipes(name: str = "root") -> Path:
+    """A root with the recipes, which install nothing and find a Python there that prints what it is asked to run."""
+    root = Path(WORK.name) / name
     shutil.copytree(ROOT / "recipes", root / "recipes")
+    (root / "recipes/env.sh").write_text("")
     (root / "future_l1_verl").symlink_to(ROOT / "future_l1_verl")
     python = root / ".venv/bin/python"
     python.parent.mkdir(parents=True)
@@ -61,20 +75,35 @@ def copy_of_recipes() -> Path:
     return root
 
 
+def calls(root: Path) -> list[tuple[str, list[str]]]:
+    """Module and arguments of each call of the Python of a `copy_of_recipes`, since they were last asked for."""
+    file = root / ".venv/bin/python.calls"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    file.unlink(missing_ok=True)
+    assert all(line[0] == "-m" for line in lines)
+    return [(line[1], line[2:]) for line in lines]
+
+
 def overrides(recipe: str, *arguments: str) -> list[list[str]]:
-    """Of each run of stage 2 that the recipe starts, the overrides it gives: a dry run without 10 s of imports."""
+    """Of each run of a stage that the recipe starts, the overrides it gives: a dry run without 10 s of imports."""
     lines = [json.loads(line) for line in printed(recipe, *arguments, root=copy_of_recipes()).splitlines() if line[0] == "["]
-    before = ["-m", "future_l1_verl.rl", "--cfg", "job", "--resolve"]
-    assert all(line[:5] == before for line in lines)
+    stages = [["-m", f"future_l1_verl.{stage}", "--cfg", "job", "--resolve"] for stage in ("sft", "rl")]
+    assert all(line[:5] in stages for line in lines)
     return [line[5:] for line in lines]
 
 
+def values(overrides: list[str]) -> dict[str, Any]:
+    """Keys and values of hydra's overrides, as whoever reads the config gets them."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return {each.key_or_group: OmegaConf.create({"value": each.value()}).value for each in parsed}
+
+
 @functools.cache
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_module("future_l1_verl.config.rl", version_base=None):
+def composed(*overrides: str, stage: str = "rl") -> DictConfig:
+    with initialize_config_module(f"future_l1_verl.config.{stage}", version_base=None):
         return compose("main", overrides=list(overrides))
 
 
-def resolved(*overrides: str) -> dict[str, Any]:
-    """The config of stage 2 that a dry run with these overrides prints."""
-    return flat(OmegaConf.to_container(composed(*overrides), resolve=True))
+def resolved(*overrides: str, stage: str = "rl") -> dict[str, Any]:
+    """The config that a dry run of this stage with these overrides prints."""
+    return flat(OmegaConf.to_container(composed(*overrides, stage=stage), resolve=True))

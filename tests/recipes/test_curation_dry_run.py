@@ -10,7 +10,7 @@ import pytest
 from data_prep.visual_gain.__main__ import parser
 
 RECIPE = Path(__file__).parents[2] / "recipes/curate_future_l1_50k.sh"
-FILES = ("--input", "a.parquet b.parquet", "--videos", "clips", "--model", "M", "--out", "out")
+FILES = ("--input", "a.parquet", "--videos", "clips", "--model", "M", "--out", "out")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,8 +27,8 @@ def commands(*arguments: str) -> dict[str, argparse.Namespace]:
 
 def test_each_command_reads_what_the_one_before_writes() -> None:
     judge = ("--judge-url", "http://judge", "--judge-model", "J", "--judge-cache", "/local/c.sqlite")
-    benchmarks = ("--benchmark", "b.parquet c.parquet", "--benchmark-videos", "B C", "--video-id", r"^(.{11})_\d+$")
-    found = commands(*judge, *benchmarks)
+    benchmarks = ("--benchmark", "b.parquet", "c.parquet", "--benchmark-videos", "B", "C", "--video-id", r"^(.{11})_\d+$")
+    found = commands("--input", "a.parquet", "b.parquet", *judge, *benchmarks)
     assert list(found) == ["read", "score", "select", "build"]
     read, score, select, build = found.values()
     assert [str(path) for path in read.input] == ["a.parquet", "b.parquet"]

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from dry_run import composed, copy_of_recipes, differences, dry_run, overrides, printed, resolved, run
+from dry_run import NASTY, composed, copy_of_recipes, differences, dry_run, overrides, printed, resolved, run
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
+MODEL = f"/models/{NASTY[0]}/{NASTY[1]}"
 QUESTIONS = ("futurebench", "twiff")
 ABLATIONS = ["text_only_grpo", "text_only_dapo", "grpo", "depo", "dapo", "dapo+ctr", "dapo+div", "la_dapo"]
 LAMBDAS = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0]
@@ -103,12 +104,12 @@ def test_an_ablation_changes_what_its_file_says(questions: str, ablation: str) -
 
 
 def test_arguments_and_overrides_arrive() -> None:
-    files = ["--model", "/models/a b", "--data", "d.parquet", "--val", "v.parquet", "--out", "runs/x"]
+    files = ["--model", MODEL, "--data", "d.parquet", "--val", "v.parquet", "--out", "runs/x"]
     more = ["data.seed=7", "--judge-url", "http://judge/v1", "--judge-model", "J", "trainer.save_freq=3"]
     (config,) = configs("la_dapo_twiff.sh", *files, *more)
     assert differences(configs("la_dapo_twiff.sh")[0], config) == {
-        "actor_rollout_ref.model.path": "/models/a b", "data.train_files": "d.parquet", "data.val_files": "v.parquet",
-        "actor_rollout_ref.rollout.prometheus.served_model_name": "/models/a b",
+        "actor_rollout_ref.model.path": MODEL, "data.train_files": "d.parquet", "data.val_files": "v.parquet",
+        "actor_rollout_ref.rollout.prometheus.served_model_name": MODEL,
         "trainer.default_local_dir": "runs/x", "trainer.v1.sampler.sampler_kwargs.dropped_file": "runs/x/dropped_groups.jsonl",
         "judge.url": "http://judge/v1", "judge.model": "J", "data.seed": 7, "trainer.save_freq": 3,
     }  # fmt: skip

@@ -1,0 +1,10 @@
+# What recipes share; they read it with `source`.
+
+# fail MESSAGE: ends the recipe.
+fail() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 1; }
+
+# quoted VALUE: prints it so that hydra takes KEY=PRINTED for this very value, whatever characters it has. Backslashes double
+# before what they would else change the meaning of: an interpolation, a quote, the end.
+quoted() {
+    printf '%s\0' "$1" | LC_ALL=C sed -zE 's/(\\*)\$\{/\1\1\\${/g; s/(\\*)(\x27|$)/\1\1\2/g; s/\x27/\\\x27/g; s/.*/\x27&\x27/' | tr -d '\0'
+}
