@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from future_l1_verl.rewards.answer import Grade, grade
 from future_l1_verl.rewards.judge import Judge
+from future_l1_verl.rewards.options import given
 
 
 async def assess(
-    answer: str | None, question: str, truth: str, options: Sequence[str] | None = None, judge: Judge | None = None
+    answer: str | None,
+    question: str,
+    truth: str,
+    options: Sequence[str] | Mapping[str, str] | None = None,
+    judge: Judge | None = None,
 ) -> Grade | None:
     """The grade of an answer; None if the judge was asked and gave no usable verdict.
 
     Multiple choice is decided by rule and an open answer that is right by rule is right, unless the judge's mode is
     ``judge_only``. ``answer`` None (no answer was found in the reply) is unparsed, and nobody is asked. Raises JudgeUnavailable
-    from the moment the judge is.
+    from the moment the judge is, and what `grade` raises.
     """
     if judge is not None:
         judge.require_available()
     if answer is None:
         return Grade(correct=False, parsed=False)
-    if judge is None or (judge.settings.mode == "rule_first" and options):
+    if judge is None or (judge.settings.mode == "rule_first" and given(options)):
         return grade(answer, truth, options)
     if judge.settings.mode == "rule_first" and grade(answer, truth).correct:
         return Grade(correct=True, parsed=True)

@@ -1,15 +1,63 @@
-"""Options of a multiple-choice question: as data sets write them, and as lines of the question."""
+"""Options of a multiple-choice question: as data sets write them, as lines of the question, and which of them is meant."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from future_l1_verl.rewards.answer import LETTERS, normalise
+import numpy as np
+
+from future_l1_verl.rewards.letters import LETTERS, Span, letters, negated
+from future_l1_verl.rewards.quantity import same_number
+from future_l1_verl.rewards.text import normalise, plain, uniform, without_lead_in
+
+Named = TypeVar("Named")
 
 # Capitals: lower-case letters number other things.
 _AT_LINE_START = re.compile(r"^[ \t]*\(?([A-J])[).:](?=\s)", re.MULTILINE)
 _ANYWHERE = re.compile(r"(?:^|\s)\(?([A-J])[).:](?=\s)")
 _SENTENCE_ENDS = re.compile(r"(?:^|\n|[.?!:][\"')]*\s)\s*\(?\Z")
+_BESIDE = re.compile(r"\W*(?:(?:the|an?)\s+)?", re.IGNORECASE)
+
+
+def texts(options: object) -> list[str]:
+    """The options of a list (or a numpy array), each behind its letter or not, or of a mapping from letters.
+
+    Raises ValueError, saying what is wrong, unless they are 2 to 10 different texts.
+    """
+    options = _unpacked(options)
+    if isinstance(options, Mapping):
+        if set(options) != set(LETTERS[: len(options)]):
+            raise ValueError(f"options must go by the letters from A to J, none left out, not by {list(options)!r:.80}")
+        options = [options[letter] for letter in LETTERS[: len(options)]]
+    if isinstance(options, str) or not isinstance(options, Sequence):
+        raise ValueError(f"options must be a list of texts, not {type(options).__name__}: {options!r:.80}")
+    if not all(isinstance(option, str) and option.strip() for option in options):
+        raise ValueError(f"every option must be a text that is not empty: {options!r:.80}")
+    lettered = inlined("\n".join(options))
+    found = lettered if len(lettered) == len(options) else [option.strip() for option in options]
+    if not 2 <= len(found) <= len(LETTERS):
+        raise ValueError(f"options must be 2 to {len(LETTERS)}, not {len(found)}: {found!r:.80}")
+    if len({normalise(option) for option in found}) < len(found):
+        raise ValueError(f"options must differ by more than case, punctuation and article: {found!r:.80}")
+    return found
+
+
+def given(options: object) -> list[str]:
+    """`texts` of options that may be missing; empty for None, for nothing in a list or mapping, or for nulls alone."""
+    options = _unpacked(options)
+    missing = options is None or (isinstance(options, Sequence | Mapping) and not options)
+    return [] if missing else texts(options)
+
+
+def _unpacked(options: object) -> object:
+    """A numpy array as a list, and a mapping without nulls: a struct in a parquet file has the fields of its longest row."""
+    if isinstance(options, np.ndarray):
+        options = options.tolist()
+    if isinstance(options, Mapping):
+        return {letter: text for letter, text in options.items() if text is not None}
+    return options
 
 
 def split(question: str) -> tuple[str, list[str]]:
@@ -18,24 +66,23 @@ def split(question: str) -> tuple[str, list[str]]:
     Each starts a line, or the first follows the end of a sentence and the last does not end in a question mark: other letters
     are those of prose ("Vitamin A. He picks B. then?").
     """
-    letters = _run(_AT_LINE_START, question)
-    if not letters and not question.rstrip().endswith("?"):
-        letters = _run(_ANYWHERE, question)
-        if letters and not _SENTENCE_ENDS.search(question[: letters[0].start(1)]):
-            letters = []
-    if not letters:
+    found = _run(_AT_LINE_START, question)
+    if not found and not question.rstrip().endswith("?"):
+        found = _run(_ANYWHERE, question)
+        if found and not _SENTENCE_ENDS.search(question[: found[0].start(1)]):
+            found = []
+    if not found:
         return question, []
-    ends = [letter.start() for letter in letters[1:]] + [len(question)]
-    found = [question[letter.end() : end].strip() for letter, end in zip(letters, ends, strict=True)]
-    return question[: letters[0].start()], found
+    ends = [letter.start() for letter in found[1:]] + [len(question)]
+    return question[: found[0].start()], [question[letter.end() : end].strip() for letter, end in zip(found, ends, strict=True)]
 
 
 def _run(pattern: re.Pattern[str], question: str) -> list[re.Match[str]]:
     """The last letters, as far as they go from A on without a gap; at least two, or none."""
-    letters = list(pattern.finditer(question))
-    while letters and "".join(letter[1] for letter in letters) != LETTERS[: len(letters)]:
-        letters = letters[1:]
-    return letters if len(letters) > 1 else []
+    found = list(pattern.finditer(question))
+    while found and "".join(letter[1] for letter in found) != LETTERS[: len(found)]:
+        found = found[1:]
+    return found if len(found) > 1 else []
 
 
 def inlined(question: str) -> list[str]:
@@ -50,18 +97,76 @@ def asked(question: str, options: list[str]) -> str:
     return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
 
 
-def texts(options: object) -> list[str]:
-    """The options of a list, each behind its letter or not, or of a dict by letter. Raises ValueError, saying what is wrong."""
-    if isinstance(options, dict):
-        # The columns of a struct in a parquet file are those of the row with the most options.
-        by_letter = {letter: text for letter, text in options.items() if text is not None}
-        if sorted(by_letter) != list(LETTERS[: len(by_letter)]):
-            raise ValueError(f"options do not go by letters from A on: {sorted(by_letter)}")
-        options = [by_letter[letter] for letter in sorted(by_letter)]
-    if not isinstance(options, list) or not all(isinstance(option, str) and option.strip() for option in options):
-        raise ValueError(f"options are no texts: {options!r:.80}")
-    lettered = inlined("\n".join(options))
-    found = lettered if len(lettered) == len(options) else [option.strip() for option in options]
-    if not 2 <= len(found) <= len(LETTERS) or len({normalise(option) for option in found}) < len(found):
-        raise ValueError(f"options are not 2 to {len(LETTERS)} different ones: {found!r:.80}")
-    return found
+def require_truth(truth: str, options: Sequence[str]) -> int:
+    """The index of the right answer, given as a letter or a text, among the `texts` of options.
+
+    Raises ValueError if it is none of them.
+    """
+    index = chosen_option(truth, options)
+    if index is None:
+        raise ValueError(f"the right answer {truth!r} is not among the options {list(options)}")
+    return index
+
+
+def chosen_option(answer: str, options: Sequence[str]) -> int | None:
+    """Index of the one option that an answer names; None if it names none, several, or one that is not there.
+
+    An answer that is an option's text names it. Else letters are looked for; a letter with another option's text right beside
+    it ("B. the right wall" where that is C) names two. Without a letter, options' texts inside the answer count, as whole
+    words, the longest where one lies in another, and not behind a negation; without any of those, an option's number.
+    """
+    wanted = [_option_text(index, option) for index, option in enumerate(options)]
+    for text in (normalise(answer), normalise(without_lead_in(answer))):
+        if text and text in wanted:
+            return wanted.index(text)
+    answer = plain(answer)
+    mentions = _mentions(answer, wanted)
+    named = {span: index for span, index in mentions.items() if not negated(answer, span[0])}
+    found = letters(_masked(answer, mentions))
+    if found:
+        beside = {named[span] for span in named for letter in found if _BESIDE.fullmatch(_between(answer, span, letter))}
+        return only({_option_of(letter, wanted) for letter in found.values()} | beside)
+    if mentions:
+        return only(named.values())
+    return only(index for index, option in enumerate(options) if same_number(answer, option))
+
+
+def _option_text(index: int, option: str) -> str:
+    """An option without the letter that a data set may have written before it: "B. left wall"."""
+    if index < len(LETTERS):
+        option = re.sub(rf"^\s*\(?{LETTERS[index]}[).:]\s+", "", uniform(option))
+    return normalise(option)
+
+
+def _option_of(letter: str, wanted: Sequence[str]) -> int | None:
+    """Options that are letters themselves are named by what they say, not by where they stand."""
+    if letter.lower() in wanted:
+        return wanted.index(letter.lower())
+    return LETTERS.index(letter) if LETTERS.index(letter) < len(wanted) else None
+
+
+def _mentions(answer: str, wanted: Sequence[str]) -> dict[Span, int]:
+    """Where options' texts stand in an answer as whole words, longer ones before those that they contain."""
+    sought = sorted((text for text in wanted if len(text) > 1 or text.isdigit()), key=len, reverse=True)
+    if not sought:
+        return {}
+    apart = r"(?<![\w/-])(?<!\d[.,:])(?:(?<!\d )|(?!\d+/\d))"  # "1/2" is no part of "10 1/2", nor is "10"
+    word = re.compile(rf"{apart}(?:{'|'.join(map(re.escape, sought))})(?![\w/-]|[.,:]\d| \d+/\d)")
+    return {match.span(): wanted.index(match[0]) for match in word.finditer(answer.lower())}
+
+
+def _masked(answer: str, spans: Iterable[Span]) -> str:
+    """``answer`` with an "x" for each character of the spans: the letters of "Team A and B" are no answers."""
+    for start, end in spans:
+        answer = answer[:start] + "x" * (end - start) + answer[end:]
+    return answer
+
+
+def _between(text: str, one: Span, other: Span) -> str:
+    return text[min(one[1], other[1]) : max(one[0], other[0])]
+
+
+def only(named: Iterable[Named]) -> Named | None:
+    """The one thing that was named; None if there are none or several."""
+    distinct = set(named)
+    return distinct.pop() if len(distinct) == 1 else None

@@ -3,12 +3,15 @@ r"""The letter grammar, option text and numbers, as tables of (answer, what it s
 import subprocess
 import sys
 import threading
+import unicodedata
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from future_l1_verl.rewards.answer import LETTERS, Grade, answer_text, chosen_option, grade, quantity
+from future_l1_verl.rewards.answer import LETTERS, Grade, answer_text, chosen_option, grade
+from future_l1_verl.rewards.quantity import quantity
 
 OPTIONS = ["the upper left wall", "left wall", "the right wall", "blue ball"]
 RIGHT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
@@ -101,6 +104,55 @@ SEVERAL = [
     "the answer is B, the right wall",
 ]
 NOT_AN_OPTION = ["E", "(j)", "E. left wall", "bottom wall", "K", "left wallpaper", "left-wall", "1.5"]
+# Chinese, Japanese and Korean; the half of Unicode that NFKC maps to plain letters; HTML.
+LETTER_IN_CJK = [
+    *("答案\uff1aB", "答案: b", "正确答案是B。", "答案應該是 B", "答案為「B」", "【答案】B", "答\uff1aB", "因此\uff0c答案是B"),
+    *("选B", "我选择 B", "故选B。", "選\uff08B\uff09", "选项B", "選項 B", "选B选项", "B项", "B选项正确", "B是正确的"),
+    *(
+        "选B不选A",
+        "答案是B\uff0c不是A",
+        "答案是B而不是A",
+        "选B因为球不会停",
+        "答案是B\uff0c因为球会停",
+        "B、左边的墙",
+        "B\uff0e左边",
+    ),
+    *("答えはB", "答えはBです。", "正解はBです", "解答\uff1aB", "Bです", "Bを選びます", "Bが正解です", "選択肢B"),
+    *("정답은 B", "정답: B", "답은 B입니다.", "B입니다", "선택지 B", "B번"),
+]
+LETTER_IN_UNICODE = [
+    "\uff22",
+    "\uff42",
+    "\uff08\uff22\uff09",
+    "\uff22\uff0e",
+    "\u24b7",
+    "\u249d",
+    "\U0001d401",
+    "\u200bB",
+    "\u201cB\u201d",
+]
+LETTER_IN_HTML = [
+    *("<b>B</b>", '<span class="x">B</span>', "<p><strong>(B)</strong></p>", "<B>", "<EM>b</EM>", "The answer is <b>B</b>."),
+    *("<font color=red>B</font>", r"<div>\boxed{B}</div>", r"\boxed{<i>B</i>}", "选<b>B</b>", "\uff1cb\uff1eB\uff1c/b\uff1e"),
+]
+NO_LETTER_IN_CJK = [
+    *("A汽车", "B汽车", "B超", "C罗", "B项目", "选A汽车", "选B站", "正解はBの汽車", "Bの汽車", "B보다"),
+    *(
+        "不选B",
+        "别选B",
+        "不能选B",
+        "答案不是B",
+        "我不认为答案是B",
+        "选项B是错误的",
+        "B选项不对",
+        "选项B 不正确",
+        "B不选",
+        "非B",
+    ),
+    *("Bではない", "答えはBではない", "答えはBではありません", "Bが正しくない", "선택지 B가 아니다", "정답은 B가 아닙니다"),
+    *("选A或B", "选A或者B", "选A 或 B", "选A、B", "选A还是B", "A和B", "A、B都对", "AかB", "A또는 B", "答案\uff1aA,B"),
+    *("<s>B</s>", "<del>B</del>"),
+]
 NEGATED = [
     "not the left wall",
     "It isn't the left wall",
@@ -117,6 +169,10 @@ CHOICES = {
     "letter announced": (LETTER_ANNOUNCED, RIGHT),
     "letter with its text": (LETTER_WITH_TEXT, RIGHT),
     "letter with a reason": (LETTER_WITH_REASON, RIGHT),
+    "letter in Chinese, Japanese, Korean": (LETTER_IN_CJK, RIGHT),
+    "letter in other characters": (LETTER_IN_UNICODE, RIGHT),
+    "letter in HTML": (LETTER_IN_HTML, RIGHT),
+    "no letter in Chinese, Japanese, Korean": (NO_LETTER_IN_CJK, UNPARSED),
     "text": (TEXT, RIGHT),
     "something else": (SOMETHING_ELSE, WRONG),
     "no letter": (NO_LETTER, UNPARSED),
@@ -143,7 +199,9 @@ def test_what_an_answer_chooses(answer: str, expected: Grade) -> None:
 
 INLINE = {
     "letter": ([*LETTER_ALONE, *LETTER_IN_MARKUP, *LETTER_ANNOUNCED, *LETTER_WITH_TEXT, *LETTER_WITH_REASON], RIGHT),
-    "another letter": (["A", "(j)", "E. left wall"], WRONG),
+    "letter of all kinds": ([*LETTER_IN_CJK, *LETTER_IN_UNICODE, *LETTER_IN_HTML], RIGHT),
+    "none of all kinds": (NO_LETTER_IN_CJK, UNPARSED),
+    "another letter": (["A", "(j)", "E. left wall", "选A", "答えはCです"], WRONG),
     "no letter": ([*NO_LETTER[:6], "left wall", *EMPTY], UNPARSED),
     "several letters": (["A or B", "B/C"], UNPARSED),
 }
@@ -172,6 +230,16 @@ def test_a_letter_as_the_truth_means_that_the_options_stand_in_the_question(answ
         ("No", ["Yes", "No"], 1),
         ("K", ["wall"] * 10 + ["K"], 10),
         ("...", ["?", "wall"], None),
+        ("答案是左墙。", ["右墙", "左墙"], 1),
+        ("答案\uff1a左墙", ["右墙", "左墙"], 1),
+        ("左墙", ["\uff21\uff0e 右墙", "\uff22\uff0e 左墙"], 1),
+        ("cafe\u0301", ["bar", "caf\u00e9"], 1),
+        ("10\u00b2", ["102", "100"], 1),
+        ("\u00bd", ["1/4", "1/2"], 1),
+        ("10\u00bd", ["10", "10.5", "1/2"], 1),
+        ("10\u00bd m", ["10", "20"], None),
+        ("10\u00bd m", ["1/2", "1/4"], None),
+        ("In 2019 the left wall", ["left wall", "right wall"], 0),
     ],
 )
 def test_options_of_other_kinds(answer: str, options: list[str], index: int | None) -> None:
@@ -210,6 +278,50 @@ def test_a_truth_that_is_no_option_is_an_error_of_the_data() -> None:
     for truth in ("floor", "E", ""):
         with pytest.raises(ValueError, match="not among the options"):
             grade("A", truth, OPTIONS)
+
+
+@pytest.mark.parametrize("options", [{"A": "red", "B": "blue"}, MappingProxyType({"B": "blue", "A": "red", "C": None})])
+def test_options_may_go_by_letter(options: dict[str, str]) -> None:
+    for truth in ("B", "blue", "<answer>B</answer>"):
+        assert grade("B", truth, options) == grade("blue", truth, options) == RIGHT
+        assert grade("<answer>red</answer>", truth, options) == WRONG
+        assert grade("C", truth, options) == UNPARSED
+
+
+def test_options_that_no_letter_can_name_are_an_error_of_the_data() -> None:
+    for options in ("AB", ["red", "red"], [str(n) for n in range(11)], {"A": "red", "C": "blue"}, [1, 2]):
+        with pytest.raises(ValueError, match="option"):
+            grade("B", "B", options)
+
+
+FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)} | {0x20: 0x3000}
+REPLIES = [reply for answers, _ in CHOICES.values() for reply in answers if "answer>" not in reply]
+REPLIES += [
+    "3.0",
+    "1,000 m",
+    "50%",
+    "caf\u00e9",
+    "\u00c5ngstr\u00f6m",
+    "2\u00bd",
+    "1.5e-3",
+    "10\u00b2",
+    r"\frac{1}{2}",
+    "The answer is 3.",
+]
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(REPLIES) | st.text().filter(lambda text: "answer" not in text),
+    st.sampled_from(["B", "left wall", "3", "1/2", "caf\u00e9", "100", "\u00c5ngstr\u00f6m", "1000 m", "0.0015", "2.5"]),
+    st.booleans(),
+)
+def test_full_width_and_decomposed_characters_change_no_grade(reply: str, truth: str, choice: bool) -> None:
+    options = [truth, "right wall", "green"] if choice else None
+    expected = grade(reply, truth, options)
+    for changed in (reply.translate(FULL_WIDTH), unicodedata.normalize("NFD", reply), unicodedata.normalize("NFC", reply)):
+        assert grade(changed, truth, options) == expected
+        assert grade(reply, unicodedata.normalize("NFD", truth), options) == expected
 
 
 def test_only_what_was_parsed_can_be_correct() -> None:
@@ -267,6 +379,49 @@ def test_only_what_was_parsed_can_be_correct() -> None:
         ("10:30", "10:30", RIGHT),
         ("three", "3", WRONG),  # number words are text
         ("1/0", "2/0", WRONG),
+        ("1.0/0", "1/0", WRONG),
+        ("0/.0", "0", WRONG),
+        ("\uff11\uff0c\uff10\uff10\uff10", "1000", RIGHT),
+        ("1、000", "1000", WRONG),  # a list
+        ("答案是3", "3", RIGHT),
+        ("3个", "3", RIGHT),
+        ("\u00bd", "0.5", RIGHT),
+        ("1\u00bd", "1.5", RIGHT),
+        ("1 \u00bd", "3/2", RIGHT),
+        ("-1\u00bd", "-1.5", RIGHT),
+        ("-1\u00bd", "-0.5", WRONG),
+        ("1\u00bd", "0.5", WRONG),
+        ("1\u00bd", "11/2", WRONG),
+        ("2\u00be cups", "2.75 cups", RIGHT),
+        ("1 1/2", "1.5", RIGHT),
+        ("1e3", "1000", RIGHT),
+        ("1E+3 m", "1000 m", RIGHT),
+        ("1.5E-3", "0.0015", RIGHT),
+        ("2/1e3", "0.002", RIGHT),
+        ("1e3", "103", WRONG),
+        ("1e-3", "1e-4", WRONG),
+        ("10\u00b2", "100", RIGHT),
+        ("10\u00b2", "102", WRONG),
+        ("10\u207b\u00b2", "0.01", RIGHT),
+        ("2\u00b9\u2070", "1024", RIGHT),
+        ("10\u2082", "102", WRONG),
+        ("10<sup>2</sup>", "100", RIGHT),
+        ("10<sup>2</sup>", "102", WRONG),
+        ("10<sub>2</sub>", "102", WRONG),
+        ("10**2", "102", WRONG),
+        ("<b>3</b>", "3", RIGHT),
+        ("5 m\u00b2", "5 m2", WRONG),
+        ("5.0000001", "5", RIGHT),
+        ("5", "5.0000001", RIGHT),
+        ("2.9999999", "3", RIGHT),
+        ("5.00001", "5", WRONG),
+        ("5.0000001 m", "5 s", WRONG),
+        ("1e-7", "1e-9", WRONG),
+        ("0.0000001", "0.000000001", WRONG),
+        ("0.0000001", "0", WRONG),
+        ("2.5e-8", "2.6e-8", WRONG),
+        ("1.0e-7", "0.0000001", RIGHT),
+        ("0.0", "0", RIGHT),
         ("", "3", UNPARSED),
         ("Answer:", "3", UNPARSED),
     ],
@@ -291,6 +446,18 @@ def test_numbers(answer: str, truth: str, expected: Grade) -> None:
         ("$x + 1$", "x + 1", RIGHT),
         ("x + 1", "1 + x", WRONG),  # variables are text
         ("K", "K", RIGHT),  # no letter of an option
+        ("cafe\u0301", "caf\u00e9", RIGHT),
+        ("cafe", "caf\u00e9", WRONG),
+        ("\uff32\uff45\uff44", "red", RIGHT),
+        ("答案\uff1a红球。", "红球", RIGHT),
+        ("答えは「赤い球」", "赤い球", RIGHT),
+        ("정답은 빨간 공", "빨간 공", RIGHT),
+        ("答案揭晓", "揭晓", WRONG),  # nothing was announced
+        ("\u201cred\u201d", "red", RIGHT),
+        ("<i>red</i><br>ball", "red ball", RIGHT),
+        ("x\u00b2", "x2", WRONG),
+        ("<red>", "red", WRONG),
+        ("add \u00bd cup", "add 1/2 cup", RIGHT),
     ],
 )
 def test_open_text(answer: str, truth: str, expected: Grade) -> None:
@@ -315,6 +482,9 @@ def test_hostile_answers_take_no_time(truth: str, options: list[str] | None) -> 
     brackets = [("{{{", "}}}"), ("(((", ")))"), (r"\sqrt{", "}"), (r"\frac1{", "}")]
     nested = [opening * 8 + "3" + closing * 8 for opening, closing in brackets]
     long = [piece * n for piece in (r"\text{", r"\text{x}", "B,", "so ", "not ", "7.5 ", "A ", "is,", "1+", "9", " ", "$", "(")]
+    long += [
+        piece * n for piece in ("<b>", "<b ", "</b>", "<sup>", "选", "选(", "答案是", "A或", "不", "1e", "\u00b2", "1\u00bd")
+    ]
     long += [r"\boxed{" * n + "B" + "}" * n, "." * n + "x", "<answer>" * n]
     flat = ["1+" * 31 + "1", "(3)" * 21, "+".join(rf"\sqrt{{{i}}}" for i in (2, 3, 5, 7, 11, 13)), r"\sum_{i=1}^{99999999}i"]
     for answer in [*powers, *nested, *long, *flat]:
