@@ -14,16 +14,17 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoProcessor
 
 from future_l1_verl.modeling.prepare import (
     INDEX,
     copy_checkpoint,
     new_directory,
-    read_header,
     read_json,
+    refuse,
     weight_files,
     write_config,
+    wrongly_loaded,
 )
 from future_l1_verl.sft.checks import check_checkpoint
 
@@ -52,8 +53,6 @@ def export(source: Path, out: Path) -> None:
         raise FileNotFoundError(f"{source} lacks {', '.join(missing)}")
     check_checkpoint(source)
     files = weight_files(source)
-    for shard in set(files.values()):
-        read_header(source / shard)
     with new_directory(source, out) as directory:
         if any(".lora_A." in name for name in files):
             copy_checkpoint(source, directory, without={*files.values(), INDEX})
@@ -64,7 +63,9 @@ def export(source: Path, out: Path) -> None:
         # verl keeps the setting of the training; where it names FlashAttention, a machine without it would not load the model.
         config.pop("attn_implementation", None)
         write_config(directory, config)
-        _require_loadable(directory, source)
+        AutoProcessor.from_pretrained(directory)
+        if wrong := wrongly_loaded(directory):
+            raise ValueError(f"{source}: its weights are not those of its config.json ({wrong})")
 
 
 def _merge(source: Path, out: Path, files: dict[str, str]) -> None:
@@ -96,27 +97,19 @@ def _merge(source: Path, out: Path, files: dict[str, str]) -> None:
         (out / INDEX).write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": index}, indent=2) + "\n")
 
 
-def _require_loadable(directory: Path, source: Path) -> None:
-    """Raises ValueError unless processor and model load, and the weights are those of the architecture."""
-    AutoProcessor.from_pretrained(directory)
-    _, report = AutoModelForImageTextToText.from_pretrained(
-        directory, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    wrong = {kind.split("_")[0]: sorted(map(str, names)) for kind, names in report.items() if names}
-    if wrong:
-        told = "; ".join(f"{kind}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}" for kind, names in wrong.items())
-        raise ValueError(f"{source}: its weights are not those of its config.json ({told})")
-
-
 def find(run: Path, step: int | None = None) -> Path:
-    """The ``huggingface`` folder of a step of a run, by default of the last. Raises FileNotFoundError."""
+    """The ``huggingface`` folder of a step of a run, by default of the last. Raises FileNotFoundError, or ValueError if the
+    file that names the last step holds no number."""
     if step is None:
         tracker = run / "latest_checkpointed_iteration.txt"
         if not tracker.is_file():
             raise FileNotFoundError(
                 f"{tracker} does not exist; a run's folder (trainer.default_local_dir) has it once a step is saved"
             )
-        step = int(tracker.read_text())
+        text = tracker.read_text().strip()
+        if not text.isdecimal():
+            raise ValueError(f"{tracker} holds {text!r}, not the number of a step; choose one with --step, of {_steps(run)}")
+        step = int(text)
     for folder in FOLDERS:
         if (run / f"global_step_{step}" / folder).is_dir():
             return run / f"global_step_{step}" / folder
@@ -135,7 +128,8 @@ def find_best(run: Path) -> Path:
 
 
 def _steps(run: Path) -> list[int]:
-    return sorted(int(path.name.removeprefix("global_step_")) for path in run.glob("global_step_*"))
+    steps = (path.name.removeprefix("global_step_") for path in run.glob("global_step_*"))
+    return sorted(int(step) for step in steps if step.isdecimal())
 
 
 def main() -> None:
@@ -146,8 +140,11 @@ def main() -> None:
     which.add_argument("--best", action="store_true", help="the step with the lowest validation loss (stage 1)")
     parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
     args = parser.parse_args()
-    source = find_best(args.run) if args.best else find(args.run, args.step)
-    export(source, args.out)
+    try:
+        source = find_best(args.run) if args.best else find(args.run, args.step)
+        export(source, args.out)
+    except (ValueError, OSError) as error:
+        refuse(parser, error)
     print(f"{source} -> {args.out}")
 
 

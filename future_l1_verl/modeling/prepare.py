@@ -12,12 +12,15 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
-from transformers import AutoTokenizer
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from future_l1_verl.latents.tokens import CONFIG_KEYS, CONTROL_TOKENS, LatentSettings, LatentTokens
 
@@ -25,6 +28,7 @@ from future_l1_verl.latents.tokens import CONFIG_KEYS, CONTROL_TOKENS, LatentSet
 RELATED = dict(zip(CONTROL_TOKENS, ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), strict=True))
 MATRICES = ("embed_tokens.weight", "lm_head.weight")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LFS_POINTER = b"version https://git-lfs"
 
 # The class of the language model by itself, which vLLM looks for in text_config and published checkpoints lack.
 LANGUAGE_MODELS = {"qwen3_vl_text": "Qwen3ForCausalLM", "qwen2_5_vl_text": "Qwen2ForCausalLM"}
@@ -34,10 +38,11 @@ def prepare(source: Path, out: Path, max_latents: int) -> LatentSettings:
     """Writes ``out`` from ``source``, as a whole or not at all. A checkpoint that has all tokens already only gets the budget.
 
     Raises ValueError if ``source`` has some of the tokens or settings but not all, lacks a related token, has a file that
-    cannot be read or matrices that do not fit its tokenizer, and if ``out`` is not empty; FileNotFoundError naming the file
-    that ``source`` lacks.
+    cannot be read, matrices that do not fit its tokenizer or weights that transformers would not load as they are, and if
+    ``out`` is not empty; FileNotFoundError naming the file that ``source`` lacks.
     """
     config = read_json(source / "config.json")
+    weight_files(source)
     tokenizer = AutoTokenizer.from_pretrained(source)
     vocabulary = tokenizer.get_vocab()
     _require_all_or_none(source, vocabulary, config)
@@ -45,6 +50,8 @@ def prepare(source: Path, out: Path, max_latents: int) -> LatentSettings:
     if missing:
         raise ValueError(f"{source}: the tokenizer lacks {', '.join(missing)}, whose rows the new tokens start from")
     matrices = _matrices(source, config, max(vocabulary.values()) + 1)
+    if wrong := wrongly_loaded(source):
+        raise ValueError(f"{source}: transformers would not load its weights as they are ({wrong})")
 
     tokenizer.add_tokens(list(CONTROL_TOKENS), special_tokens=True)
     settings = LatentSettings(LatentTokens.from_tokenizer(tokenizer), max_latents)
@@ -77,27 +84,35 @@ def _require_all_or_none(source: Path, vocabulary: dict[str, int], config: dict)
 def _matrices(source: Path, config: dict, tokens: int) -> dict[str, list[str]]:
     """By shard, the names of the embedding and (unless tied) the output head in it.
 
-    Raises ValueError if one is missing, if their numbers of rows differ or are lower than ``tokens``.
+    Raises ValueError if one is missing, if their numbers of rows differ or are lower than ``tokens``, or if they are tied and
+    differ.
     """
     found: dict[str, list[str]] = {}
     rows: dict[str, int] = {}
     for name, shard in weight_files(source).items():
         if name.endswith(MATRICES):
             header, _ = read_header(source / shard)
-            if name not in header:
-                raise ValueError(f"{source / shard} lacks {name}, which {INDEX} places there")
             found.setdefault(shard, []).append(name)
             rows[name] = header[name]["shape"][0]
-    tied = any(part.get("tie_word_embeddings") for part in (config, config.get("text_config", {})))
+    tied = config.get("tie_word_embeddings", False)
     for matrix in MATRICES[:1] if tied else MATRICES:
         if not any(name.endswith(matrix) for name in rows):
-            raise ValueError(f"{source}: its weights have no {matrix}")
+            inner = config.get("text_config", {}).get("tie_word_embeddings", False)
+            hint = "; transformers reads tie_word_embeddings at the top of config.json, not in text_config" if inner else ""
+            raise ValueError(f"{source}: its weights have no {matrix}{hint}")
     if len(set(rows.values())) != 1:
         raise ValueError(f"{source}: embedding and output head have different numbers of rows: {rows}")
     for name, number in rows.items():
         if number < tokens:
             raise ValueError(f"{source}: {name} has {number} rows, the tokenizer {tokens} tokens")
+    if tied and len(rows) > 1 and not torch.equal(*(_tensor(source / shard, name) for shard in found for name in found[shard])):
+        raise ValueError(f"{source}: config.json ties {' and '.join(rows)}, which differ; set tie_word_embeddings to false")
     return found
+
+
+def _tensor(shard: Path, name: str) -> torch.Tensor:
+    with safe_open(shard, framework="pt") as file:
+        return file.get_tensor(name)
 
 
 def _write_rows(source: Path, out: Path, matrices: dict[str, list[str]], rows: dict[int, int]) -> int:
@@ -180,37 +195,72 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_header(shard: Path) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file (dtype, shape and offsets by tensor) and where its data starts.
 
-    Raises ValueError naming the file if it is no such file or not all there.
+    Raises ValueError naming the file if it is no such file or not all there, by its size and by safetensors' own reader.
     """
     with shard.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         start = 8 + int.from_bytes(file.read(8), "little")
         try:
             if start > size:
-                raise ValueError("its header is cut off")
+                file.seek(0)
+                pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+                raise ValueError("it is a pointer of Git LFS; run git lfs pull" if pointer else "its header is cut off")
             header = json.loads(file.read(start - 8))
             end = start + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{shard} is not a safetensors file: {error}") from error
     if end != size:
         raise ValueError(f"{shard} has {size} bytes, its header says {end}")
-    return header, start
+    try:
+        with safe_open(shard, framework="pt"):
+            return header, start
+    except SafetensorError as error:
+        raise ValueError(f"{shard} is not a safetensors file: {error}") from error
 
 
 def weight_files(directory: Path) -> dict[str, str]:
-    """Tensor name to file name. Raises FileNotFoundError or ValueError naming the file that is missing or cannot be read."""
+    """Tensor name to file name, of files that are whole.
+
+    Raises FileNotFoundError or ValueError naming the file that is missing, cannot be read, lacks a tensor that the index places
+    there, or is there beside the others: which are read then, transformers and vLLM decide differently.
+    """
     if (directory / INDEX).is_file():
-        index = read_json(directory / INDEX)
-        if not isinstance(index.get("weight_map"), dict):
+        files = read_json(directory / INDEX).get("weight_map")
+        if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
             raise ValueError(f"{directory / INDEX} has no weight_map")
-        missing = sorted({file for file in index["weight_map"].values() if not (directory / file).is_file()})
+        missing = sorted({file for file in files.values() if not (directory / file).is_file()})
         if missing:
             raise FileNotFoundError(f"{directory} lacks {', '.join(missing)}, named in {INDEX}")
-        return index["weight_map"]
-    if not (directory / SINGLE).is_file():
+        headers = {file: read_header(directory / file)[0] for file in sorted(set(files.values()))}
+        for name, file in files.items():
+            if name not in headers[file]:
+                raise ValueError(f"{directory / file} lacks {name}, which {INDEX} places there")
+    elif (directory / SINGLE).is_file():
+        files = {name: SINGLE for name in read_header(directory / SINGLE)[0] if name != "__metadata__"}
+    else:
         raise FileNotFoundError(f"{directory} has neither {SINGLE} nor {INDEX}")
-    header, _ = read_header(directory / SINGLE)
-    return {name: SINGLE for name in header if name != "__metadata__"}
+    others = sorted({path.name for path in directory.glob("*.safetensors")} - {*files.values()})
+    if others:
+        raise ValueError(f"{directory}: {', '.join(others)} beside the files of its weights; remove what does not belong")
+    return files
+
+
+def wrongly_loaded(directory: Path) -> str:
+    """Which weights transformers would not find in a checkpoint, find in another shape or leave out, or why it loads none;
+    empty if all is well. No weights are read."""
+    head = any(name.endswith(MATRICES[1]) for name in weight_files(directory))
+    try:
+        config = AutoConfig.from_pretrained(directory)
+        # Without weights, what is tied cannot be compared with what it is tied to, where both are in the file.
+        config.tie_word_embeddings &= not head
+        _, report = AutoModelForImageTextToText.from_pretrained(
+            directory, config=config, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    # A config that does not fit raises errors of every kind.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    wrong = {kind.split("_")[0]: sorted(map(str, names)) for kind, names in report.items() if names}
+    return "; ".join(f"{kind}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}" for kind, names in wrong.items())
 
 
 @contextmanager
@@ -268,7 +318,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
     parser.add_argument("--max-latents", type=int, default=4, help="latents per span (L_max)")
     args = parser.parse_args()
-    print(prepare(args.model, args.out, args.max_latents))
+    try:
+        print(prepare(args.model, args.out, args.max_latents))
+    except (ValueError, OSError) as error:
+        refuse(parser, error)
+
+
+def refuse(parser: argparse.ArgumentParser, error: Exception) -> NoReturn:
+    """Ends the program with 2 and the reason, in one line."""
+    print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.export import export, find, find_best
+from future_l1_verl.modeling.export import export, find, find_best, main
 from future_l1_verl.modeling.prepare import INDEX, SINGLE
 from future_l1_verl.modeling.tiny import build
 
@@ -196,3 +196,40 @@ def test_the_best_is_what_stage_1_kept_as_such(tmp_path: Path) -> None:
         find_best(tmp_path)
     (tmp_path / "best/huggingface").mkdir(parents=True)
     assert find_best(tmp_path) == tmp_path / "best/huggingface"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "latest", "-1", "8.0"])
+def test_a_tracker_without_a_step_is_refused_with_the_steps_that_are_there(tmp_path: Path, text: str) -> None:
+    for step in (10, 8):
+        step_folder(tmp_path, step, "huggingface")
+    for other in ("global_step_tmp", "global_step_", "global_step_12.partial"):
+        (tmp_path / other).mkdir()
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"latest_checkpointed_iteration\.txt holds .* of \[8, 10\]"):
+        find(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"its steps are \[8, 10\]"):
+        find(tmp_path, 9)
+
+
+@pytest.mark.parametrize(
+    ("files", "more"),
+    [
+        ({}, []),
+        ({}, ["--best"]),
+        ({}, ["--step", "3"]),
+        ({"latest_checkpointed_iteration.txt": ""}, []),
+        ({"latest_checkpointed_iteration.txt": "7"}, []),
+        ({"global_step_7/huggingface/config.json": "{}"}, ["--step", "7"]),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: dict[str, str], more: list[str]
+) -> None:
+    for name, text in ({"global_step_tmp/x": ""} | files).items():
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text(text)
+    monkeypatch.setattr("sys.argv", ["export", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *more])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and str(tmp_path / "run") in line

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
     PreTrainedTokenizerFast,
@@ -89,42 +92,45 @@ def qwen_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def qwen(tmp_path: Path, qwen_files: Path) -> Callable[..., Path]:
-    """Makes a bf16 checkpoint in three shards: the embedding, the rest (no safetensors file at all), the output head."""
+    """Makes a bf16 checkpoint in three shards: the embedding, the rest, the output head."""
 
     def write(rows: int = PADDED, tied: bool = False, flat: bool = False) -> Path:
         out = tmp_path / "source"
         shutil.copytree(qwen_files, out)
+        config = tiny_config(rows, tied, flat)
+        (out / "config.json").write_text(json.dumps(config))
         torch.manual_seed(0)
-        embedding = "model.language_model.embed_tokens.weight"
-        shards = {
-            "model-00001-of-00003.safetensors": {embedding: matrix(rows), "model.language_model.norm.weight": torch.ones(3)},
-            "model-00002-of-00003.safetensors": {"model.visual.pos_embed.weight": None},
-            "model-00003-of-00003.safetensors": {}
-            if tied
-            else {"a.bias": torch.ones(1).bfloat16(), "lm_head.weight": matrix(rows)},
-        }
-        size = 0
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(out), dtype=torch.bfloat16)
+        shards: dict[str, dict[str, Tensor]] = {f"model-0000{i}-of-00003.safetensors": {} for i in (1, 2, 3)}
+        first, middle, last = shards.values()
+        for name, tensor in model.state_dict().items():
+            if not (tied and name == "lm_head.weight"):
+                kind = {"embed_tokens.weight": first, "lm_head.weight": last, "language_model.norm.weight": last}
+                next((shard for end, shard in kind.items() if name.endswith(end)), middle)[name] = tensor
         for file, tensors in shards.items():
-            if None in tensors.values():
-                (out / file).write_bytes(b"garbage")
-            elif tensors:
-                save_file(tensors, out / file, metadata={"format": "pt"})
-                size += sum(tensor.nbytes for tensor in tensors.values())
+            save_file(tensors, out / file, metadata={"format": "pt"})
         index = {
-            "metadata": {"total_size": size},
+            "metadata": {"total_size": sum(tensor.nbytes for tensors in shards.values() for tensor in tensors.values())},
             "weight_map": {name: file for file, tensors in shards.items() for name in tensors},
         }
         (out / module.INDEX).write_text(json.dumps(index))
-        text = {"vocab_size": rows, "hidden_size": WIDTH}
-        config = {"tie_word_embeddings": tied, "image_token_id": 151655}
-        if flat:
-            config |= {"model_type": "qwen2_5_vl"} | text
-        else:
-            config |= {"model_type": "qwen3_vl", "text_config": {"model_type": "qwen3_vl_text"} | text}
-        (out / "config.json").write_text(json.dumps(config))
         return out
 
     return write
+
+
+def tiny_config(rows: int, tied: bool, flat: bool) -> dict[str, Any]:
+    """``config.json`` as it is published, of Qwen2.5-VL if ``flat``, else of Qwen3-VL; its model is of width 8."""
+    text = dict(vocab_size=rows, hidden_size=WIDTH, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    text |= dict(num_key_value_heads=1, rope_theta=1e4)
+    vision = dict(depth=1, num_heads=1, out_hidden_size=WIDTH, hidden_size=4, intermediate_size=8)
+    config = {"tie_word_embeddings": tied, "image_token_id": 151655}
+    if flat:
+        rope = {"rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]}}
+        return config | {"model_type": "qwen2_5_vl", "vision_config": vision | {"fullatt_block_indexes": [0]}} | text | rope
+    text |= {"model_type": "qwen3_vl_text", "head_dim": 8, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1]}}
+    vision |= {"deepstack_visual_indexes": [0], "model_type": "qwen3_vl"}
+    return config | {"model_type": "qwen3_vl", "text_config": text, "vision_config": vision}
 
 
 def matrix(rows: int) -> Tensor:
@@ -132,8 +138,7 @@ def matrix(rows: int) -> Tensor:
 
 
 def tensors(directory: Path) -> dict[str, Tensor]:
-    files = [file for file in directory.glob("*.safetensors") if file.read_bytes() != b"garbage"]
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+    return {name: tensor for file in sorted(directory.glob("*.safetensors")) for name, tensor in load_file(file).items()}
 
 
 def bits(tensor: Tensor) -> bytes:
@@ -189,7 +194,7 @@ def test_rows_of_a_vocabulary_of_qwens_size(tmp_path: Path, qwen, tied: bool, ro
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in new.values())
 
 
-def test_shards_without_the_matrices_are_linked_unread_and_the_source_stays_as_it_was(tmp_path: Path, qwen) -> None:
+def test_shards_without_the_matrices_are_linked_and_the_source_stays_as_it_was(tmp_path: Path, qwen) -> None:
     source = qwen()
     before = {file.name: file.read_bytes() for file in source.iterdir()}
     prepare(source, tmp_path / "out", 4)
@@ -210,7 +215,7 @@ def test_a_shard_on_another_file_system_is_copied_and_one_in_a_hub_cache_followe
 
     monkeypatch.setattr(module.os, "link", no_link)
     prepare(source, tmp_path / "copied", 4)
-    assert (tmp_path / "copied" / middle).read_bytes() == b"garbage"
+    assert (tmp_path / "copied" / middle).read_bytes() == (source / middle).read_bytes()
     assert not (tmp_path / "copied" / middle).samefile(tmp_path / "blob")
 
 
@@ -279,12 +284,53 @@ def without_lm_head(source: Path) -> None:
 
 
 def with_a_shorter_head(source: Path) -> None:
-    save_file({"lm_head.weight": matrix(TOKENS)}, source / "model-00003-of-00003.safetensors")
+    change(source, 3, lambda tensors: tensors | {"lm_head.weight": matrix(TOKENS)})
 
 
-def cut_off(source: Path) -> None:
-    shard = source / "model-00001-of-00003.safetensors"
+def cut_off(source: Path, number: int = 1) -> None:
+    shard = source / f"model-0000{number}-of-00003.safetensors"
     shard.write_bytes(shard.read_bytes()[:-10])
+
+
+def change(source: Path, number: int, how: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    """Writes a shard with other tensors."""
+    shard = source / f"model-0000{number}-of-00003.safetensors"
+    save_file(how(load_file(shard)), shard, metadata={"format": "pt"})
+
+
+def change_config(source: Path, **changes: Any) -> None:
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | changes))
+
+
+def tied_in_the_text_alone(source: Path) -> None:
+    without_lm_head(source)
+    change(source, 3, lambda tensors: {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"})
+    text = json.loads((source / "config.json").read_text())["text_config"]
+    change_config(source, tie_word_embeddings=False, text_config=text | {"tie_word_embeddings": True})
+
+
+def without_a_layer(source: Path) -> None:
+    """Neither the index nor the shard has it."""
+    index = json.loads((source / module.INDEX).read_text())
+    del index["weight_map"][LAYER]
+    (source / module.INDEX).write_text(json.dumps(index))
+    change(source, 2, lambda tensors: {name: tensor for name, tensor in tensors.items() if name != LAYER})
+
+
+def with_overlapping_tensors(source: Path) -> None:
+    """Right in length, wrong inside: its header places the first of two tensors where the second is."""
+    shard = source / "model-00003-of-00003.safetensors"
+    data = shard.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    names = [name for name in header if name != "__metadata__"]
+    header[names[0]]["data_offsets"] = header[names[1]]["data_offsets"]
+    shard.write_bytes(data[:8] + json.dumps(header).encode().ljust(length)[:length] + data[8 + length :])
+
+
+LAYER = "model.language_model.layers.0.mlp.up_proj.weight"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 4999812312\n"
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -305,6 +351,53 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "garbage for a matrix": (
         lambda source: (source / "model-00003-of-00003.safetensors").write_bytes(b"garbage of some length"),
         r"model-00003-of-00003\.safetensors is not a safetensors file",
+    ),
+    **{
+        f"pointer of Git LFS for shard {number}": (
+            lambda source, number=number: (source / f"model-0000{number}-of-00003.safetensors").write_bytes(POINTER),
+            rf"model-0000{number}-of-00003\.safetensors is not a safetensors file: it is a pointer of Git LFS",
+        )
+        for number in (1, 2, 3)
+    },
+    "empty shard": (
+        lambda source: (source / "model-00002-of-00003.safetensors").write_bytes(b""),
+        r"model-00002-of-00003\.safetensors is not a safetensors file",
+    ),
+    "rest cut off": (
+        lambda source: cut_off(source, 2),
+        r"model-00002-of-00003\.safetensors has \d+ bytes, its header says \d+",
+    ),
+    "overlapping tensors": (with_overlapping_tensors, r"model-00003-of-00003\.safetensors is not a safetensors file"),
+    "layer elsewhere": (
+        lambda source: change(source, 2, lambda tensors: {"x": torch.ones(1)}),
+        r"model-00002-of-00003\.safetensors lacks model\..*, which model\.safetensors\.index\.json places there",
+    ),
+    "layer nowhere": (without_a_layer, rf"missing: {LAYER}"),
+    "layer of another shape": (
+        lambda source: change(source, 2, lambda tensors: tensors | {LAYER: torch.ones(3, 3)}),
+        rf"mismatched: .*{LAYER}",
+    ),
+    "stale single file": (
+        lambda source: save_file({"x": torch.ones(1)}, source / module.SINGLE),
+        r"model\.safetensors beside the files of its weights",
+    ),
+    "adapter": (
+        lambda source: save_file({"x": torch.ones(1)}, source / "adapter_model.safetensors"),
+        r"adapter_model\.safetensors beside the files of its weights",
+    ),
+    "tied in text_config alone": (
+        tied_in_the_text_alone,
+        r"no lm_head\.weight; transformers reads tie_word_embeddings at the top",
+    ),
+    "tied with another head": (
+        lambda source: change_config(source, tie_word_embeddings=True),
+        r"config\.json ties .*lm_head\.weight.* which differ",
+    ),
+    "another architecture": (lambda source: change_config(source, model_type="llava_next"), r"would not load its weights"),
+    "unknown architecture": (lambda source: change_config(source, model_type="qwen9_vl"), r"qwen9_vl|would not load"),
+    "index of numbers": (
+        lambda source: (source / module.INDEX).write_text('{"weight_map": {"lm_head.weight": 3}}'),
+        r"index\.json has no weight_map",
     ),
     "cut off": (cut_off, r"model-00001-of-00003\.safetensors has \d+ bytes, its header says \d+"),
     "matrix elsewhere": (
@@ -353,3 +446,28 @@ def test_what_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch) -> None
     with pytest.raises(OSError, match="no space left"):
         prepare(tmp_path / "source", tmp_path / "out", 4)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_head_that_equals_the_embedding_it_is_tied_to_is_no_fault(tmp_path: Path, qwen) -> None:
+    source = qwen(tied=True)
+    index = json.loads((source / module.INDEX).read_text())
+    index["weight_map"]["lm_head.weight"] = "model-00003-of-00003.safetensors"
+    (source / module.INDEX).write_text(json.dumps(index))
+    embedding = tensors(source)["model.language_model.embed_tokens.weight"]
+    change(source, 3, lambda found: found | {"lm_head.weight": embedding})
+    tokens = prepare(source, tmp_path / "out", 4).tokens
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert torch.equal(model.lm_head.weight[tokens.start], embedding[151_652].to(model.dtype))
+
+
+@pytest.mark.parametrize("case", ["pointer", "absent"])
+def test_the_command_says_what_is_wrong_in_a_line(tmp_path: Path, qwen, capsys, monkeypatch, case: str) -> None:
+    source = qwen() if case == "pointer" else tmp_path / "nowhere"
+    if case == "pointer":
+        (source / "model-00002-of-00003.safetensors").write_bytes(POINTER)
+    monkeypatch.setattr("sys.argv", ["prepare", "--model", str(source), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and str(source) in line
