@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from future_l1_verl.rewards.accuracy import assess
@@ -35,6 +36,10 @@ class Asked(Judge):
         ("rule_first", "it drops", "It falls.", None, True, RIGHT, True),
         ("rule_first", "it flies", "It falls.", None, False, WRONG, True),
         ("rule_first", "it drops", "It falls.", None, None, None, True),  # row 22: no verdict is no grade
+        ("rule_first", "B", "right", {"A": "left", "B": "right"}, False, RIGHT, False),
+        ("rule_first", "A", "right", np.array(OPTIONS), True, WRONG, False),
+        ("rule_first", "it drops", "It falls.", np.array([]), True, RIGHT, True),  # no options
+        ("rule_first", "it drops", "It falls.", {"A": None}, True, RIGHT, True),
         ("judge_only", "B", "right", OPTIONS, False, WRONG, True),
         ("judge_only", "it falls", "It falls.", None, None, None, True),
         ("rule_first", None, "It falls.", None, True, UNPARSED, False),
