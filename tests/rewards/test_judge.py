@@ -1,6 +1,8 @@
 """The judge of open answers against a real HTTP server that misbehaves on command."""
 
 import asyncio
+import hashlib
+import json
 import random
 import re
 import subprocess
@@ -8,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import pytest
 from chat_server import DROPPED, Reply, Script, Server, says, serving
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable, parse_verdict
 from future_l1_verl.rewards.judge import cache as verdict_cache
@@ -191,13 +194,180 @@ def test_yes_it_denotes_is_yes_over_the_wire(server: Server) -> None:
     assert (server.requests[0]["temperature"], server.requests[0]["max_tokens"]) == (0, 64)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_a_refusal_for_good_raises_after_one_request_with_what_the_server_said(server: Server, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 422])
+def test_a_judge_that_refuses_everything_is_unavailable_after_a_question_and_a_probe(server: Server, status: int) -> None:
     server.script = lambda prompt, nth: Reply('{"error": "the key has expired"}', status)
     judge = Judge(settings_of(server))
     with pytest.raises(JudgeUnavailable, match=f"HTTP {status}.*the key has expired"):
         ask(judge)
-    assert len(server.requests) == judge.counts.attempts == 1
+    assert len(server.requests) == judge.counts.attempts == 2
+    assert judge.counts.reasons == {f"http {status}": 1}
+    with pytest.raises(JudgeUnavailable):
+        judge.require_available()
+
+
+PUZZLE = "What is a puzzle?"
+
+
+def puzzled(status: int, probe: Reply = says("yes")) -> Script:  # noqa: B008
+    """Refuses one question; all others are answered but the probe, which has a reply of its own."""
+
+    def script(prompt: str, nth: int) -> Reply:
+        if PUZZLE in prompt:
+            return Reply('{"error": "longer than the context"}', status)
+        return probe if "one plus one" in prompt else says("yes")
+
+    return script
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422, 451])
+def test_a_question_that_is_refused_fails_alone_and_at_once(server: Server, status: int, tmp_path: Path) -> None:
+    server.script = puzzled(status)
+    kept = settings_of(server, cache=str(tmp_path / "verdicts.sqlite"))
+    for asked in (3, 1):  # and after a restart
+        judge = Judge(kept)
+        assert ask_all(judge, ["one", PUZZLE, "two"]) == [True, None, True]
+        assert (judge.counts.asked, judge.counts.failed) == (asked, 1)
+        assert judge.counts.reasons == {f"http {status}": 1}
+        assert "longer than the context" in judge.counts.last_error
+        judge.require_available()
+    assert server.seen[next(prompt for prompt in server.prompts() if PUZZLE in prompt)] == 2  # once a judge
+
+
+@pytest.mark.parametrize("probe", [Reply(status=503), Reply(status=429), DROPPED, says("Two."), says(None), Reply("<html>")])
+def test_only_a_refused_probe_says_that_a_judge_is_not_fit(server: Server, probe: Reply) -> None:
+    server.script = puzzled(400, probe)
+    judge = Judge(settings_of(server))
+    assert ask_all(judge, [PUZZLE, "one"]) == [None, True]
+    judge.require_available()
+
+
+def test_what_refuses_the_probe_is_said(server: Server) -> None:
+    server.script = puzzled(400, Reply("the key has expired", 401))
+    with pytest.raises(JudgeUnavailable, match=r"it wants another API key.*http 400 1.*HTTP 401: the key has expired"):
+        ask(Judge(settings_of(server)), PUZZLE)
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_what_may_do_better_later_is_asked_again(server: Server, status: int) -> None:
+    server.script = lambda prompt, nth: Reply(status=status) if nth == 0 else says("yes")
+    judge = Judge(settings_of(server))
+    assert ask(judge) is True
+    assert len(server.requests) == 2
+
+
+def test_refused_questions_count_as_failures(server: Server) -> None:
+    server.script = puzzled(400)
+    questions = [f"{PUZZLE} {n}" for n in range(3)] + [f"number {n}" for n in range(17)]
+    with pytest.raises(JudgeUnavailable, match=r"of the last 20 verdicts 3 failed \(15.0%.*http 400 3"):
+        ask_all(Judge(settings_of(server, max_failure_rate=0.1)), questions)
+    assert ask_all(Judge(settings_of(server, max_failure_rate=0.15)), questions) == [None] * 3 + [True] * 17
+
+
+THOUGHTS = [
+    ("<think>Is it? No.</think>yes", True),
+    ("<think>\nyes, or no?\n</think>\n\nNo.", False),
+    ("  <thinking>no</thinking> **Yes**", True),
+    ("The user asks. No? </think>\n\nyes", True),  # the template opened the block
+    ("yes</thinking>no", False),
+    ("<think>no <think> no</think> no</think> yes", True),
+    ("<think>a</think><think>b</think>Verdict: no", False),
+    ('<think>{"correct": false}</think>\n```json\n{"correct": true}\n```', True),
+    ("<think>yes", None),  # not closed
+    ("<think>Let me see.\nyes", None),
+    ("<thinking>no</thinking><think>yes", None),
+    ("<think>yes</think>", None),
+    ("yes</think>", None),
+    ("Yes, so it is. <think>no</think>", None),
+    ("<think>no</think>well, <think>yes</think> yes", None),
+]
+
+
+@pytest.mark.parametrize(("reply", "verdict"), THOUGHTS)
+def test_what_a_judge_thinks_before_its_verdict_is_left_out(server: Server, reply: str, verdict: bool | None) -> None:
+    server.script = lambda prompt, nth: says(reply)
+    assert ask(Judge(settings_of(server, attempts=1))) is verdict
+
+
+def test_every_reader_gets_the_reply_without_thoughts(server: Server) -> None:
+    replies = ['<think>{"a": 1}</think>\n{"a": 2}', 'So {"a": 1}.</think>{"a": 2}', '{"a": 2}']
+    server.script = lambda prompt, nth: says(replies[number_of(prompt)])
+    judge = Judge(settings_of(server))
+    asked = lambda n: judge.ask("number {n}", {"n": n}, json.loads)  # noqa: E731
+    assert running(judge, lambda: asyncio.gather(*map(asked, "012"))) == [{"a": 2}] * 3
+
+
+def test_a_reply_cut_at_max_tokens_says_so(server: Server) -> None:
+    def cut(content: str | None) -> Reply:
+        return Reply(json.dumps({"choices": [{"message": {"content": content}, "finish_reason": "length"}]}))
+
+    for content in ("<think>Let me see", None):
+        server.script = lambda prompt, nth, content=content: cut(content)
+        judge = Judge(settings_of(server, attempts=2))
+        assert ask(judge) is None
+        assert judge.counts.reasons == {"unusable reply": 2}
+        assert "max_tokens was reached" in judge.counts.last_error
+    server.script = lambda prompt, nth: cut("yes, since the ball")
+    assert ask(Judge(settings_of(server))) is True
+
+
+def test_further_fields_of_a_request_are_sent_and_none_takes_one_away(server: Server) -> None:
+    ask(Judge(settings_of(server)))
+    more = {"max_tokens": None, "max_completion_tokens": 512, "chat_template_kwargs": {"enable_thinking": False}}
+    ask(Judge(settings_of(server, request=more)))
+    ask(Judge(settings_of(server, request={"temperature": 0.5, "top_p": 0.9})))
+    sent = [
+        {name: value for name, value in request.items() if name not in ("model", "messages")} for request in server.requests
+    ]
+    assert sent == [
+        {"temperature": 0, "max_tokens": 64},
+        {"temperature": 0, "max_completion_tokens": 512, "chat_template_kwargs": {"enable_thinking": False}},
+        {"temperature": 0.5, "top_p": 0.9, "max_tokens": 64},
+    ]
+
+
+def test_verdicts_are_kept_apart_by_the_requests_fields(server: Server, tmp_path: Path) -> None:
+    kept = settings_of(server, cache=str(tmp_path / "verdicts.sqlite"))
+    for request in ({}, {"top_p": 0.9}, {"top_p": 0.8}, {"top_p": 0.9}, {}):
+        ask(Judge(replace(kept, request=request)))
+    assert len(server.requests) == 3
+
+
+def test_a_verdict_of_an_earlier_version_is_found_again() -> None:
+    """Its digest, computed here, is of model, template and parts alone."""
+    digest = hashlib.sha256(json.dumps(["judge", "{q}", "What?"]).encode()).digest()
+    assert verdict_cache.key("judge", "{q}", ["What?"], {}) == digest
+
+
+def test_settings_with_fields_are_a_key_and_plain_json() -> None:
+    request = {"extra": {"stop": ["a", "b"]}, "max_tokens": None}
+    plain = JudgeSettings("http://localhost/v1", "judge", request=request)
+    tree = JudgeSettings("http://localhost/v1", "judge", request=OmegaConf.create(request))
+    assert plain == tree and hash(plain) == hash(tree)
+    assert json.loads(json.dumps(asdict(tree)))["request"] == request
+    assert plain != replace(plain, request={})
+    request["extra"]["stop"].append("c")
+    assert plain == tree  # a copy
+
+
+def test_pictures_are_sent_before_the_text_and_are_part_of_the_question(server: Server) -> None:
+    judge = Judge(settings_of(server))
+    red, blue = "data:image/png;base64,cmVk", "data:image/png;base64,Ymx1ZQ=="
+
+    async def seen() -> list[bool | None]:
+        return [
+            await judge.ask("Is it {what}?", {"what": "a ball"}, parse_verdict, images=images)
+            for images in ([red, blue], (red, blue), [blue, red], [red], [])
+        ]
+
+    assert running(judge, seen) == [True] * 5
+    assert len(server.requests) == 4
+    assert server.prompts()[0] == [
+        {"type": "image_url", "image_url": {"url": red}},
+        {"type": "image_url", "image_url": {"url": blue}},
+        {"type": "text", "text": "Is it a ball?"},
+    ]
+    assert server.prompts()[-1] == "Is it a ball?"
 
 
 def test_the_api_key_comes_from_its_file(server: Server, tmp_path: Path) -> None:
@@ -409,6 +579,12 @@ def test_a_prompt_without_a_placeholder_is_refused(server: Server, tmp_path: Pat
         ("backoff", -1.0),
         ("max_tokens", 0),
         ("max_failure_rate", 1.1),
+        ("request", None),
+        ("request", ["top_p"]),
+        ("request", {"model": "other"}),
+        ("request", {"messages": []}),
+        ("request", {"stream": True}),
+        ("request", {"top_p": object()}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(name: str, value: object) -> None:
@@ -462,6 +638,34 @@ def test_check_takes_the_only_model_and_lists_several(server: Server, capsys: py
     server.models = ["large", "small"]
     assert main(["--check", server.url]) == 1
     assert "serves 2 models; name one with --model: large, small" in capsys.readouterr().out
+
+
+def test_check_sends_what_it_is_told_to(server: Server) -> None:
+    server.script = knowing("<think>so</think>yes", "<think>so</think>no")
+    fields = '{"max_tokens": null, "max_completion_tokens": 512}'
+    assert main(["--check", server.url, "--max-tokens", "256", "--request", '{"seed": 7}']) == 0
+    assert main(["--check", server.url, "--request", fields]) == 0
+    first, last = server.requests[0], server.requests[-1]
+    assert (first["max_tokens"], first["seed"]) == (256, 7)
+    assert (last.get("max_tokens"), last["max_completion_tokens"]) == (None, 512)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--request", "{seed: 7}"], "--request is no JSON.*{seed: 7}"),
+        (["--request", "[1]"], "request must be a mapping"),
+        (["--request", '{"model": "m"}'], "request must be a mapping of further fields without model"),
+        (["--max-tokens", "0"], "max_tokens must be a positive whole number"),
+        (["--prompt", "nowhere.txt"], "nowhere.txt"),
+        (["--api-key-file", "nowhere.key"], "nowhere.key"),
+    ],
+)
+def test_check_refuses_what_makes_no_sense(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--check", "http://localhost:1/v1", "--model", "judge", *arguments])
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
 
 
 def test_check_says_that_nothing_listens(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,6 @@ class VerdictCache:
         self._rows.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (key, json.dumps(verdict)))
 
 
-def key(model: str, template: str, parts: Iterable[str]) -> bytes:
-    """What a verdict depends on, as a digest; ``parts`` fill the template."""
-    return hashlib.sha256(json.dumps([model, template, *parts]).encode()).digest()
+def key(model: str, template: str, parts: Iterable[str], more: Mapping[str, Any]) -> bytes:
+    """What a verdict depends on, as a digest; ``parts`` fill the template, ``more`` names what else is sent, if anything."""
+    return hashlib.sha256(json.dumps([model, template, *parts, *([more] if more else [])]).encode()).digest()

@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -49,18 +49,15 @@ async def _served_models(url: str, api_key_file: str | None, timeout: float) -> 
         raise JudgeUnavailable(f"{url}/models gives no list of models; name one with --model. HTTP {status}: {said}") from error
 
 
-async def _check(url: str, model: str | None, prompt: str | None, api_key_file: str | None, timeout: float) -> str | None:
+async def _check(settings: JudgeSettings, model: str | None) -> str | None:
     """Prints a table of verdicts on `EXAMPLES`; what is wrong with the judge, None if nothing is."""
+    url = settings.url
     if model is None:
-        models = await _served_models(url, api_key_file, timeout)
+        models = await _served_models(url, settings.api_key_file, settings.timeout)
         if len(models) != 1:
             return f"{url} serves {len(models)} models; name one with --model: {', '.join(models)}"
         model = models[0]
-    judge = Judge(
-        JudgeSettings(
-            url, model, prompt=prompt, api_key_file=api_key_file, timeout=timeout, attempts=1, concurrency=len(EXAMPLES)
-        )
-    )
+    judge = Judge(replace(settings, model=model))
 
     async def timed(example: Example) -> tuple[bool | None, float]:
         start = time.perf_counter()
@@ -92,10 +89,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompt", metavar="FILE", help="with {question}, {truth} and {answer}; default: ours")
     parser.add_argument("--api-key-file", metavar="FILE")
     parser.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds per request; default: %(default)s")
+    parser.add_argument("--max-tokens", metavar="N", type=int, default=JudgeSettings.max_tokens, help="default: %(default)s")
+    parser.add_argument("--request", metavar="JSON", default="{}", help="further fields of each request; null takes one away")
     args = parser.parse_args(argv)
+    shared = {name: getattr(args, name) for name in ("prompt", "api_key_file", "timeout", "max_tokens")}
     try:
-        wrong = asyncio.run(_check(args.check, args.model, args.prompt, args.api_key_file, args.timeout))
-    except (JudgeUnavailable, ValueError, OSError) as error:
+        request = json.loads(args.request)
+        settings = JudgeSettings(
+            args.check, args.model or "?", request=request, attempts=1, concurrency=len(EXAMPLES), **shared
+        )
+        Judge(settings)  # reads the files
+    except json.JSONDecodeError as error:
+        parser.error(f"--request is no JSON: {error}: {args.request}")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    try:
+        wrong = asyncio.run(_check(settings, args.model))
+    except JudgeUnavailable as error:
         wrong = str(error)
     print(wrong or "the judge is fit")
     return 1 if wrong else 0

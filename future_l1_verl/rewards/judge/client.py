@@ -8,7 +8,7 @@ import math
 import random
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,14 +22,24 @@ LONGEST_PAUSE = 30.0  # seconds
 RATE_WINDOW = 1000  # verdicts that the failure rate looks back on: an outage must show late in a long run as well
 RATE_FROM = 20  # verdicts before which there is no failure rate
 
-_PERMANENT = {
+_REFUSED = {
     400: "it refuses the request",
     401: "it wants another API key",
     403: "the API key may not use it",
     404: "it knows no such model or no such path",
+    413: "it refuses the request as too long",
     422: "it refuses the request",
 }
+_LATER = (408, 409, 425, 429)  # the other 4xx: the same request may do better later
+_PROBE = {"question": "What is one plus one?", "answer": "2", "truth": "2"}  # refused only by a judge that refuses everything
+_OURS = ("model", "messages", "stream")
 
+# What a model thought before it replied; the block may have been opened by its chat template.
+_THOUGHTS = re.compile(
+    r"(?:\s*<think(?:ing)?>.*?</think(?:ing)?>|(?:(?!<think(?:ing)?>).)*?</think(?:ing)?>)+", re.DOTALL | re.IGNORECASE
+)
+
+Content = str | list[dict[str, Any]]
 T = TypeVar("T")
 
 
@@ -42,7 +52,8 @@ class JudgeSettings:
     ``concurrency`` bounds the requests in flight; ``timeout`` is in seconds per attempt; ``backoff`` is the pause in seconds
     before the second attempt, doubled before each further one up to 30 and shortened at random by up to half; ``cache`` is a
     file for the processes of one machine, None for the memory of this process; ``max_failure_rate`` is the share of failed
-    verdicts above which the judge counts as unavailable.
+    verdicts above which the judge counts as unavailable; ``request`` has further fields of each request, as JSON values, and
+    None takes a field away (``{"max_tokens": None, "max_completion_tokens": 512}``).
     """
 
     url: str
@@ -57,6 +68,7 @@ class JudgeSettings:
     api_key_file: str | None = None
     cache: str | None = None
     max_failure_rate: float = 0.1
+    request: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -75,6 +87,17 @@ class JudgeSettings:
                 raise ValueError(f"{name} must be positive and finite, not {value!r}")
         if not 0 <= self.max_failure_rate <= 1:
             raise ValueError(f"max_failure_rate must be in [0, 1], not {self.max_failure_rate!r}")
+        object.__setattr__(self, "request", _json_object(self.request))
+
+
+def _json_object(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in types of JSON's own, whichever mappings and sequences it is made of. Raises ValueError if it has others."""
+    if not isinstance(request, Mapping) or any(name in _OURS for name in request):
+        raise ValueError(f"request must be a mapping of further fields without {', '.join(_OURS)}, not {request!r}")
+    try:
+        return json.loads(json.dumps(request, default=lambda each: dict(each) if isinstance(each, Mapping) else list(each)))
+    except TypeError as error:
+        raise ValueError(f"request must have JSON values, not {request!r}") from error
 
 
 def read_prompt(path: str | None) -> str:
@@ -96,8 +119,8 @@ class Counts:
     """What a judge did so far.
 
     ``asked``: verdicts asked of the server that came to an end, the ``failed`` among them; ``cached``: those from the cache or
-    shared with the same question in flight; ``attempts``: requests; ``reasons``: how many requests gave no verdict, by reason
-    (``timeout``, ``connection``, ``http 500``, ``unusable reply``); ``last_error``: the last of them in words.
+    shared with the same question in flight; ``attempts``: requests; ``reasons``: how many requests for a verdict gave none, by
+    reason (``timeout``, ``connection``, ``http 500``, ``unusable reply``); ``last_error``: the last of them in words.
     """
 
     asked: int = 0
@@ -145,16 +168,22 @@ class Judge:
         says what is raised."""
         return await self.ask(self._template, {"question": question, "answer": answer, "truth": truth}, parse_verdict)
 
-    async def ask(self, template: str, parts: Mapping[str, str], read: Callable[[str], T | None]) -> T | None:
+    async def ask(
+        self, template: str, parts: Mapping[str, str], read: Callable[[str], T | None], images: Sequence[str] = ()
+    ) -> T | None:
         """What ``read`` finds in the reply to ``template``; None if every attempt failed. Finding None is a failure too.
 
-        ``parts`` stand in the template as ``{name}``. What is found is a JSON value, and a template has one reader: the same
-        question while it is in flight, or after an answer, is not asked again; after a failure it is. Whoever waits may be
-        cancelled without harm to others who wait for the same. Raises JudgeUnavailable if the server refuses the request for
-        good (400, 401, 403, 404, 422), or if more than ``max_failure_rate`` of the last 1000 verdicts failed and there were at
-        least 20.
+        ``parts`` stand in the template as ``{name}``; ``images`` are data URLs, shown before it. ``read`` gets the reply
+        without the ``<think>...</think>`` that it may begin with. What is found is a JSON value, and a template has one reader:
+        the same question while it is in flight, or after an answer, is not asked again; after a failure it is. Whoever waits
+        may be cancelled without harm to others who wait for the same.
+
+        A request that the server refuses (any 4xx but 408, 409, 425, 429) fails at once. Raises JudgeUnavailable if the server
+        also refuses a question that nothing is wrong with, or if more than ``max_failure_rate`` of the last 1000 verdicts
+        failed and there were at least 20.
         """
-        key = verdict_cache.key(self.settings.model, template, parts.values())
+        more = {name: value for name, value in (("request", self.settings.request), ("images", list(images))) if value}
+        key = verdict_cache.key(self.settings.model, template, parts.values(), more)
         known = self._cache.get(key)
         if known is not None:
             self.counts.cached += 1
@@ -162,7 +191,7 @@ class Judge:
         connection = self._connect()
         task = connection.in_flight.get(key)
         if task is None:
-            task = asyncio.create_task(self._ask(connection, key, _filled(template, parts), read))
+            task = asyncio.create_task(self._ask(connection, key, _content(_filled(template, parts), images), read))
             connection.in_flight[key] = task
             task.add_done_callback(lambda _: connection.in_flight.pop(key))
         else:
@@ -190,17 +219,20 @@ class Judge:
             self._connection = _Connection(loop, session, asyncio.Semaphore(self.settings.concurrency), {})
         return self._connection
 
-    async def _ask(self, connection: _Connection, key: bytes, prompt: str, read: Callable[[str], T | None]) -> T | None:
-        verdict, pause = None, self.settings.backoff
+    async def _ask(self, connection: _Connection, key: bytes, content: Content, read: Callable[[str], T | None]) -> T | None:
+        verdict, refused, pause = None, False, self.settings.backoff
         for attempt in range(self.settings.attempts):
             if attempt > 0:
                 pause = min(pause, LONGEST_PAUSE)
                 await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
                 pause *= 2
-            verdict = await self._attempt(connection, prompt, read)
+            verdict, refused = await self._attempt(connection, content, read)
             if verdict is not None:
                 self._cache.put(key, verdict)
+            if verdict is not None or refused:
                 break
+        if refused:
+            await self._require_fit(connection)
         self.counts.asked += 1
         self.counts.failed += verdict is None
         self._recent.append(verdict is None)
@@ -208,32 +240,50 @@ class Judge:
             raise self._unavailable("too many verdicts failed")
         return verdict
 
-    async def _attempt(self, connection: _Connection, prompt: str, read: Callable[[str], T | None]) -> T | None:
+    async def _attempt(
+        self, connection: _Connection, content: Content, read: Callable[[str], T | None]
+    ) -> tuple[T | None, bool]:
+        """What ``read`` finds in the reply, and whether the server refused the request."""
+        try:
+            status, body = await self._post(connection, content)
+        except TimeoutError:
+            return self._miss("timeout", f"no reply within {self.settings.timeout:g} s"), False
+        except aiohttp.ClientError as error:
+            return self._miss("connection", f"{type(error).__name__}: {error}"), False
+        if status != 200:
+            return self._miss(f"http {status}", _said(status, body)), _refuses(status)
+        text, finish = _reply(body)
+        verdict = None if text is None else read(_without_thoughts(text))
+        if verdict is None:
+            cut = ", cut since max_tokens was reached" if finish == "length" else ""
+            self._miss("unusable reply", f"unusable reply{cut}: {_said(status, body)}")
+        return verdict, False
+
+    async def _require_fit(self, connection: _Connection) -> None:
+        """Raises JudgeUnavailable if the server refuses what no judge has a reason to refuse; then it was not the question."""
+        self.require_available()
+        try:
+            status, body = await self._post(connection, _filled(self._template, _PROBE))
+        except (TimeoutError, aiohttp.ClientError):
+            return  # an outage is no refusal
+        if _refuses(status):
+            self.counts.last_error = _said(status, body)
+            raise self._unavailable(_REFUSED.get(status, "it refuses every request"))
+
+    async def _post(self, connection: _Connection, content: Content) -> tuple[int, bytes]:
+        """Status and body of the reply. Raises TimeoutError and aiohttp.ClientError."""
         request = {
             "model": self.settings.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": content}],
             "temperature": 0,
             "max_tokens": self.settings.max_tokens,
-        }
+        } | self.settings.request
         url = f"{self.settings.url.rstrip('/')}/chat/completions"
+        sent = {name: value for name, value in request.items() if value is not None}
         async with connection.slots:
             self.counts.attempts += 1
-            try:
-                async with connection.session.post(url, json=request) as response:
-                    status, body = response.status, await response.read()
-            except TimeoutError:
-                return self._miss("timeout", f"no reply within {self.settings.timeout:g} s")
-            except aiohttp.ClientError as error:
-                return self._miss("connection", f"{type(error).__name__}: {error}")
-        said = body.decode(errors="replace")[:500]
-        if status != 200:
-            self._miss(f"http {status}", f"HTTP {status}: {said}")
-            if status in _PERMANENT:
-                raise self._unavailable(_PERMANENT[status])
-            return None
-        text = _reply(body)
-        verdict = None if text is None else read(text)
-        return verdict if verdict is not None else self._miss("unusable reply", f"unusable reply: {said}")
+            async with connection.session.post(url, json=sent) as response:
+                return response.status, await response.read()
 
     def _miss(self, reason: str, error: str) -> None:
         self.counts.reasons[reason] += 1
@@ -264,10 +314,30 @@ def _filled(template: str, parts: Mapping[str, str]) -> str:
     return re.sub("|".join(rf"\{{{name}\}}" for name in parts), lambda match: parts[match[0][1:-1]], template)
 
 
-def _reply(body: bytes) -> str | None:
-    """The text of a chat completion; None if it has none, or is none."""
+def _content(prompt: str, images: Sequence[str]) -> Content:
+    if not images:
+        return prompt
+    shown = [{"type": "image_url", "image_url": {"url": image}} for image in images]
+    return [*shown, {"type": "text", "text": prompt}]
+
+
+def _without_thoughts(text: str) -> str:
+    return text[thoughts.end() :] if (thoughts := _THOUGHTS.match(text)) else text
+
+
+def _said(status: int, body: bytes) -> str:
+    return f"HTTP {status}: {body.decode(errors='replace')[:500]}"
+
+
+def _refuses(status: int) -> bool:
+    return 400 <= status < 500 and status not in _LATER
+
+
+def _reply(body: bytes) -> tuple[str | None, str | None]:
+    """Text and finish reason of a chat completion; None for what it does not have."""
     try:
-        text = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return text if isinstance(text, str) else None
+        choice = json.loads(body)["choices"][0]
+        text, finish = choice["message"]["content"], choice.get("finish_reason")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None, None
+    return text if isinstance(text, str) else None, finish
