@@ -21,7 +21,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parser().parse_args()
-    args.run(args)
+    try:
+        args.run(args)
+    except (ValueError, FileExistsError, FileNotFoundError) as error:
+        raise SystemExit(f"{args.command}: {error}") from None
 
 
 if __name__ == "__main__":

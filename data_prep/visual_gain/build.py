@@ -128,6 +128,8 @@ def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:
     usable = []
     for candidate in tqdm(candidates.read(selected, columns), total=total, desc="building", unit="row", leave=False):
         try:
+            if candidate["gain"] is None:
+                raise CandidateError(f"{selected}: {candidate['source']} has no gain; `select` writes files with them")
             response(candidate)
         except RowError as error:
             skipped.add(candidate["source"], str(error))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from future_l1_verl.data.files import whole
+from future_l1_verl.data.rows import IMAGE, VIDEO, Row, RowError, Turn
+from future_l1_verl.data.twiff import POOL
 
 Candidate = dict[str, Any]
 
@@ -27,11 +32,66 @@ SCHEMA = pa.schema([
     pa.field("category", pa.string(), nullable=False),  # of the question; maybe empty
 ])  # fmt: skip
 
+# What `select` knows of a candidate, and the published Future-L1-50K says of its rows: right answers of eight.
+GAINS = tuple(pa.field(name, pa.int32()) for name in ("gain", "base_correct", "hint_correct"))
+READ = pa.schema([*SCHEMA, *GAINS])
+
 ROWS_AT_ONCE = 10_000
 
 
 class CandidateError(ValueError):
     """A file holds no candidates; the message names it and what is wrong."""
+
+
+def candidate(row: Row, root: Path) -> Candidate:
+    """The candidate of a row, its clip relative to the folder ``root``; a clip that is shown whole becomes its pool of frames.
+
+    Raises RowError for a row that is not one question about frames of one clip.
+    """
+    turn, image = row.turns[-1], [item for item in row.observed if isinstance(item, int)]
+    if len(row.turns) > 1 or not row.clip:
+        raise RowError(f"no candidate: it has {len(row.turns)} turns and {len(row.observed)} pictures or clips of its own")
+    question = turn.text
+    if not image:
+        image, question = list(range(1, POOL + 1)), question.replace(VIDEO, IMAGE * POOL)
+    folder, name = os.path.split(row.clip)
+    video = os.path.join(_relative(folder, str(root)), name)
+    digest = hashlib.sha256(f"{video}\0{question}\0{row.truth}".encode()).hexdigest()[:24]
+    return {
+        "id": row.id or digest,
+        "source": row.source,
+        "video": video,
+        "question": question,
+        "answer": row.truth,
+        "options": list(row.options),
+        "image": image,
+        "reasoning_image": list(row.future),
+        "response": row.response,
+        "category": row.category,
+        **dict(zip(("gain", "base_correct", "hint_correct"), row.gains or (None, None, None), strict=True)),
+    }
+
+
+@lru_cache(maxsize=100_000)
+def _relative(folder: str, root: str) -> str:
+    """Folders are resolved, since ``..`` leads out of where a link points to; a clip is not, since its name holds its id."""
+    found = os.path.relpath(Path(folder).resolve(), Path(root).resolve())
+    return "" if found == "." else found
+
+
+def as_row(candidate: Candidate, videos: Path) -> Row:
+    """A candidate as a row whose clip is below the folder ``videos``. Raises RowError if it breaks a rule of rows."""
+    return Row(
+        turns=(Turn("user", candidate["question"]),),
+        observed=tuple(candidate["image"]),
+        response=candidate["response"],
+        future=tuple(candidate["reasoning_image"]),
+        truth=candidate["answer"],
+        options=tuple(candidate["options"]),
+        video=str(videos / candidate["video"]),
+        id=candidate["id"],
+        source=candidate["source"],
+    )
 
 
 def write(path: Path, candidates: Iterable[Candidate], schema: pa.Schema = SCHEMA) -> int:

@@ -33,9 +33,9 @@ from tqdm import tqdm
 
 from data_prep.visual_gain import candidates
 from data_prep.visual_gain.selection import SelectionError
-from future_l1_verl.rewards.options import split
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
+from future_l1_verl.rewards.options import split
 
 WAYS = ("video", "question", "frames")
 WHOLE_STEM = r"(.*)"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.visual_gain.candidates import Candidate
+from data_prep.visual_gain.candidates import Candidate, as_row
 from data_prep.visual_gain.scores import CONDITIONS
 from future_l1_verl.data.clips import Clips, Frame
-from future_l1_verl.data.prompts import Message, messages
-from future_l1_verl.data.rows import RowError, frames
+from future_l1_verl.data.prompts import Message, chat
+from future_l1_verl.data.rows import RowError, Turn
+from future_l1_verl.data.seeing import see
 
 _PLACEHOLDER = re.compile(r"\{(question|future)\}")
 
@@ -48,7 +49,7 @@ class Prompts:
         texts = {"question": candidate["question"], "future": "<image>" * len(shown.future)}
         text = _PLACEHOLDER.sub(lambda match: texts[match[1]], getattr(self, condition))
         frames = [Frame(_image(png), math.nan) for png in shown.observed + (shown.future if condition == "hint" else [])]
-        return messages(candidate, text, frames, self.system)
+        return chat([Turn("user", text)], frames, self.system)
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,11 @@ class Shown:
 
 def decode(candidate: Candidate, videos: Path, max_pixels: int) -> Shown:
     """The frames of a candidate, shrunk to at most ``max_pixels``. Raises RowError if its clip cannot be decoded, it names no
-    future frames, or its question has not one placeholder for each observed one."""
+    future frames, or it breaks another rule of rows."""
     if not candidate["reasoning_image"]:
-        raise RowError(f"{candidate['source']}: reasoning_image: names no future frames, so there is nothing to gain")
-    if candidate["question"].count("<image>") != len(candidate["image"]):
-        raise RowError(f"{candidate['source']}: image: names {len(candidate['image'])} frames, other than question has <image>")
-    row = candidate | {"video": str(videos / candidate["video"])}
-    observed, future = frames(row, "image", "reasoning_image", clips=Clips())
-    return Shown([_png(frame.image, max_pixels) for frame in observed], [_png(frame.image, max_pixels) for frame in future])
+        raise RowError("reasoning_image: names no future frames, so there is nothing to gain")
+    seen = see(as_row(candidate, videos), Clips())
+    return Shown(*([_png(frame.image, max_pixels) for frame in frames] for frames in (seen.observed, seen.future)))
 
 
 def _png(image: Image.Image, max_pixels: int) -> bytes:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import math
+import shlex
 import statistics
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_prep.visual_gain import candidates, checking, readers
+from data_prep.visual_gain import candidates, checking
+from data_prep.visual_gain.candidates import Candidate
 from data_prep.visual_gain.checking import Checked
+from future_l1_verl.data import reader
 from future_l1_verl.data.files import whole
-from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.locate import place
+from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.data.skipped import Skipped, counts
 
 HELP = "candidates of TwiFF, of conversations or of questions"
@@ -27,66 +34,139 @@ HELP = "candidates of TwiFF, of conversations or of questions"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, nargs="+", action="extend", required=True, help=".parquet, .json or .jsonl files")
     parser.add_argument("--out", type=Path, required=True, help="parquet file of candidates; an earlier one is replaced")
-    parser.add_argument("--videos", type=Path, help="folder that clips are relative to; by default that of the input")
+    parser.add_argument("--videos", help="where clips are: a folder, a map or a template; by default the folder of the input")
     parser.add_argument("--manifest", type=Path, help="what was left out and why; by default beside --out, as .skipped.jsonl")
     parser.add_argument("--limit", type=int, help="read only so many rows")
     parser.add_argument("--max-bad-rate", type=float, default=0.01, help="share of rows above which the run ends")
+    parser.add_argument("--max-missing", type=float, default=0.01, help="share of rows whose clip may be missing")
     parser.add_argument("--decode", choices=checking.DECODE, default="first", help="how much of each clip to decode")
     parser.add_argument("--workers", type=int, default=2, help="processes that look at clips")
 
 
+class ClipsMissing(RowError):
+    """More clips are missing than may be; the counts are those of rows."""
+
+    def __init__(self, rows: int, missing: int, examples: Sequence[str]) -> None:
+        super().__init__(f"{missing} of {rows} rows have no clip, such as {', '.join(examples)}")
+        self.rows, self.missing, self.examples = rows, missing, examples
+
+
 def run(args: argparse.Namespace) -> None:
     """Raises RowError if a file cannot be read or too many rows are left out; ``--out`` is as it was then."""
-    manifest = args.manifest or args.out.with_suffix(".skipped.jsonl")
-    videos = args.videos or _folder(args.input)
-    checked = read(args.input, args.out, videos, manifest, args.max_bad_rate, args.limit, args.decode, args.workers)
+    manifest, videos = args.manifest or args.out.with_suffix(".skipped.jsonl"), args.videos or _folder(args.input)
+    try:
+        checked = read(
+            args.input, args.out, videos, manifest, args.max_bad_rate, args.limit, args.decode, args.workers, args.max_missing
+        )
+    except ClipsMissing as error:
+        there = {"rows": error.rows, "with a clip": error.rows - error.missing, "without": error.missing}
+        Console().print(_table("clips", there), f"such as {', '.join(error.examples)}", soft_wrap=True)
+        share = math.ceil(100 * error.missing / error.rows) / 100
+        print(f"to go on with those that are there:\n{shlex.join(['python', '-m', 'data_prep.visual_gain', *sys.argv[1:]])} "
+              f"--max-missing {share}")  # fmt: skip
+        raise SystemExit(1) from error
     for table in summary(args.out, manifest, checked):
         Console().print(table)
-    print(f"{args.out}: relative to the folder of videos {videos}; what was left out is listed in {manifest}")
+    print(f"{args.out}: relative to {place(videos, args.input[0]).root}; what was left out is listed in {manifest}")
 
 
 def read(
     inputs: Sequence[Path],
     out: Path,
-    videos: Path,
+    videos: str | Path,
     manifest: Path,
     max_bad_rate: float,
     limit: int | None = None,
     decode: str = "first",
     workers: int = 2,
+    max_missing: float = 1.0,
     check_clips: bool = True,
 ) -> Checked:
-    """Writes the candidates to ``out`` once all is known to be well; what was seen of their clips. Raises RowError."""
-    readers.total(inputs)  # a wrong path must not cost the manifest of an earlier run
+    """Writes the candidates to ``out`` once all is known to be well; what was seen of their clips.
+
+    Raises RowError, and ClipsMissing if more than ``max_missing`` of the candidates have no clip.
+    """
+    known = reader.total(inputs, limit)  # a wrong path must not cost the manifest of an earlier run
+    _require_one_set(inputs)
     for option, path in (("--out", out), ("--manifest", manifest)):
         if path.resolve() in (given.resolve() for given in inputs):
             raise RowError(f"{path}: is one of the inputs; {option} would replace it")
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text("")
-    skipped = Skipped(manifest, max_bad_rate, "--max-bad-rate")
-    rows = readers.read(inputs, videos, skipped, limit)
-    bar = tqdm(rows, desc="reading", total=readers.total(inputs, limit), unit="row", leave=False)
+    skipped, root = Skipped(manifest, max_bad_rate, "--max-bad-rate"), place(videos, inputs[0]).root
+    rows = reader.read(inputs, videos, limit, pictures=False, require=lambda row: row.truth)
+    bar = tqdm(_candidates(rows, root, skipped, known), desc="reading", total=known, unit="row", leave=False)
     with whole(out) as file:
-        total = candidates.write(file, bar) + len(skipped.listed)
-        if not total:
-            raise RowError(f"{', '.join(map(str, inputs))}: no rows; a .json file has to be an array of them")
+        total = candidates.write(file, bar, candidates.READ) + len(skipped.listed)
         skipped.check(total)
-        checked = _check_clips(file, videos, skipped, total, decode, workers) if check_clips else Checked()
+        checked = _check_clips(file, root, skipped, total, decode, workers, max_missing) if check_clips else Checked()
     return checked
 
 
-def _check_clips(file: Path, videos: Path, skipped: Skipped, total: int, decode: str, workers: int) -> Checked:
-    """Takes the candidates of bad clips out of a file; in Arrow, where millions of the others need not become objects."""
-    clips = pq.read_table(file, columns=["video"])["video"].unique()
-    most_bad = int(skipped.max_rate * total)  # a bad clip is at least one bad row
-    checked = checking.check((clip.as_py() for clip in clips), len(clips), videos, decode, workers, most_bad)
-    if checked.bad:
-        bad = pa.array(list(checked.bad), pa.string())
-        with whole(file) as kept, pq.ParquetWriter(kept, candidates.SCHEMA) as writer:
+def _require_one_set(inputs: Sequence[Path]) -> None:
+    """Raises RowError if some parquet files have pictures of their own and others not: TwiFF's validation rows lie beside those
+    of training, in another form."""
+    schemas = {path: pq.read_schema(path).names for path in inputs if path.suffix == ".parquet"}
+    embedded = [str(path) for path, names in schemas.items() if reader.PICTURES & set(names)]
+    if 0 < len(embedded) < len(inputs):
+        raise RowError(
+            f"{', '.join(embedded)}: has pictures embedded, unlike the other inputs; read validation rows by themselves"
+        )
+
+
+def _candidates(rows: Iterable[Row | BadRow], root: Path, skipped: Skipped, known: int | None) -> Iterator[Candidate]:
+    """The candidates of rows; the others are listed. Raises RowError as soon as it is certain that they are too many, or with
+    JSON, whose rows are not known beforehand, at the end."""
+    first: dict[str, tuple[str, Candidate]] = {}
+    for row in rows:
+        try:
+            if isinstance(row, BadRow):
+                raise RowError(row.reason)
+            yield _of_its_own(candidates.candidate(row, root), first)
+        except RowError as error:
+            skipped.add(row.source, str(error))
+            if known is not None:
+                skipped.check(known)
+
+
+def _of_its_own(found: Candidate, first: dict[str, str]) -> Candidate:
+    """The candidate with an id that no other has: ids may be those of videos. Raises RowError for one that is there already."""
+    asked = hashlib.sha256(f"{found['video']}\0{found['question']}".encode()).hexdigest()[:12]
+    for name in (found["id"], f"{found['id']}-{asked}"):
+        earlier, source = first.setdefault(name, (asked, found["source"]))
+        if source == found["source"]:
+            return found | {"id": name}
+        if earlier == asked:
+            raise RowError(f"id is taken: {name!r} is that of {source}, which asks the same")
+    raise RowError(f"id is taken: {found['id']!r}")
+
+
+def _check_clips(
+    file: Path, videos: Path, skipped: Skipped, total: int, decode: str, workers: int, max_missing: float
+) -> Checked:
+    """Takes the candidates of missing and bad clips out of a file; in Arrow, where millions of the others need not become
+    objects. Which are missing is known before any clip is decoded."""
+    column = pq.read_table(file, columns=["video"])["video"]
+    clips = [clip.as_py() for clip in column.unique()]
+    gone = [clip for clip in tqdm(clips, desc="looking for clips", unit="clip", leave=False) if not (videos / clip).is_file()]
+    missing = pc.sum(pc.is_in(column, value_set=pa.array(gone, pa.string()))).as_py() or 0
+    print(f"{len(column) - missing:,} of {len(column):,} rows have their clip")
+    if missing > max_missing * len(column):
+        raise ClipsMissing(len(column), missing, gone[:3])
+    absent = set(gone)
+    present, most_bad = [clip for clip in clips if clip not in absent], int(skipped.max_rate * total)
+    checked = checking.check(present, len(present), videos, decode, workers, most_bad)
+    lost = Skipped(skipped.manifest, 1.0)  # missing clips have their own limit
+    if checked.bad or gone:
+        bad = pa.array([*checked.bad, *gone], pa.string())
+        with whole(file) as kept, pq.ParquetWriter(kept, candidates.READ) as writer:
             for batch in pq.ParquetFile(file).iter_batches(candidates.ROWS_AT_ONCE):
                 is_bad = pc.is_in(batch["video"], value_set=bad)
                 for row in batch.select(["source", "video"]).filter(is_bad).to_pylist():
-                    skipped.add(row["source"], checked.bad[row["video"]])
+                    if reason := checked.bad.get(row["video"]):
+                        skipped.add(row["source"], reason)
+                    else:
+                        lost.add(row["source"], f"video is missing: {row['video']}")
                 writer.write_batch(batch.filter(pc.invert(is_bad)))
         skipped.check(total)
     return checked
@@ -101,10 +181,14 @@ def _folder(inputs: Sequence[Path]) -> Path:
 
 def summary(out: Path, manifest: Path, checked: Checked) -> list[Table]:
     """How many rows became candidates, what was wrong with the others, and what the candidates are like."""
-    table = pq.read_table(out, columns=["category", "image", "reasoning_image"])
+    table = pq.read_table(out, columns=["category", "image", "reasoning_image", "response"])
+    silent = pc.sum(pc.equal(table["response"], "")).as_py() or 0
     bad = counts(manifest)
     shown = [
-        _table("rows", {"read": len(table) + bad.total(), "candidates": len(table), "left out": bad.total()}),
+        _table(
+            "rows",
+            {"read": len(table) + bad.total(), "candidates": len(table), "left out": bad.total(), "without a response": silent},
+        ),
         _table("left out because", dict(bad.most_common())),
         _table("category", _counted(table["category"])),
         _table("observed frames", _counted(pc.list_value_length(table["image"]))),

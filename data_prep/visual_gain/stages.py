@@ -24,7 +24,7 @@ from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.questions import Prompts, Shown
 from data_prep.visual_gain.scores import CONDITIONS, Score
 from data_prep.visual_gain.verdicts import Asked, Verdicts
-from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.rows import RowError, bare
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.judge import JudgeSettings
 
@@ -92,7 +92,7 @@ class AddFrames:
         try:
             return questions.decode(candidate, self.job.videos, self.job.max_pixels)
         except RowError as error:
-            return str(error).removeprefix(f"{candidate['source']}: ")
+            return str(error)
 
 
 class AddTexts:
@@ -173,4 +173,4 @@ class AddVerdicts:
 
 
 def _asked(candidate: Candidate, text: str) -> Asked:
-    return Asked(text, candidate["question"].replace("<image>", ""), candidate["answer"], candidate["options"])
+    return Asked(text, bare(candidate["question"]), candidate["answer"], candidate["options"])

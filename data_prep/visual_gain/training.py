@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import pyarrow as pa
 
 from data_prep.visual_gain.candidates import Candidate
-from future_l1_verl.data.rows import Row, RowError
-from future_l1_verl.rewards.format import SPAN, has_shape
+from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.shape import in_shape
+
+Row = dict[str, Any]
 
 GAINS = ("gain", "base_correct", "hint_correct")  # columns that ``select`` adds
 
@@ -36,9 +38,6 @@ RL = pa.schema([
     pa.field("split", pa.string(), nullable=False),  # the category
 ])  # fmt: skip
 
-_ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)
-_REASON = re.compile(r"\s*(?:</?reason>\s*)+")
-
 
 def sft_row(candidate: Candidate, video: str) -> Row:
     """Of `SFT`, for interleaved training, and with ``data.text_only=true`` for its control. Raises RowError as `response`."""
@@ -60,25 +59,11 @@ def rl_row(candidate: Candidate, video: str, data_source: str) -> Row:
 
 
 def response(candidate: Candidate) -> str:
-    """``<image><reason>...</reason>`` for each future frame, led by a reason if the response is, and ``<answer>...</answer>``.
-
-    The reason of a frame is what the response says between it and the next. Raises RowError with the reason alone, a colon
-    before its figures, if a frame has none or the response has no such shape.
-    """
-    if not candidate["reasoning_image"]:
-        raise RowError("no future frame")
-    if not candidate["response"]:
-        raise RowError("no reasoning")
-    parts = candidate["response"].split("<image>")
-    lead, *reasons = [_REASON.sub(" ", _ANSWER.sub("", part)).strip() for part in parts]
-    silent = [frame for frame, reason in zip(candidate["reasoning_image"], reasons, strict=True) if not reason]
-    if silent:
-        raise RowError(f"future frame without reasoning: {silent} of {candidate['reasoning_image']}")
-    told = "".join(f"<image><reason>{reason}</reason>" for reason in reasons)
-    said = (f"<reason>{lead}</reason>" if lead else "") + told + f"<answer>{candidate['answer']}</answer>"
-    if not has_shape(said.replace("<image>", SPAN), "interleaved"):
-        raise RowError(f"other tags or control tokens in the response: {said!r:.200}")
-    return said
+    """What stage 1 learns to say of a candidate, in the paper's shape. Raises RowError with the reason alone (`in_shape`)."""
+    try:
+        return in_shape(candidate["response"], candidate["answer"], len(candidate["reasoning_image"]))
+    except ValueError as error:
+        raise RowError(str(error)) from error
 
 
 def _shared(candidate: Candidate, video: str) -> Row:

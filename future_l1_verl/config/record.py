@@ -1,15 +1,82 @@
-"""Keeps the resolved config with the run that used it."""
+"""Keeps the resolved config with the run that used it, and a run from going on with other settings."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+# What verl writes with its first checkpoint, from which it goes on.
+TRACKER = "latest_checkpointed_iteration.txt"
+
+# A run may go on with others of these, for they do not change what it learns; patterns of keys, by the reason.
+MAY_CHANGE = {
+    "how long it goes on, and where from": (
+        *("trainer.total_epochs", "*total_training_steps", "trainer.resume_mode", "trainer.resume_from_path"),
+    ),
+    "what it saves, validates and tells": (
+        *("*.save_freq", "*.test_freq", "trainer.val_before_train", "*max*ckpt_to_keep", "trainer.logger"),
+        *("*project_name", "*experiment_name", "trainer.log_val_generations"),
+    ),
+    "where its files are": (
+        *("trainer.default_local_dir", "trainer.rollout_data_dir", "trainer.validation_data_dir"),
+        *("data.manifest", "*.dropped_file", "*cache_dir", "judge.cache", "judge.api_key_file"),
+    ),
+    "which machines it runs on, and whom it asks": (
+        *("*nnodes", "*n_gpus_per_node", "trainer.node_rank", "trainer.master_addr", "trainer.master_port"),
+        *("*num_workers", "ray_kwargs.*", "judge.url", "judge.concurrency", "judge.timeout", "judge.attempts", "judge.backoff"),
+    ),
+    "how it uses their memory": (
+        *("*micro_batch_size_per_gpu", "*max_token_len_per_gpu", "*gpu_memory_utilization", "*param_offload"),
+        "*optimizer_offload",
+    ),
+}
+SHOWN = 20
+
 
 def save_resolved(config: DictConfig) -> Path:
-    """Writes ``config.yaml`` into ``trainer.default_local_dir``, with every interpolation resolved."""
+    """Writes ``config.yaml`` into ``trainer.default_local_dir``, with every interpolation resolved.
+
+    Raises ValueError, and writes nothing, if the folder has a checkpoint of other settings than these (`MAY_CHANGE` aside), or
+    if a value has ``${`` in it, which verl would take for an interpolation.
+    """
     path = Path(config.trainer.default_local_dir) / "config.yaml"
+    text = OmegaConf.to_yaml(config, resolve=True)
+    new = _flat(text)
+    if broken := [key for key, value in new.items() if "${" in str(value)]:
+        raise ValueError(f"{broken[0]} is {new[broken[0]]!r}: verl takes ${{ for a reference to another setting; choose another name")
+    if path.is_file() and (path.parent / TRACKER).is_file():
+        old = _flat(path.read_text(encoding="utf-8"))
+        keys = [key for key in sorted(old.keys() | new.keys()) if not _may_change(key) and old.get(key) != new.get(key)]
+        if keys:
+            told = "; ".join(f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in keys[:SHOWN])
+            raise ValueError(
+                f"{path.parent} holds a run with other settings ({told}{f'; {len(keys) - SHOWN} more' * (len(keys) > SHOWN)}). Choose "
+                f"another trainer.default_local_dir, or remove {path} to go on from that run's last checkpoint with these settings"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, path, resolve=True)
+    path.write_text(text, encoding="utf-8")
     return path
+
+
+def _may_change(key: str) -> bool:
+    return any(fnmatchcase(key, pattern) for patterns in MAY_CHANGE.values() for pattern in patterns)
+
+
+def _flat(text: str) -> dict[str, Any]:
+    """A YAML config's keys ``a.b.c`` with their values."""
+    found: dict[str, Any] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, Mapping) and value:
+                walk(value, f"{prefix}{key}.")
+            else:
+                found[f"{prefix}{key}"] = value
+
+    walk(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))), "")
+    return found

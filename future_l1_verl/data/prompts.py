@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image
@@ -14,31 +14,54 @@ from qwen_vl_utils import process_vision_info
 from transformers import BatchFeature, ProcessorMixin
 
 from future_l1_verl.data.clips import Frame
-from future_l1_verl.data.rows import Row, RowError
+from future_l1_verl.data.rows import IMAGE, PLACEHOLDER, VIDEO, Row, RowError, Turn
 
 FORMS = ("frames", "video")
 Message = dict[str, Any]
 
 
-def messages(row: Row, text: str, observed: Sequence[Frame], system_prompt: str | None, form: str = "frames") -> list[Message]:
-    """The prompt of a row. As ``frames`` each ``<image>`` of ``text`` is an observed frame; as ``video`` all of them together
-    are one video, with the times of its frames, in the place of the first.
-
-    Raises RowError if placeholders and observed frames differ in number, or if a video's frames have no times.
+def messages(
+    row: Row, observed: Sequence[Frame | list[Frame]], system_prompt: str | None, form: str = "frames"
+) -> list[Message]:
+    """The prompt of a row, ``observed`` what is seen of it (`see`). As ``frames`` each frame is a picture; as ``video`` all
+    frames of a clip are one video with their times, in the place of the first. A row ``as_given`` shows its pictures as
+    pictures and its clips as videos. Raises RowError if the frames of a video have no times.
     """
-    if text.count("<image>") != len(observed):
-        raise RowError(f"{row['source']}: {text.count('<image>')} <image> in the question but {len(observed)} in image")
-    if form == "video":
-        before, *rest = text.split("<image>")
-        content = [{"type": "text", "text": before}, video_part(row, observed), {"type": "text", "text": "".join(rest)}]
-    else:
-        shown = iter(observed)
-        content = [
-            {"type": "image", "image": next(shown).image} if part == "<image>" else {"type": "text", "text": part}
-            for part in re.split("(<image>)", text)
-        ]
-    content = [part for part in content if part.get("text") != ""]
-    return [*system(system_prompt), {"role": "user", "content": content}]
+    turns, shown = list(row.turns), list(observed)
+    if form == "video" and not row.as_given and any(isinstance(frame, Frame) for frame in shown):
+        turns, shown = _one_video(turns), [shown]
+    return chat(turns, shown, system_prompt, as_video=row.as_given or form == "video")
+
+
+def chat(
+    turns: Sequence[Turn], shown: Sequence[Frame | list[Frame]], system_prompt: str | None, as_video: bool = False
+) -> list[Message]:
+    """Turns as messages, with what is ``shown`` in their places, in order; several frames ``as_video`` or as pictures. The
+    system prompt comes first, unless the turns have one."""
+    rest = iter(shown)
+
+    def parts(piece: str) -> list[dict[str, Any]]:
+        if not PLACEHOLDER.fullmatch(piece):
+            return [{"type": "text", "text": piece}]
+        found = next(rest)
+        if isinstance(found, list) and as_video:
+            return [video_part(found)]
+        return [{"type": "image", "image": frame.image} for frame in (found if isinstance(found, list) else [found])]
+
+    said = [
+        {"role": role, "content": [part for piece in PLACEHOLDER.split(text) if piece for part in parts(piece)]}
+        for role, text in turns
+    ]
+    return said if turns[0].role == "system" else [*system(system_prompt), *said]
+
+
+def _one_video(turns: list[Turn]) -> list[Turn]:
+    """With one place of a video instead of those of its frames."""
+    first = next(index for index, turn in enumerate(turns) if IMAGE in turn.text)
+    bare = [Turn(turn.role, turn.text.replace(IMAGE, "")) for turn in turns]
+    before, _, after = turns[first].text.partition(IMAGE)
+    bare[first] = Turn(turns[first].role, before + VIDEO + after.replace(IMAGE, ""))
+    return bare
 
 
 def system(prompt: str | None) -> list[Message]:
@@ -46,10 +69,10 @@ def system(prompt: str | None) -> list[Message]:
     return [{"role": "system", "content": [{"type": "text", "text": prompt}]}] if prompt else []
 
 
-def video_part(row: Row, frames: Sequence[Frame]) -> dict[str, Any]:
-    """Frames as one video of a chat message. Raises RowError if there are none or one has no time."""
-    if not frames or any(math.isnan(frame.seconds) for frame in frames):
-        raise RowError(f"{row['source']}: a video needs frames with times, these are {[frame.seconds for frame in frames]}")
+def video_part(frames: Sequence[Frame]) -> dict[str, Any]:
+    """Frames as one video of a chat message. Raises RowError if one has no time."""
+    if any(math.isnan(frame.seconds) for frame in frames):
+        raise RowError(f"a video needs frames with times: these are {[frame.seconds for frame in frames]}")
     return {"type": "video", "video": [frame.image for frame in frames], "seconds": [frame.seconds for frame in frames]}
 
 
@@ -84,10 +107,14 @@ def as_sent(message: Message, sized: Callable[[Image.Image], Image.Image] = lamb
 def _sent_part(part: dict[str, Any], sized: Callable[[Image.Image], Image.Image]) -> dict[str, Any]:
     if part["type"] != "image":
         return part
+    return {"type": "image_url", "image_url": {"url": data_url(sized(part["image"]))}}
+
+
+def data_url(image: Image.Image) -> str:
+    """A picture as a PNG file in a data URL."""
     file = io.BytesIO()
-    sized(part["image"]).save(file, "PNG", compress_level=1)
-    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"type": "image_url", "image_url": {"url": url}}
+    image.save(file, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> BatchFeature:
@@ -99,3 +126,20 @@ def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> Batc
         frames, metadata = zip(*videos, strict=True)
         video = {"videos": list(frames), "video_metadata": list(metadata), "do_sample_frames": False}
     return processor(text=[text], images=images, **video, return_tensors="pt")
+
+
+def prompt_length(processor: ProcessorMixin, chat: Sequence[Message]) -> int:
+    """Number of tokens that `processor_inputs` gives, without processing pictures of a size that was seen before."""
+    kinds = [part for message in chat for part in message["content"] if part["type"] != "text"]
+    if any(part["type"] == "video" for part in kinds):
+        return processor_inputs(processor, chat)["input_ids"].shape[1]
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    placeholders = len(processor.tokenizer(text)["input_ids"])
+    return placeholders + sum(_image_tokens(processor, *part["image"].size) - 1 for part in kinds)
+
+
+@lru_cache
+def _image_tokens(processor: ProcessorMixin, width: int, height: int) -> int:
+    picture = {"type": "image", "image": Image.new("RGB", (width, height))}
+    ids = processor_inputs(processor, [{"role": "user", "content": [picture]}])["input_ids"]
+    return int((ids == processor.image_token_id).sum())

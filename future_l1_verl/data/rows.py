@@ -1,185 +1,190 @@
-"""Rows of training and evaluation files: read, checked, and their frames.
+"""A row of a data set: what is shown and asked, what is right, and what stage 1 learns to say.
 
-One reader for stage 1, stage 2 and evaluation, so that all three show the model the same frames of a clip.
+Every format (``formats``) becomes this one type, and the rules of a row stand here alone. Stage 1, stage 2, evaluation and
+curation take their rows from `future_l1_verl.data.reader`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from tqdm import tqdm
+from future_l1_verl.data.shape import in_shape
+from future_l1_verl.data.twiff import POOL
+from future_l1_verl.rewards.options import require_truth
 
-from future_l1_verl.data.clips import Clips, Frame
-from future_l1_verl.data.twiff import frame_numbers
-from future_l1_verl.data.video import VideoError, count_frames
-
-Row = dict[str, Any]
-
-_THOUGHT_MARKER = re.compile(r"THOUGHT \d+:\s*")
-
-RL_COLUMNS = ("problem", "answer", "video", "image", "data_source")
+IMAGE, VIDEO = "<image>", "<video>"
+PLACEHOLDER = re.compile(f"({IMAGE}|{VIDEO})")
+_SPECIAL = re.compile(r"<\|\w+\|>")  # how Qwen's tokenizers write their special tokens, and ours
+TAG = re.compile(r"</?[A-Za-z][\w-]*\s*/?>")
+_OF_A_RESPONSE = {IMAGE, "<reason>", "</reason>", "<answer>", "</answer>"}
 
 
 class RowError(ValueError):
-    """A row cannot be used; the message names the file, the row and the field."""
+    """A row cannot be used. The message is the reason alone: what is wrong, then a colon and the figures, so that reasons can
+    be counted by what stands before the colon. Of a whole file it names the file."""
 
 
-def read_rows(path: str | Path, columns: Sequence[str] = (), clips: Path | None = None) -> list[Row]:
-    """Rows of a parquet, JSON or JSON-lines file, or of a folder that ``datasets.save_to_disk`` wrote. Paths (``video``,
-    ``videos``, ``images``) become absolute: they are relative to the folder ``clips``, by default `folder_of` the file. Each
-    row gets its ``source``, the file and its number.
+class BadRow(NamedTuple):
+    """A row that cannot be used: its file and number, and the reason."""
 
-    Raises RowError if the file is missing, broken, of another kind or empty, or naming all rows that lack one of ``columns``.
+    source: str
+    reason: str
+
+
+class Turn(NamedTuple):
+    """What one side says: ``role`` is system, user or assistant."""
+
+    role: str
+    text: str
+
+
+class Picture(NamedTuple):
+    """A picture that a row brings along: the bytes of an image file, or its path."""
+
+    content: bytes | str
+
+
+class Clip(NamedTuple):
+    """A clip that is shown as a whole, in frames spread evenly over it."""
+
+    path: str
+
+
+Shown = int | Picture | Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """``turns`` are the prompt; ``observed`` says what stands for each ``<image>`` and ``<video>`` in it, in order: an entry
+    (1-based) of TwiFF's pool of frames of ``video``, a picture, or, for a ``<video>``, a clip. ``response`` is what stage 1
+    learns to say, with an ``<image>`` for each of the ``future`` frames; empty if the row has none. ``truth`` is the right
+    answer, with ``options`` one of these or its letter. ``category`` is what the row is counted with; ``as_given``: its
+    pictures and clips are shown as they are, whatever ``data.observed`` says. ``gains`` is what curation found before: the
+    gain, and the right answers without and with the future frames.
+
+    Raises RowError if the row breaks a rule.
     """
-    path = Path(path)
-    if not path.exists():
-        raise RowError(f"{path}: no such file")
-    folder = (clips or folder_of(path)).absolute()
-    try:
-        match path.suffix:
-            case _ if path.is_dir():
-                rows = _saved_dataset(path)
-            case ".parquet":
-                rows = pq.read_table(path).to_pylist()
-            case ".json":
-                rows = json.loads(path.read_text(encoding="utf-8"))
-            case ".jsonl":
-                rows = list(_lines(path))
-            case other:
-                raise RowError(f"{path}: {other or 'no'} suffix; a .parquet, .json or .jsonl file is needed")
-    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RowError(f"{path}: cannot be read ({error})") from error
-    if not rows:
-        raise RowError(f"{path}: holds no rows")
-    if not isinstance(rows, list):
-        raise RowError(f"{path}: is no list of rows: {rows!r:.80}")
-    problems = []
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            problems.append(f"{path}: row {number} is no object with fields: {row!r:.80}")
-            continue
-        if missing := [column for column in columns if row.get(column) is None]:
-            problems.append(f"{path}: row {number} lacks {', '.join(missing)}; needed are {', '.join(columns)}")
-        row["source"] = f"{path}: row {number}"
-        if isinstance(row.get("video"), str):
-            row["video"] = str(folder / row["video"])
-        for field in ("videos", "images"):
-            if isinstance(row.get(field), list):
-                row[field] = [str(folder / name) if isinstance(name, str) else name for name in row[field]]
-    refuse(problems)
-    return rows
+
+    turns: tuple[Turn, ...]
+    observed: tuple[Shown, ...] = ()
+    response: str = ""
+    future: tuple[int | Picture, ...] = ()
+    truth: str = ""
+    options: tuple[str, ...] = ()
+    video: str = ""
+    id: str = ""
+    category: str = ""
+    data_source: str = ""
+    as_given: bool = False
+    gains: tuple[int, int, int] | None = None
+    source: str = ""
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        texts = (*(turn.text for turn in self.turns), self.response, self.truth, *self.options)
+        for text in texts:
+            _require_sayable(text)
+        _require_places("question", "".join(turn.text for turn in self.turns), self.observed)
+        if self.response:
+            _require_places("response", self.response, self.future)
+            other = [tag for tag in TAG.findall(self.response) if tag not in _OF_A_RESPONSE]
+            if other and not self.as_given:
+                raise RowError(f"response has other tags: {', '.join(dict.fromkeys(other))}")
+        entries = [entry for entry in (*self.observed, *self.future) if isinstance(entry, int)]
+        if outside := [entry for entry in entries if not 1 <= entry <= POOL]:
+            raise RowError(f"frames go outside 1..{POOL}: {outside}")
+        if entries and not self.video:
+            raise RowError("video is missing: frames are named, but no clip")
+        if tag := TAG.search(self.truth):
+            raise RowError(f"answer is not clear: {tag[0]} is left in it: {self.truth!r:.80}")
+        if self.options:
+            try:
+                require_truth(self.truth, self.options)
+            except ValueError as error:
+                raise RowError(f"no option is the answer: {error}") from error
+
+    @property
+    def question(self) -> str:
+        """What is asked, without the places of frames: the last text of the user. The one text that a judge sees."""
+        return bare(next(turn.text for turn in reversed(self.turns) if turn.role == "user"))
+
+    @property
+    def clip(self) -> str:
+        """The path of the clip whose frames are shown; empty if the row shows pictures, or several clips."""
+        clips = {item.path for item in self.observed if isinstance(item, Clip)} | ({self.video} if self.video else set())
+        return clips.pop() if len(clips) == 1 else ""
+
+    @property
+    def said(self) -> str:
+        """The response in the paper's shape (section 1), or as it is in a row ``as_given``. Raises RowError without one."""
+        if not self.response:
+            raise RowError("no response to learn: the row is a question and its answer alone")
+        if self.as_given:
+            return self.response
+        try:
+            return in_shape(self.response, self.truth, len(self.future))
+        except ValueError as error:
+            raise RowError(str(error)) from error
+
+    @property
+    def files(self) -> list[str]:
+        """The paths of all clips and pictures that the row needs."""
+        paths = [item.path if isinstance(item, Clip) else item.content for item in (*self.observed, *self.future)
+                 if isinstance(item, Clip) or (isinstance(item, Picture) and isinstance(item.content, str))]  # fmt: skip
+        named = any(isinstance(item, int) for item in (*self.observed, *self.future))
+        return list(dict.fromkeys([*([self.video] if named else []), *paths]))
+
+    def require_answer(self) -> None:
+        """Raises RowError if there is no right answer to compare with, or a file is missing."""
+        if not self.truth:
+            raise RowError("answer is missing: the row is one of stage 1 only")
+        self.require_files()
+
+    def require_response(self) -> None:
+        """Raises RowError if there is nothing for stage 1 to learn in the paper's shape, or a file is missing."""
+        self.said  # noqa: B018  raises
+        self.require_files()
+
+    def require_files(self) -> None:
+        """Raises RowError naming the first clip or picture that is missing or empty."""
+        for path in self.files:
+            if not Path(path).is_file():
+                raise RowError(f"video or image is missing: {path}")
+            if Path(path).stat().st_size == 0:
+                raise RowError(f"video or image is empty: {path}")
 
 
-def folder_of(data: Path) -> Path:
-    """Where the clips of a file of rows, or of a folder of ``datasets.save_to_disk``, are looked for."""
-    return data if data.is_dir() else data.parent
+def bare(text: str) -> str:
+    """A text without the places of frames."""
+    return PLACEHOLDER.sub("", text).strip()
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: list[str], shown: int = 20) -> None:
     """Raises RowError with all problems (the first 20), one a line, if there are any."""
     if problems:
-        raise RowError("\n".join(problems[:20]) + (f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""))
+        more = f"\n... and {len(problems) - shown} more" if len(problems) > shown else ""
+        raise RowError("\n".join(problems[:shown]) + more)
 
 
-def split_of(row: Row) -> str:
-    """What a row of `RL_COLUMNS` is counted with: its ``split``, or its ``data_source`` if it names none."""
-    return row.get("split") or row["data_source"]
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    # splitlines() would also split at U+2028 and others, which JSON allows inside a text.
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                if line.strip():
-                    yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RowError(f"{path}: line {number} cannot be read ({error})") from error
-
-
-def _saved_dataset(folder: Path) -> list[Row]:
-    from datasets import Dataset, load_from_disk
-
+def _require_sayable(text: str) -> None:
+    if token := _SPECIAL.search(text):
+        raise RowError(f"text holds a special token: {token[0]}")
     try:
-        found = load_from_disk(str(folder))
-    except FileNotFoundError as error:
-        raise RowError(f"{folder}: is no folder of datasets.save_to_disk") from error
-    if not isinstance(found, Dataset):
-        raise RowError(f"{folder}: holds several sets; name one: {', '.join(str(folder / name) for name in found)}")
-    return found.to_list()
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(f"text is not Unicode: {error.reason} at character {error.start}") from error
 
 
-def check_frames(rows: Sequence[Row], texts: dict[str, Callable[[Row], str]], workers: int = 4) -> None:
-    """Decodes every clip once and sees that each row's frames exist and have their placeholders.
-
-    ``texts`` says for each field of frame indices which text its ``<image>`` stand in. Raises RowError naming all rows (the
-    first 20) whose clip is missing or broken, or whose indices and placeholders do not fit.
-    """
-    videos = list(dict.fromkeys(row["video"] for row in rows))
-    with ThreadPoolExecutor(workers) as pool:
-        bar = tqdm(pool.map(_frames_or_error, videos), total=len(videos), desc="checking clips", unit="clip", leave=False)
-        frames_of = dict(zip(videos, bar, strict=True))
-    refuse([problem for row in rows for problem in _problems(row, frames_of[row["video"]], texts)])
-
-
-def _frames_or_error(video: str) -> int | VideoError:
-    try:
-        return count_frames(video)
-    except VideoError as error:
-        return error
-
-
-def _problems(row: Row, count: int | VideoError, texts: dict[str, Callable[[Row], str]]) -> Iterator[str]:
-    if isinstance(count, VideoError):
-        yield f"{row['source']}: video {count}"
-        return
-    for field, text in texts.items():
-        try:
-            numbers = frame_numbers(row[field], count)
-            placeholders = text(row).count("<image>")
-        except ValueError as error:
-            yield f"{row['source']}: {field}: {error}"
-            continue
-        if not numbers or placeholders != len(numbers):
-            yield f"{row['source']}: {field} names {len(numbers)} frames but {placeholders} <image> stand in the text"
-
-
-def frames(row: Row, *fields: str, clips: Clips = Clips()) -> list[list[Frame]]:  # noqa: B008  without a cache
-    """For each of the row's ``fields`` (1-based pool indices) its frames; the clip is decoded once. Raises RowError."""
-    try:
-        count = clips.count(row["video"])
-        numbers = [frame_numbers(row[field], count) for field in fields]
-        found = iter(clips.frames(row["video"], [number for group in numbers for number in group]))
-    except ValueError as error:
-        raise RowError(f"{row['source']}: {', '.join(fields)}: {error}") from error
-    return [list(islice(found, len(group))) for group in numbers]
-
-
-def turn(row: Row, speaker: str) -> str:
-    """The only turn of ``human`` or ``gpt`` of a TwiFF conversation. Raises RowError if there is none or more than one.
-
-    ``conversations`` may be a list of ``{from, value}`` or a dict of the two lists (verl-notes.md).
-    """
-    talk = row["conversations"]
-    turns = (
-        list(zip(talk["from"], talk["value"], strict=True))
-        if isinstance(talk, dict)
-        else [(t["from"], t["value"]) for t in talk]
-    )
-    values = [value for who, value in turns if who == speaker]
-    if len(values) != 1:
-        raise RowError(f"{row['source']}: conversations: {len(values)} turns from {speaker!r}, one is needed")
-    return values[0]
-
-
-def without_markers(text: str) -> str:
-    """A response without the "THOUGHT n:" that TwiFF puts before each thought."""
-    return _THOUGHT_MARKER.sub("", text)
+def _require_places(name: str, text: str, shown: tuple[Shown, ...]) -> None:
+    """Each placeholder has something to show, of its kind."""
+    places = PLACEHOLDER.findall(text)
+    wanted = [VIDEO if isinstance(item, Clip) else IMAGE for item in shown]
+    if places != wanted:
+        frames = "observed frames" if name == "question" else "future frames"
+        raise RowError(
+            f"placeholders do not fit: {places.count(IMAGE)} <image> and {places.count(VIDEO)} <video> in the {name}, "
+            f"{wanted.count(IMAGE)} {frames} and {wanted.count(VIDEO)} clips"
+        )

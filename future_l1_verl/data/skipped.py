@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from future_l1_verl.data.rows import RowError
+from tqdm import tqdm
+
+from future_l1_verl.data.rows import BadRow, Row, RowError
+
+T = TypeVar("T")
 
 RATE_FROM = 100  # rows seen in training before which there is no rate
 SHOWN = 20  # rows that an error names
@@ -41,9 +47,31 @@ class Skipped:
                 f"{len(self.listed)} of {total} rows cannot be used, more than {self.setting}={self.max_rate}:\n{shown}{more}"
             )
 
-    def use(self) -> None:
-        """Counts a row that was seen and used."""
-        self.seen += 1
+    def usable(self, rows: Iterable[Row | BadRow], total: int | None = None) -> list[Row]:
+        """The rows that can be used; the others are listed. Raises RowError as `check`."""
+        found = []
+        for row in tqdm(rows, desc="reading rows", total=total, unit="row", leave=False):
+            if isinstance(row, Row):
+                found.append(row)
+            else:
+                self.add(*row)
+        self.check(len(found) + len(self.listed))
+        return found
+
+    def item(self, rows: Sequence[Row], index: int, make: Callable[[Row], T]) -> T:
+        """What ``make`` gives for a row, or for the next one that can be used; those between are listed with their errors,
+        of whatever kind: one row must not end a training. Raises RowError once too many of those seen here cannot be used.
+        """
+        for offset in range(len(rows)):
+            row = rows[(index + offset) % len(rows)]
+            try:
+                made = make(row)
+            except Exception as error:
+                self.skip(row.source, reason(error))
+            else:
+                self.seen += 1
+                return made
+        raise RowError(f"none of {len(rows)} rows can be used; they are listed in {self.manifest}")
 
     def skip(self, source: str, reason: str) -> None:
         """Lists a row that was seen and cannot be used. Raises RowError once too many of those seen here cannot."""
@@ -54,6 +82,11 @@ class Skipped:
                 f"{self.skipped} of {self.seen} rows cannot be used, more than {self.setting}={self.max_rate}; they are "
                 f"listed in {self.manifest}; the last: {source}: {reason}"
             )
+
+
+def reason(error: Exception) -> str:
+    """Why a row cannot be used, of an error of whatever kind."""
+    return str(error) if isinstance(error, RowError) else f"row cannot be prepared: {type(error).__name__}: {error}"
 
 
 def counts(manifest: str | Path) -> Counter[str]:

@@ -22,9 +22,7 @@ def frame_pool(num_frames: int, pool: int = POOL) -> list[int]:
         raise ValueError(f"a frame pool has at least 3 entries, not {pool}")
     if num_frames < 3:
         raise ValueError(f"a frame pool needs a video of at least 3 frames, not {num_frames}")
-    first, last = 1, num_frames - 2
-    if last <= first:
-        first, last = 0, num_frames - 1
+    first, last = 1, max(num_frames - 2, 2)
     intervals = min(pool - 2, last - first)
     # Integer arithmetic: truncating floating-point edges could fall one short of an exact integer.
     edges = [first + 1 + i * (last - first - 1) // intervals for i in range(intervals + 1)]

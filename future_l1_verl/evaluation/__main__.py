@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from openai import OpenAIError
 from rich.console import Console
 
-from future_l1_verl.data.rows import RowError
 from future_l1_verl.evaluation import commands, runs
 from future_l1_verl.evaluation.comparison import aggregate, aggregate_table, compare, comparison_table
 from future_l1_verl.rewards.judge import JudgeUnavailable
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return args.call(args)
-    except (RowError, runs.RunError, JudgeUnavailable, FileNotFoundError) as error:
+    except (ValueError, JudgeUnavailable, FileNotFoundError, OpenAIError) as error:
         print(error, file=sys.stderr)
         return 2
 

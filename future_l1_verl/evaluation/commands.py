@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from future_l1_verl.data.files import whole
+from future_l1_verl.data.prompts import FORMS
+from future_l1_verl.data.trained_as import TrainedAs, differences
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
 from future_l1_verl.evaluation.comparison import compare, comparison_table
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
 from future_l1_verl.evaluation.interventions import KINDS, Interventions, require_same
-from future_l1_verl.evaluation.prompting import STYLES, system_prompt
+from future_l1_verl.evaluation.marks import PROTOCOLS
+from future_l1_verl.evaluation.prompting import STYLES, Style, most_frames
 from future_l1_verl.evaluation.runner import Asking, Grader, run
 from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
@@ -29,12 +33,24 @@ from future_l1_verl.sft.checks import check_checkpoint
 def add_arguments(command: argparse.ArgumentParser) -> None:
     what = command.add_argument_group("what is asked")
     what.add_argument("--task", choices=tasks.TASKS, required=True)
-    what.add_argument("--data", type=Path, required=True, help="parquet, JSON, JSON lines, or a folder of save_to_disk")
-    what.add_argument("--videos", type=Path, help="folder of the clips; default: that of the data")
+    what.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="parquet, JSON or JSON lines; a folder of shards, or of save_to_disk",
+    )
+    what.add_argument("--videos", help="where clips are: a folder, a map or a template; default: beside the data")
     what.add_argument("--limit", type=positive, help="only the first rows")
     what.add_argument("--max-frames", type=positive, default=32, help="of a clip whose question names no frames; default: 32")
-    what.add_argument("--prompt", choices=STYLES, default="latent", help="latent spans and text, text, or the answer alone")
+    what.add_argument(
+        "--prompt",
+        choices=STYLES,
+        help="latent spans and text; that, and the letter of an option alone; text as the checkpoint was trained, or asked for "
+        "by us, or the answer alone; default: as the checkpoint was trained",
+    )
     what.add_argument("--system-prompt", help="instead of that of --prompt; empty for none")
+    what.add_argument("--observed", choices=FORMS, help="how frames are shown; default: as the checkpoint was trained")
 
     who = command.add_argument_group("who answers")
     who.add_argument("--model", type=Path, required=True, help="checkpoint directory; with --url the one that is served there")
@@ -63,6 +79,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     judge.add_argument("--judge-model")
     judge.add_argument("--judge-concurrency", type=positive, default=64)
     judge.add_argument("--judge-api-key-file")
+    judge.add_argument("--judge-max-tokens", type=positive, default=64, help="of its reply, thoughts included; default: 64")
+    judge.add_argument("--judge-request", type=json.loads, default={}, metavar="JSON", help="further fields of its requests")
+    judge.add_argument("--marking", choices=PROTOCOLS, default="ours", help="how TwiFF-Bench is marked; default: ours")
     judge.add_argument("--judge-cache", help="file of verdicts, for the processes of one machine")
 
     command.add_argument("--out", type=Path, required=True, help="folder; started again with it, a run goes on")
@@ -78,38 +97,43 @@ def positive(text: str) -> int:
 def run_command(args: argparse.Namespace) -> int:
     """0, or 1 if verdicts are missing. Raises ValueError (RowError, RunError) or FileNotFoundError for what is not fit."""
     task = tasks.TASKS[args.task]
+    has_latents = "latent_token_id" in _config(args.model)
+    trained = TrainedAs.of(args.model, text_only=not has_latents)
+    style = _style(args, trained, has_latents)
     decoding = Decoding(
         max_tokens=args.max_tokens or task.max_tokens,
         temperature=args.temperature,
         top_p=args.top_p,
         min_latents=args.min_latents,
         seed=args.seed,
-        spans=args.prompt == "latent",
+        spans=style.spans,
     )
-    latent = _latent_settings(args.model, decoding)
+    latent = _latent_settings(args.model, decoding, has_latents)
     judge = _judge(args, task.marks)
-    system = system_prompt(args.prompt) if args.system_prompt is None else args.system_prompt or None
-    questions = tasks.read(task, args.data, args.videos, args.limit)
+    questions, bad = tasks.read(task, args.data, args.videos, args.limit)
     settings = {
         "task": args.task,
-        "data": str(args.data.resolve()),
-        "questions": len(questions),
+        "data": [str(path.resolve()) for path in args.data],
+        "questions": len(questions) + len(bad),
         "max_frames": args.max_frames,
-        "prompt": args.prompt,
-        "system_prompt": system,
+        "prompt": style.name,
+        "system_prompt": style.system,
+        "observed": style.observed,
         "model": str(args.model.resolve()),
         "dtype": args.dtype,
         "engine": args.engine,
         "decoding": asdict(decoding),
-        "judge": {"model": judge.model} if judge else None,
+        "judge": {"model": judge.model, "request": args.judge_request} if judge else None,
+        "marking": args.marking if task.marks else None,
         "save_latents": args.save_latents,
         "intervene": args.intervene,
         "intact": str(args.intact.resolve()) if args.intact else None,
     }
     interventions = _interventions(args, settings)
     runs.begin(args.out, settings)
+    runs.add_unanswered(args.out, bad)
     asking = Asking(
-        system=system,
+        style=style,
         max_frames=args.max_frames,
         concurrency=args.concurrency,
         latent=latent,
@@ -117,16 +141,21 @@ def run_command(args: argparse.Namespace) -> int:
         save_latents=args.save_latents,
         interventions=interventions,
     )
-    images = max(len(question.image) if question.image is not None else args.max_frames for question in questions)
+    most = most_frames(questions, args.max_frames)
+    media = {"image": most} | ({"video": most} if style.observed == "video" else {})
 
     async def start() -> Engine:
         if args.url:
+            if style.observed == "video":
+                raise ValueError(
+                    "--url cannot show a video with the times of its frames; leave it out, or use --observed frames"
+                )
             key = args.api_key_file.read_text(encoding="utf-8").strip() if args.api_key_file else "none"
             return await ServedEngine.connect(args.url, args.served_name, args.model, latent, decoding, key)
         local = LocalSettings(
             checkpoint=args.model,
             decoding=decoding,
-            images=images,
+            media=media,
             dtype=args.dtype,
             max_model_len=args.max_model_len,
             tensor_parallel=args.tensor_parallel,
@@ -137,17 +166,34 @@ def run_command(args: argparse.Namespace) -> int:
         )
         return await LocalEngine.start(local, has_latents=latent is not None)
 
-    asyncio.run(run(questions, start, Grader(Judge(judge) if judge else None, task.marks), asking, args.out))
+    grader = Grader(Judge(judge) if judge else None, args.marking if task.marks else None, args.max_frames)
+    asyncio.run(run(questions, start, grader, asking, args.out))
     return _finish(args.out, settings, interventions)
 
 
+def _style(args: argparse.Namespace, trained: TrainedAs, has_latents: bool) -> Style:
+    """How questions are put; says where that is not how the checkpoint was trained."""
+    style = Style.of(args.prompt, trained, has_latents)
+    if args.system_prompt is not None:
+        style = replace(style, system=args.system_prompt or None)
+    style = replace(style, observed=args.observed or style.observed)
+    for sentence in differences(trained, {"system_prompt": style.system, "observed": style.observed}):
+        print(sentence, file=sys.stderr)
+    return style
+
+
 def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions | None) -> int:
-    found = runs.read(folder)
+    found, unanswered = runs.read(folder), runs.unanswered(folder)
+    if unanswered:
+        print(f"{len(unanswered)} of {settings['questions']} questions have no answer; {folder / runs.UNANSWERED} says why")
+    if not found.records:
+        return 1
     summary = summarise(found.records)
-    _write(folder / runs.SUMMARY, {"settings": settings, "splits": summary})
+    _write(folder / runs.SUMMARY, {"settings": settings, "splits": summary, "unanswered": len(unanswered)})
     console = Console()
-    console.print(as_table(summary, f"{settings['task']}: {settings['model']}"))
-    if not is_result(summary):
+    marked = f", marked by {settings['marking']}" if settings["marking"] else ""
+    console.print(as_table(summary, f"{settings['task']}: {settings['model']}{marked}", len(unanswered)))
+    if not is_result(summary, len(unanswered)):
         return 1
     if interventions is not None:
         compared = compare(interventions.intact, found)
@@ -161,11 +207,17 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _latent_settings(model: Path, decoding: Decoding) -> LatentSettings | None:
+def _config(model: Path) -> dict[str, Any]:
+    """Raises FileNotFoundError for a folder that is no checkpoint."""
+    if not (model / "config.json").is_file():
+        raise FileNotFoundError(f"--model {model}: holds no config.json; a checkpoint directory is needed")
+    return json.loads((model / "config.json").read_text(encoding="utf-8"))
+
+
+def _latent_settings(model: Path, decoding: Decoding, has_latents: bool) -> LatentSettings | None:
     """None for a checkpoint without latent tokens, which can answer in text only. Raises ValueError too if its budget does not
     allow ``decoding``."""
-    config = json.loads((model / "config.json").read_text()) if (model / "config.json").is_file() else {}
-    if not decoding.spans and "latent_token_id" not in config:
+    if not decoding.spans and not has_latents:
         return None
     latent = check_checkpoint(model)
     SpanOptions(latent.max_latents, decoding.min_latents)
@@ -183,6 +235,8 @@ def _judge(args: argparse.Namespace, marks: bool) -> JudgeSettings | None:
         concurrency=args.judge_concurrency,
         api_key_file=args.judge_api_key_file,
         cache=args.judge_cache,
+        max_tokens=args.judge_max_tokens,
+        request=args.judge_request,
         # Verdicts that fail are counted, listed and asked for again by the next run.
         max_failure_rate=1.0,
     )
@@ -193,8 +247,8 @@ def _interventions(args: argparse.Namespace, settings: dict[str, Any]) -> Interv
         raise ValueError("--intervene and --intact go together")
     if args.intervene is None:
         return None
-    if args.prompt != "latent":
-        raise ValueError(f"--intervene needs --prompt latent: with {args.prompt} there are no latents")
+    if not settings["decoding"]["spans"]:
+        raise ValueError(f"--intervene needs --prompt latent: with {settings['prompt']} there are no latents")
     intact = runs.read_finished(args.intact)
     require_same(settings, intact)
     return Interventions(args.intervene, intact, args.seed)

@@ -25,6 +25,10 @@ class Reply(NamedTuple):
     latents: Tensor
 
 
+class Unanswerable(ValueError):
+    """The engine refuses a question, and would answer others; the message says why."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How a reply is drawn: greedy by default, as in paper section 5. ``spans`` says whether there are any."""
@@ -48,18 +52,21 @@ class Decoding:
 
 
 class Engine(Protocol):
-    async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply: ...
+    async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
+        """Raises Unanswerable if this question cannot be answered, anything else if no question can."""
+        ...
 
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """``extra`` are further arguments of vLLM's AsyncEngineArgs. ``images``: most frames of a question."""
+    """``extra`` are further arguments of vLLM's AsyncEngineArgs. ``media``: most pictures and videos of a question, as vLLM
+    names them."""
 
     checkpoint: Path
     decoding: Decoding
-    images: int
+    media: dict[str, int]
     dtype: str = "auto"
     max_model_len: int | None = None
     gpu_memory_utilization: float | None = None
@@ -95,7 +102,7 @@ class LocalEngine:
             "max_model_len": settings.max_model_len,
             "tensor_parallel_size": settings.tensor_parallel,
             "data_parallel_size": settings.data_parallel,
-            "limit_mm_per_prompt": {"image": settings.images},
+            "limit_mm_per_prompt": settings.media,
             "enable_log_requests": False,
             "disable_log_stats": True,
             **engine_defaults(),
@@ -123,8 +130,11 @@ class LocalEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args=request_options(**decoding.options(intervention)),
         )
-        async for output in self.engine.generate(engine_prompt(self.processor, chat), params, request_id=uuid.uuid4().hex):
-            (completion,) = output.outputs
+        try:
+            async for output in self.engine.generate(engine_prompt(self.processor, chat), params, request_id=uuid.uuid4().hex):
+                (completion,) = output.outputs
+        except ValueError as error:  # what vLLM and the processor say of a prompt: too long, a picture out of proportion
+            raise Unanswerable(str(error)) from error
         if completion.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"row {row}: the engine ended its answer with {completion.finish_reason!r}; see its log")
         latents = completion_latents(completion)

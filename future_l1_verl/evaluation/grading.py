@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from future_l1_verl.evaluation.marks import mark, reasoning_text
+from future_l1_verl.data.rows import Row
+from future_l1_verl.evaluation.marks import mark, mark_by_reference, reasoning_text
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.judge import Judge
@@ -20,31 +20,34 @@ class Verdict:
     error: str | None = None
 
 
-async def grade_reply(text: str, question: str, truth: str, options: Sequence[str] | None, judge: Judge | None) -> Verdict:
+async def grade_reply(text: str, row: Row, judge: Judge | None) -> Verdict:
     """``accuracy`` 0 or 1 of a whole reply, found as stage 2 finds it (`assess`); without one ``<answer>`` it is unparsed.
 
-    Raises ValueError if ``truth`` is none of the options; JudgeUnavailable from the moment the judge is.
+    Raises JudgeUnavailable from the moment the judge is.
     """
-    grade = await assess(answer_text(text), question, truth, options, judge)
+    grade = await assess(answer_text(text), row.question, row.truth, row.options or None, judge)
     if grade is None:
         return _without_verdict(judge)
     return Verdict(grade.parsed, {"accuracy": float(grade.correct)})
 
 
-async def mark_reply(text: str, question: str, truth: str, judge: Judge) -> Verdict:
-    """Marks (0 to 5) for ``reasoning`` and ``answer`` of a whole reply; without one ``<answer>`` it is unparsed: 0 for both,
-    and nobody is asked.
+async def mark_reply(text: str, row: Row, judge: Judge, protocol: str, max_frames: int) -> Verdict:
+    """Marks (0 to 5) for ``reasoning`` and ``answer`` of a whole reply by one of `PROTOCOLS`; without one ``<answer>`` it is
+    unparsed, which by ours is 0 for both, and nobody is asked.
 
     Raises JudgeUnavailable from the moment the judge is.
     """
     judge.require_available()
     answer = answer_text(text)
-    if answer is None:
+    if protocol == "reference":
+        marks = await mark_by_reference(judge, row, text, max_frames)
+    elif answer is None:
         return Verdict(False, {"reasoning": 0.0, "answer": 0.0})
-    marks = await mark(judge, question, reasoning_text(text), answer, truth)
+    else:
+        marks = await mark(judge, row.question, reasoning_text(text), answer, row.truth)
     if marks is None:
         return _without_verdict(judge)
-    return Verdict(True, {"reasoning": float(marks.reasoning), "answer": float(marks.answer)})
+    return Verdict(answer is not None, {"reasoning": float(marks.reasoning), "answer": float(marks.answer)})
 
 
 def _without_verdict(judge: Judge) -> Verdict:

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from future_l1_verl.data.clips import Clips, Frame, even_numbers
+from future_l1_verl.data.clips import Clips, Frame
 from future_l1_verl.data.prompts import Message, messages
-from future_l1_verl.data.rows import RowError
-from future_l1_verl.data.twiff import frame_numbers
-from future_l1_verl.evaluation.tasks import Question
+from future_l1_verl.data.rows import Clip, Row
+from future_l1_verl.data.seeing import Seen, see
+from future_l1_verl.data.trained_as import TrainedAs
 
-STYLES = ("latent", "reasoning", "direct")
+STYLES = ("latent", "letter", "text_only", "reasoning", "direct")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a question is put: ``system`` is said before it and ``after`` behind it, ``observed`` is how its frames are shown
+    (frames or video), ``spans`` whether the reply may have any."""
+
+    name: str
+    system: str | None
+    observed: str
+    spans: bool
+    after: str = ""
+
+    @classmethod
+    def of(cls, name: str | None, trained: TrainedAs, has_latents: bool) -> Style:
+        """A style by name, by default as the checkpoint was trained. ``latent`` and ``text_only`` are asked as it was trained,
+        and so is ``letter``, the public evaluation's, which wants the letter of an option and nothing else."""
+        name = name or ("text_only" if trained.text_only or not has_latents else "latent")
+        if name in ("reasoning", "direct"):
+            return cls(name, _text(name), trained.observed, False)
+        spans = name == "latent" or (name == "letter" and has_latents and not trained.text_only)
+        return cls(name, trained.system_prompt, trained.observed, spans, _text("letter") if name == "letter" else "")
+
+
+def _text(name: str) -> str:
+    return (resources.files("future_l1_verl.evaluation") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 @dataclass(frozen=True)
@@ -29,33 +53,23 @@ class Prompt:
     future: list[int]
 
 
-def system_prompt(style: str) -> str:
-    """What is said before a question: with ``latent`` what stage 2 trains with, with the others what asks for the same tags."""
-    if style == "latent":
-        return OmegaConf.load(resources.files("future_l1_verl.config.rl") / "main.yaml").data.system_prompt
-    return (resources.files("future_l1_verl.evaluation") / "prompts" / f"{style}.txt").read_text(encoding="utf-8").strip()
+def prompt(row: Row, style: Style, max_frames: int) -> Prompt:
+    """Decodes the frames of a question, at most ``max_frames`` of a clip that it shows whole. Raises RowError."""
+    seen = see(row, Clips(), max_frames)
+    *before, last = row.turns
+    asked = last._replace(text=f"{last.text}\n{style.after}") if style.after else last
+    chat = messages(replace(row, turns=(*before, asked)), seen.observed, style.system, style.observed)
+    return Prompt(chat, _digest(asked.text, style, seen), seen.numbers, seen.future_numbers)
 
 
-def prompt(question: Question, system: str | None, max_frames: int) -> Prompt:
-    """Decodes the frames of a question, at most ``max_frames`` where it names none. Raises RowError naming its row."""
-    clips = Clips()
-    try:
-        count = clips.count(question.video)
-        named = question.image is not None
-        numbers = frame_numbers(question.image, count) if named else even_numbers(count, max_frames)
-        future = frame_numbers(question.future, count) if question.future else []
-        observed = clips.frames(question.video, numbers)
-    except ValueError as error:
-        raise RowError(f"{question.source}: video: {error}") from error
-    if not numbers and not named:
-        raise RowError(f"{question.source}: video: {question.video}: no frame to show; it has {count}")
-    text = question.text if named else "<image>" * len(numbers) + question.text
-    chat = messages({"source": question.source}, text, observed, system)
-    return Prompt(chat, _digest(text, system, observed), numbers, future)
+def most_frames(rows: list[Row], max_frames: int) -> int:
+    """The most frames that a question may show."""
+    return max(sum(max_frames if isinstance(item, Clip) else 1 for item in row.observed) for row in rows)
 
 
-def _digest(text: str, system: str | None, observed: list[Frame]) -> str:
-    seen: list[Any] = [system, text]
-    for image, _ in observed:
-        seen.append([*image.size, hashlib.sha256(image.tobytes()).hexdigest()])
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+def _digest(text: str, style: Style, seen: Seen) -> str:
+    shown: list[Any] = [style.system, style.observed, text]
+    for item in seen.observed:
+        for frame in [item] if isinstance(item, Frame) else item:
+            shown.append([*frame.image.size, frame.seconds, hashlib.sha256(frame.image.tobytes()).hexdigest()])
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()

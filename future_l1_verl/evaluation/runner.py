@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.evaluation import runs
-from future_l1_verl.evaluation.engines import Engine, Reply
+from future_l1_verl.evaluation.engines import Engine, Reply, Unanswerable
 from future_l1_verl.evaluation.grading import grade_reply, mark_reply
 from future_l1_verl.evaluation.interventions import Interventions
-from future_l1_verl.evaluation.prompting import Prompt, prompt
+from future_l1_verl.evaluation.prompting import Prompt, Style, prompt
 from future_l1_verl.evaluation.runs import Record, RunError
-from future_l1_verl.evaluation.tasks import Question
 from future_l1_verl.latents.spans import response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.answer import answer_text
@@ -25,12 +26,12 @@ from future_l1_verl.rewards.judge import Judge, JudgeUnavailable
 
 @dataclass(frozen=True)
 class Asking:
-    """``system`` is said before each question. Of a clip whose question names no frames at most ``max_frames`` are shown.
-    ``concurrency`` questions are put at once. ``latent`` is what the checkpoint says of its spans, None if it knows none;
+    """Questions are put in a ``style``. Of a clip that is shown whole at most ``max_frames`` are shown. ``concurrency``
+    questions are put at once. ``latent`` is what the checkpoint says of its spans, None if it knows none;
     ``min_latents`` are opened without a decision.
     """
 
-    system: str | None
+    style: Style
     max_frames: int
     concurrency: int
     latent: LatentSettings | None
@@ -41,32 +42,34 @@ class Asking:
 
 @dataclass(frozen=True)
 class Grader:
-    """By rule, with a ``judge`` for open answers; or, with ``marks``, the judge's 0 to 5."""
+    """By rule, with a ``judge`` for open answers; or, with ``marks``, one of `marks.PROTOCOLS`, the judge's 0 to 5."""
 
     judge: Judge | None
-    marks: bool
+    marks: str | None
+    max_frames: int
 
-    async def __call__(self, record: Record) -> Record:
+    async def __call__(self, record: Record, row: Row) -> Record:
         """The record with its verdict. Raises JudgeUnavailable."""
         if self.marks:
-            verdict = await mark_reply(record.text, record.problem, record.truth, self.judge)
+            verdict = await mark_reply(record.text, row, self.judge, self.marks, self.max_frames)
         else:
-            verdict = await grade_reply(record.text, record.problem, record.truth, record.options or None, self.judge)
+            verdict = await grade_reply(record.text, row, self.judge)
         return replace(record, parsed=verdict.parsed, scores=verdict.scores, error=verdict.error)
 
 
 async def run(
-    questions: Sequence[Question], start: Callable[[], Awaitable[Engine]], grader: Grader, asking: Asking, folder: Path
+    questions: Sequence[Row], start: Callable[[], Awaitable[Engine]], grader: Grader, asking: Asking, folder: Path
 ) -> None:
     """Asks what has no answer in ``folder`` yet and grades what has no verdict; each answer is appended as it is finished.
 
-    ``start`` makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise, after
+    A question that cannot be asked is listed as unanswered (`runs.unanswered`), and asked again by the next run. ``start``
+    makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise, after
     appending the answers that still wait for their verdict without one; RunError if an answer of ``folder`` is to another
     question.
     """
-    before = {record.row: record for record in runs.records(folder)}
-    _require_same_questions(questions, before, folder)
-    unanswered = [question for question in questions if question.row not in before]
+    before, rows = {record.row: record for record in runs.records(folder)}, {row.number: row for row in questions}
+    _require_same_questions(rows, before, folder)
+    unanswered = [row for row in questions if row.number not in before]
     ungraded = [record for record in before.values() if record.scores is None]
     starting: asyncio.Task[Engine] | None = None
     slots = asyncio.Semaphore(asking.concurrency)
@@ -74,7 +77,7 @@ async def run(
 
     async def grade(record: Record) -> None:
         try:
-            graded = await grader(record)
+            graded = await grader(record, rows[record.row])
         except BaseException as error:
             # The judge is gone, or something else ends the run and with it the wait for a verdict.
             why = str(error) if isinstance(error, JudgeUnavailable) else f"the run ended before ({type(error).__name__})"
@@ -83,24 +86,29 @@ async def run(
         runs.append(folder, [graded])
         bar.update()
 
-    async def answer(question: Question) -> None:
-        async with slots:
-            shown = await asyncio.to_thread(prompt, question, asking.system, asking.max_frames)
-            intervention, donor = asking.interventions.of(question.row) if asking.interventions else (None, None)
-            reply = await (await starting).ask(shown.chat, question.row, intervention)
+    async def answer(row: Row) -> None:
+        intervention, donor = asking.interventions.of(row.number) if asking.interventions else (None, None)
+        try:
+            async with slots:
+                shown = await asyncio.to_thread(prompt, row, asking.style, asking.max_frames)
+                reply = await (await starting).ask(shown.chat, row.number, intervention)
+        except (RowError, Unanswerable) as error:
+            runs.add_unanswered(folder, [BadRow(row.source, str(error))])
+            bar.update()
+            return
         closed = intervention is not None and intervention.kind == "drop"
-        roles, spans = _layout(question, reply, asking, closed)
-        record = _record(question, shown, reply, roles, spans, donor)
+        roles, spans = _layout(row, reply, asking, closed)
+        record = _record(row, shown, reply, roles, spans, donor)
         if asking.save_latents:
-            runs.save_latents(folder, question.row, reply.latents)
+            runs.save_latents(folder, row.number, reply.latents)
         await grade(record)
 
     try:
         async with asyncio.TaskGroup() as group:
             for record in ungraded:
                 group.create_task(grade(record))
-            for question in unanswered:
-                group.create_task(answer(question))
+            for row in unanswered:
+                group.create_task(answer(row))
             if unanswered:  # last: it may block the loop, and the first frames are decoded meanwhile
                 starting = group.create_task(_engine(start))
     except ExceptionGroup as errors:
@@ -117,21 +125,26 @@ async def _engine(start: Callable[[], Awaitable[Engine]]) -> Engine:
     return await start()
 
 
-def _require_same_questions(questions: Sequence[Question], before: Mapping[int, Record], folder: Path) -> None:
+def _require_same_questions(rows: Mapping[int, Row], before: Mapping[int, Record], folder: Path) -> None:
     """Data may have changed under its old name."""
-    asked = {question.row: question for question in questions}
-    for row, record in before.items():
-        question = asked.get(row)
-        for name in ("id", "split", "problem", "truth", "options"):
-            now, then = getattr(question, name, None), getattr(record, name)
-            if now != then:
+    for number, record in before.items():
+        row = rows.get(number)
+        then = {name: getattr(record, name) for name in ("id", "split", "problem", "truth", "options")}
+        for name, value in (_asked(row) if row else dict.fromkeys(then)).items():
+            if value != then[name]:
                 raise RunError(
-                    f"{folder}: the data have changed: row {row} has the {name} {now!r}, and {then!r} where it was answered; "
-                    "use another folder"
+                    f"{folder}: the data have changed: row {number} has the {name} {value!r}, and {then[name]!r} where it was "
+                    "answered; use another folder"
                 )
 
 
-def _layout(question: Question, reply: Reply, asking: Asking, closed: bool) -> tuple[str, list[int]]:
+def _asked(row: Row) -> dict[str, Any]:
+    """What a `Record` says of its question, by its names."""
+    asked = {"id": row.id, "split": row.category, "problem": row.question, "truth": row.truth}
+    return asked | {"options": list(row.options)}
+
+
+def _layout(row: Row, reply: Reply, asking: Asking, closed: bool) -> tuple[str, list[int]]:
     """The role of each token, and the latents of each span; ``closed``: spans were closed as they opened. Raises RuntimeError
     unless the engine brought one latent per slot."""
     roles, spans = "t" * len(reply.token_ids), []
@@ -140,20 +153,16 @@ def _layout(question: Question, reply: Reply, asking: Asking, closed: bool) -> t
         layout = response_layout(torch.tensor(reply.token_ids, dtype=torch.int64), asking.latent.tokens, most, fewest)
         roles, spans = role_letters(layout.roles), (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
     if sum(spans) != len(reply.latents):
-        raise RuntimeError(f"{question.source}: {sum(spans)} slots but {len(reply.latents)} latents came back from the engine")
+        raise RuntimeError(f"{row.source}: {sum(spans)} slots but {len(reply.latents)} latents came back from the engine")
     return roles, spans
 
 
-def _record(question: Question, shown: Prompt, reply: Reply, roles: str, spans: list[int], donor: int | None) -> Record:
+def _record(row: Row, shown: Prompt, reply: Reply, roles: str, spans: list[int], donor: int | None) -> Record:
     return Record(
-        row=question.row,
-        id=question.id,
-        split=question.split,
+        row=row.number,
+        **_asked(row),
         prompt_sha256=shown.sha256,
-        problem=question.problem,
-        options=question.options,
-        truth=question.truth,
-        video=question.video,
+        video=row.clip,
         frames=shown.frames,
         future=shown.future,
         text=reply.text,

@@ -2,6 +2,7 @@
 
     settings.json       what was asked and how; a folder is continued with the same settings only
     answers.jsonl       a `Record` a line, in the order in which they were finished
+    unanswered.jsonl    the questions that could not be asked, or not answered, with the reason, in the last start
     latents/ROW.safetensors     ``latents [slots, H]`` of an answer, on request
     summary.json        figures per split (scoring.py)
     comparison.json     of a run with an intervention: with the run that was left alone (comparison.py)
@@ -22,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from future_l1_verl.data.files import whole
+from future_l1_verl.data.rows import BadRow
 
 ANSWERS, SETTINGS, SUMMARY, LATENTS = "answers.jsonl", "settings.json", "summary.json", "latents"
-COMPARISON = "comparison.json"
+COMPARISON, UNANSWERED = "comparison.json", "unanswered.jsonl"
 
 
 class RunError(ValueError):
@@ -91,8 +93,8 @@ def read_finished(folder: Path) -> Run:
     questions = run.settings["questions"]
     if len(run.records) < questions or run.missing:
         raise RunError(
-            f"{folder}: is no result: {len(run.records)} of {questions} questions are answered, {len(run.missing)} verdicts "
-            "are missing; start the same `evaluation run` again"
+            f"{folder}: is no result: {len(run.records)} of {questions} questions are answered ({UNANSWERED} says why others "
+            f"are not), {len(run.missing)} verdicts are missing; start the same `evaluation run` again"
         )
     return run
 
@@ -126,6 +128,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
             raise RunError(f"{folder}: was begun with other {', '.join(changed)}; use the same, or another folder")
     with whole(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    (folder / UNANSWERED).unlink(missing_ok=True)
     answers = folder / ANSWERS
     if answers.is_file():
         text = answers.read_bytes()
@@ -136,6 +139,18 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
 def append(folder: Path, finished: Sequence[Record]) -> None:
     with (folder / ANSWERS).open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(asdict(record)) + "\n" for record in finished))
+
+
+def add_unanswered(folder: Path, rows: Sequence[BadRow]) -> None:
+    """Lists questions that have no answer."""
+    with (folder / UNANSWERED).open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row._asdict()) + "\n" for row in rows))
+
+
+def unanswered(folder: Path) -> list[BadRow]:
+    """The questions that the last start could not ask, or got no answer to."""
+    path = folder / UNANSWERED
+    return [BadRow(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def save_latents(folder: Path, row: int, latents: Tensor) -> None:

@@ -84,19 +84,21 @@ def _summary(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def is_result(summary: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether no verdict is missing."""
-    return summary["all"]["missing"] == 0
+def is_result(summary: Mapping[str, Mapping[str, Any]], unanswered: int = 0) -> bool:
+    """Whether no verdict is missing, and no question is without an answer."""
+    return summary["all"]["missing"] == 0 and not unanswered
 
 
 def with_interval(mean: float, interval: Sequence[float]) -> str:
     return f"{mean:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def as_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+def as_table(summary: Mapping[str, Mapping[str, Any]], title: str, unanswered: int = 0) -> Table:
     """A row per split; scores with their 95 % intervals. A summary that is no result says so below."""
-    whole = summary["all"]
-    wrong = None if is_result(summary) else f"NOT A RESULT: {whole['missing']} of {whole['n']} verdicts are missing"
+    whole, wrong = summary["all"], None
+    if not is_result(summary, unanswered):
+        lacking = f", {unanswered} questions have no answer" if unanswered else ""
+        wrong = f"NOT A RESULT: {whole['missing']} of {whole['n']} verdicts are missing{lacking}"
     names = list(whole["scores"])
     majority = ["majority"] if "majority" in whole else []
     table = Table(title=title, caption=wrong, caption_style="bold red")

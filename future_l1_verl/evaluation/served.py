@@ -8,12 +8,13 @@ from typing import Any
 
 from future_l1_verl.data.prompts import Message, as_sent, vision_inputs
 from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM, chat_options, choice_latents
-from future_l1_verl.evaluation.engines import Decoding, Reply
+from future_l1_verl.evaluation.engines import Decoding, Reply, Unanswerable
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings
 
 RETRIES = 5
 TIMEOUT = 600.0  # seconds
+REFUSALS = (400, 413, 422)  # of one request: too long, too large, filtered
 
 
 class ServedEngine:
@@ -36,9 +37,14 @@ class ServedEngine:
     ) -> ServedEngine:
         """``model`` is by default the only one that is served. Raises ValueError if there are several, or if the server answers
         and knows nothing of latents; openai's errors if it does not answer."""
+        from openai import NotFoundError
+
         engine = cls(url, model or "", checkpoint, latent, decoding, key)
-        if model is None:
+        try:
             served = [model.id async for model in engine.client.models.list()]
+        except NotFoundError as error:
+            raise ValueError(f"{url}: has no chat API ({error.message}); the URL of `vllm serve` ends with /v1") from error
+        if model is None:
             if len(served) != 1:
                 raise ValueError(f"{url} serves {len(served)} models; name one with --served-name: {', '.join(served)}")
             engine.model = served[0]
@@ -66,15 +72,22 @@ class ServedEngine:
         )
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
-        """Raises openai's errors, after some attempts; RuntimeError if the reply is not whole."""
+        """Raises Unanswerable if the server refuses the question, openai's errors after some attempts, and RuntimeError if the
+        reply is not whole."""
+        from openai import APIStatusError
+
         extra: dict[str, Any] = NEUTRAL_VLLM | {"skip_special_tokens": False, "return_token_ids": True}
         if self.decoding.spans:
             extra |= chat_options(**self.decoding.options(intervention))
         elif self.start is not None:
             extra["logit_bias"] = {self.start: -100.0}
-        reply = await self.client.chat.completions.create(
-            model=self.model, messages=self._as_sent(chat), **NEUTRAL, **self.decoding.sampling(row), extra_body=extra
-        )
+        request = NEUTRAL | self.decoding.sampling(row) | {"model": self.model, "messages": self._as_sent(chat)}
+        try:
+            reply = await self.client.chat.completions.create(**request, extra_body=extra)
+        except APIStatusError as error:
+            if error.status_code in REFUSALS:
+                raise Unanswerable(f"{self.client.base_url} refuses the question: {error.message}") from error
+            raise
         (choice,) = reply.choices
         text, ids = choice.message.content, choice.model_extra.get("token_ids")
         if text is None or ids is None or choice.finish_reason not in ("stop", "length"):

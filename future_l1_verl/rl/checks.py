@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from transformers import AutoProcessor
 from verl.trainer.ppo.utils import need_reference_policy
 
 from future_l1_verl.data.prompts import FORMS
-from future_l1_verl.data.rows import RL_COLUMNS, Row, RowError, check_frames, read_rows
+from future_l1_verl.data.skipped import Skipped
+from future_l1_verl.data.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.latents.likelihood import Family
-from future_l1_verl.rewards.answer import chosen_option
 from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
 from future_l1_verl.rewards.total import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
+from future_l1_verl.rl.askable import askable
 from future_l1_verl.rl.loss import LatentLoss
 from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settings
-from future_l1_verl.sft.checks import check_checkpoint, files, require_given, require_known_keys, require_videos
+from future_l1_verl.sft.checks import (
+    check_checkpoint,
+    files,
+    require_a_batch,
+    require_given,
+    require_known_keys,
+    require_videos,
+)
 
 # Settings of verl that the likelihood of latents does not survive: what they must be, and why.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -58,6 +66,21 @@ _KNOWN = {
 }
 
 
+def take_as_trained(config: DictConfig) -> None:
+    """Puts in what the checkpoint says of its training where the tree has ``as_trained``, and says what else differs from it.
+
+    Raises ValueError without a checkpoint, FileNotFoundError if it has no config.json.
+    """
+    require_given(config, "actor_rollout_ref.model.path")
+    trained = TrainedAs.of(config.actor_rollout_ref.model.path, text_only=config.rewards.shape == "text_only")
+    for name in ("system_prompt", "observed"):
+        if config.data[name] == AS_TRAINED:
+            config.data[name] = getattr(trained, name)
+    used = {"system_prompt": config.data.system_prompt, "observed": config.data.observed}
+    for sentence in differences(trained, used):
+        print(f"data.{sentence}")
+
+
 def check(config: DictConfig) -> None:
     """Raises ValueError (RowError for data) or FileNotFoundError, naming what is wrong."""
     require_given(config, "actor_rollout_ref.model.path", "data.train_files", "data.val_files")
@@ -71,10 +94,7 @@ def check(config: DictConfig) -> None:
     _check_pools(config)
     _check_sections(config)
     _check_latents(config)
-    for file in [*files(config.data.train_files), *files(config.data.val_files)]:
-        rows = read_rows(file, RL_COLUMNS)
-        _check_answers(rows)
-        check_frames(rows, {"image": lambda row: row["problem"]})
+    _check_rows(config)
 
 
 def _check_pools(config: DictConfig) -> None:
@@ -149,8 +169,9 @@ def _check_latents(config: DictConfig) -> None:
         raise ValueError(f"latent.spans={latent.spans} does not go with rewards.shape={config.rewards.shape}")
 
 
-def _check_answers(rows: Sequence[Row]) -> None:
-    for row in rows:
-        options = row.get("options") or ()
-        if options and chosen_option(row["answer"], options) is None:
-            raise RowError(f"{row['source']}: answer: {row['answer']!r} is not among the options {list(options)}")
+def _check_rows(config: DictConfig) -> None:
+    processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
+    skipped = Skipped(config.data.manifest, config.data.max_bad_rate)
+    for name, batch in (("train_files", config.data.train_batch_size), ("val_files", 1)):
+        rows = askable(files(config.data[name]), config.data, processor, skipped)
+        require_a_batch(f"data.{name}", len(rows), batch)

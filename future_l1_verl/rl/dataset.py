@@ -9,13 +9,17 @@ import torch
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import messages, vision_inputs
-from future_l1_verl.data.rows import RL_COLUMNS, frames, read_rows, split_of
+from future_l1_verl.data.rows import Row
+from future_l1_verl.data.seeing import see
+from future_l1_verl.data.skipped import Skipped
+from future_l1_verl.rl.askable import askable
 from future_l1_verl.sft.checks import files
 
 
 class LatentRLDataset(RLHFDataset):
-    """verl's dataset interface (``data.custom_cls``), for rows of ``future_l1_verl.data.rows``.
+    """verl's dataset interface (``data.custom_cls``), for rows of any format (future_l1_verl/data/formats).
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
     here frames follow TwiFF's pool, and videos are never decoded before their turn comes.
@@ -24,24 +28,28 @@ class LatentRLDataset(RLHFDataset):
     def __init__(
         self, data_files: str | list[str], tokenizer: Any, config: DictConfig, processor: Any = None, max_samples: int = -1
     ) -> None:
-        rows = [row for file in files(data_files) for row in read_rows(file, RL_COLUMNS)]
-        self.rows = rows[:max_samples] if max_samples > 0 else rows
-        self.system_prompt, self.observed = config.system_prompt, config.observed
+        self.config, self.clips = config, Clips()
+        self.skipped = Skipped(config.manifest, config.max_bad_rate)
+        self.rows = askable(files(data_files), config, processor, self.skipped, max_samples if max_samples > 0 else None)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self.rows[index]
+        return self.skipped.item(self.rows, index, self._item)
+
+    def _item(self, row: Row) -> dict[str, Any]:
+        config = self.config
+        seen = see(row, self.clips, config.video_frames)
         return {
-            "raw_prompt": messages(row, row["problem"], *frames(row, "image"), self.system_prompt, self.observed),
-            "data_source": row["data_source"],
-            "split": split_of(row),
-            "reward_model": {"style": "rule", "ground_truth": row["answer"]},
-            "question": row["problem"],
-            "options": list(row.get("options") or []),
-            "extra_info": {"index": index},
-            "index": index,
+            "raw_prompt": messages(row, seen.observed, config.system_prompt, config.observed),
+            "data_source": row.data_source,
+            "split": row.category or row.data_source,
+            "reward_model": {"style": "rule", "ground_truth": row.truth},
+            "question": row.question,
+            "options": list(row.options),
+            "extra_info": {"index": row.number},
+            "index": row.number,
             # verl needs one tensor in a batch (rl_dataset.py, __getitem__).
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
         }

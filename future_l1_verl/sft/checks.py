@@ -9,10 +9,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from transformers import AutoTokenizer
 
 from future_l1_verl.data.prompts import FORMS
-from future_l1_verl.data.rows import read_rows
+from future_l1_verl.data.reader import read, total
+from future_l1_verl.data.rows import Clip, Row
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
-from future_l1_verl.sft.conversations import usable
 from future_l1_verl.sft.objective import ERRORS
 
 
@@ -28,10 +28,20 @@ def check(config: DictConfig) -> None:
     if not 0 <= config.data.max_bad_rate < 1:
         raise ValueError(f"data.max_bad_rate must lie in [0, 1), not {config.data.max_bad_rate}")
     check_checkpoint(config.model.path)
-    rows = [row for file in [*files(config.data.train_files), *files(config.data.val_files)] for row in read_rows(file)]
-    if config.data.observed == "video" or any(row.get("videos") for row in rows):
+    skipped, clips = Skipped(config.data.manifest, config.data.max_bad_rate), False
+    for name in ("train_files", "val_files"):
+        if given := files(config.data[name]):
+            rows = skipped.usable(read(given, config.data.videos, require=Row.require_response), total(given))
+            require_a_batch(f"data.{name}", len(rows), config.data.train_batch_size if name == "train_files" else 1)
+            clips = clips or any(isinstance(item, Clip) for row in rows for item in row.observed)
+    if config.data.observed == "video" or clips:
         require_videos(config.model.path)
-    usable(rows, Skipped(config.data.manifest, config.data.max_bad_rate))
+
+
+def require_a_batch(name: str, rows: int, batch: int) -> None:
+    """Raises ValueError if there are fewer rows than a batch has, of which verl makes no step."""
+    if rows < batch:
+        raise ValueError(f"{name}: {rows} usable rows, fewer than a batch: data.train_batch_size={batch}")
 
 
 def check_checkpoint(directory: str | Path) -> LatentSettings:

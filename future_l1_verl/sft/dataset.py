@@ -12,13 +12,14 @@ from torch.utils.data import Dataset
 
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import processor_inputs
-from future_l1_verl.data.rows import Row, RowError, read_rows
+from future_l1_verl.data.reader import read
+from future_l1_verl.data.rows import Row, RowError
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.targets import target_pixels
 from future_l1_verl.sft.checks import files
-from future_l1_verl.sft.conversations import Conversation, conversation, usable
+from future_l1_verl.sft.conversations import Conversation, conversation
 
 END_OF_TURN = "<|im_end|>"
 
@@ -31,9 +32,9 @@ class LatentSFTDataset(Dataset):
     ``position_ids``: int64 ``[4, T]``, text and M-RoPE. ``multi_modal_inputs``: what is observed, and the future frames as
     ``latent_pixel_values`` and ``latent_grid_thw``.
 
-    Clips are decoded when their turn comes, in the loader's workers. A row that turns out to be unusable then (its clip, or its
-    length) is listed in the manifest, and the next usable row is given in its place, so that batches stay full. Raises RowError
-    where there are more of them than ``max_bad_rate``.
+    Clips are decoded when their turn comes, in the loader's workers. A row that cannot become tensors then (its clip, its
+    pictures, its length) is listed in the manifest, and the next one is given in its place, so that batches stay full. Raises
+    RowError where there are more of them than ``max_bad_rate``.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class LatentSFTDataset(Dataset):
         max_samples: int = -1,
     ) -> None:
         self.skipped = Skipped(config.manifest, config.max_bad_rate)
-        rows = [row for file in files(parquet_files) for row in read_rows(file)]
-        self.rows = usable(rows[:max_samples] if max_samples > 0 else rows, self.skipped)
+        limit = max_samples if max_samples > 0 else None
+        self.rows = self.skipped.usable(read(files(parquet_files), config.videos, limit, require=Row.require_response))
         self.config = config
         self.processor = processor
         self.tokenizer = tokenizer
@@ -57,16 +58,7 @@ class LatentSFTDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        for offset in range(len(self.rows)):
-            row = self.rows[(index + offset) % len(self.rows)]
-            try:
-                item = self._item(row)
-            except RowError as error:
-                self.skipped.skip(row["source"], str(error).removeprefix(f"{row['source']}: "))
-                continue
-            self.skipped.use()
-            return item
-        raise RowError(f"none of {len(self.rows)} rows can be used; they are listed in {self.skipped.manifest}")
+        return self.skipped.item(self.rows, index, self._item)
 
     def _item(self, row: Row) -> dict[str, Any]:
         config = self.config
@@ -76,7 +68,7 @@ class LatentSFTDataset(Dataset):
         response_ids = torch.tensor(self.tokenizer.encode(self._response(talk), add_special_tokens=False))
         input_ids = torch.cat([prompt_ids, response_ids])
         if len(input_ids) > config.max_length:
-            raise RowError(f"{row['source']}: too long: {len(input_ids)} tokens, data.max_length is {config.max_length}")
+            raise RowError(f"too long: {len(input_ids)} tokens, data.max_length is {config.max_length}")
         pixels = {key: value for key, value in seen.items() if key.startswith(("pixel_values", "image_grid", "video_grid"))}
         return {
             "input_ids": input_ids,

@@ -98,6 +98,8 @@ class BestKeeper(CheckpointHandler):
 
 class LatentSFTTrainer(SFTTrainer):
     def _build_config(self) -> None:
+        if self.config.data.text_only:
+            self.config.model.override_config.trained_shape = "text_only"
         super()._build_config()
         with open_dict(self.config):
             self.config.data.max_latents = LatentSettings.from_config(self.model_config.hf_config).max_latents

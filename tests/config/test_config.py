@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
+from future_l1_verl.data.trained_as import AS_TRAINED, default_prompt
 from future_l1_verl.rewards.judge import JudgeSettings
 from future_l1_verl.rewards.total import Weights
 from future_l1_verl.rl.settings import RewardSettings
@@ -92,5 +93,10 @@ def test_the_tree_and_the_classes_that_are_used_without_it_have_the_same_default
     assert dict(config.judge) == judge | {"url": None, "model": None}
 
 
-def test_both_stages_say_the_same_before_a_question() -> None:
-    assert tree("sft").data.system_prompt == tree("rl").data.system_prompt
+def test_stage_2_asks_as_stage_1_trained() -> None:
+    """Both trees write into the checkpoint how it is trained; what one says nothing of is asked in stage 1's words."""
+    sft, rl = tree("sft"), tree("rl")
+    assert (rl.data.system_prompt, rl.data.observed) == (AS_TRAINED, AS_TRAINED)
+    assert sft.model.override_config.trained_system_prompt == sft.data.system_prompt == default_prompt(text_only=False)
+    assert sft.model.override_config.trained_observed == sft.data.observed == "frames"
+    assert rl.actor_rollout_ref.model.override_config.trained_shape == rl.rewards.shape

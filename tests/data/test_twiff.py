@@ -22,9 +22,10 @@ def test_pool_is_that_of_the_published_data(num_frames):
     assert frame_pool(num_frames) == GOLDEN[num_frames]
 
 
-def test_pool_uses_the_outermost_frames_where_nothing_lies_between_the_inner_ones():
-    # Three frames: second and last but one are the same frame. Edges 1, 1, 2 give the middles 0 and 1.
-    assert frame_pool(3) == [0, 0, 1, 2, 2, 2, 2, 2]
+def test_pool_of_three_frames_ends_with_the_last():
+    # Second and last but one are the same frame, so that the last stands for the latter, as in TwiFF's own code.
+    # The one interval has both edges at 2 and its middle at 1.
+    assert frame_pool(3) == [1, 1, 2, 2, 2, 2, 2, 2]
 
 
 @given(st.integers(3, 100_000))

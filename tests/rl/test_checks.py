@@ -34,12 +34,18 @@ def config(stage: str, folder: Path, *overrides: str) -> DictConfig:
     model = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
     files = [f"data.train_files={folder}/data/{stage}_train.parquet", f"data.val_files={folder}/data/{stage}_test.parquet"]
     common = ["platform=cpu", f"{model}={folder}/model", *files, f"trainer.default_local_dir={folder}"]
+    common.append("data.train_batch_size=8")
     with initialize_config_module(f"future_l1_verl.config.{stage}", version_base=None):
         return compose("main", overrides=[*common, *overrides])
 
 
+def check_rl(config: DictConfig) -> None:
+    rl_checks.take_as_trained(config)
+    rl_checks.check(config)
+
+
 POOL = ["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"]
-CHECK = {"sft": sft_checks.check, "rl": rl_checks.check}
+CHECK = {"sft": sft_checks.check, "rl": check_rl}
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
@@ -58,8 +64,8 @@ def test_a_checkpoint_without_the_tokens(stage: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "column", "message"),
     [
-        ("sft", "reasoning_image", r"row 0: reasoning_image: a list of frame numbers is needed, not None"),
-        ("rl", "problem", r"rl_train\.parquet: row 0 lacks problem"),
+        ("sft", "reasoning_image", r"row 0: reasoning_images_index or recon_frames or reasoning_image is missing"),
+        ("rl", "problem", r"rl_train\.parquet: row 0: unknown form: "),
     ],
 )
 def test_a_parquet_without_a_needed_column(stage: str, column: str, message: str, folder: Path) -> None:
@@ -78,7 +84,7 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         clip.unlink()
     else:
         clip.write_bytes(clip.read_bytes()[:200])
-    with pytest.raises(RowError, match=rf"{stage}_train\.parquet: row \d+: video:? .*{clip.name}"):
+    with pytest.raises(RowError, match=rf"{stage}_train\.parquet: row \d+: .*{clip.name}"):
         CHECK[stage](config(stage, folder))
 
 
@@ -184,5 +190,5 @@ def test_an_answer_that_is_no_option(folder: Path) -> None:
     rows = pd.read_parquet(path)
     rows.loc[2, "answer"] = "the ceiling"
     rows.to_parquet(path)
-    with pytest.raises(RowError, match=r"rl_train\.parquet: row 2: answer: .*'the ceiling'"):
+    with pytest.raises(RowError, match=r"rl_train\.parquet: row 2: no option is the answer: .*'the ceiling'"):
         CHECK["rl"](config("rl", folder))

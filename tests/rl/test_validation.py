@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from transformers import AutoProcessor
 
 from future_l1_verl.data.video import write_video
+from future_l1_verl.modeling import tiny
 from future_l1_verl.rl.dataset import LatentRLDataset
 from future_l1_verl.rl.modes import SyncTrainer
 
@@ -64,6 +66,11 @@ def test_the_split_of_a_row_is_its_source_where_it_names_none(tmp_path: Path) ->
     write_video(tmp_path / "clip.mp4", np.zeros((4, 16, 16, 3), np.uint8), 4)
     row = {"problem": "<image>Where?", "answer": "left", "video": "clip.mp4", "image": [1], "data_source": "source"}
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(each) for each in (row, row | {"split": "2-hop"})))
-    config = OmegaConf.create({"system_prompt": None, "observed": "frames"})
-    questions = LatentRLDataset(str(tmp_path / "rows.jsonl"), None, config)
+    tiny.build(tmp_path / "model")
+    config = OmegaConf.create({
+        "system_prompt": None, "observed": "frames", "videos": None, "video_frames": 4, "max_prompt_length": 64,
+        "manifest": str(tmp_path / "skipped.jsonl"), "max_bad_rate": 0.0,
+    })  # fmt: skip
+    processor = AutoProcessor.from_pretrained(tmp_path / "model")
+    questions = LatentRLDataset(str(tmp_path / "rows.jsonl"), None, config, processor)
     assert [question["split"] for question in (questions[0], questions[1])] == ["source", "2-hop"]

@@ -25,7 +25,7 @@ def dataset(folder: Path, rows: Path | None = None, **changed: object) -> Latent
         config = {
             "max_latents": 4, "max_length": 512, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
             "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
-            "manifest": f"{manifest}/skipped.jsonl",
+            "manifest": f"{manifest}/skipped.jsonl", "videos": None,
         } | changed  # fmt: skip
     files = str(rows or folder / "data/sft_train.parquet")
     return LatentSFTDataset(files, processor.tokenizer, OmegaConf.create(config), processor)
@@ -34,15 +34,15 @@ def dataset(folder: Path, rows: Path | None = None, **changed: object) -> Latent
 def test_each_future_frame_is_a_full_span_and_only_what_is_said_is_supervised(folder: Path) -> None:
     data = dataset(folder)
     tokenizer, t = data.tokenizer, data.tokens
-    index = next(i for i, row in enumerate(data.rows) if row["split"] == "2-hop")
+    index = next(i for i, row in enumerate(data.rows) if row.category == "2-hop")
     item, row = data[index], data.rows[index]
     ids, mask = item["input_ids"], item["loss_mask"]
     said = tokenizer.decode(ids[mask.bool()])
-    reasons = [part.split("</reason>")[0] for part in row["cot"].split("<reason>")[1:]]
+    reasons = [part.split("</reason>")[0] for part in row.response.split("<reason>")[1:]]
     span = "<|latent_start|><|latent_end|>"
-    assert said == "".join(f"{span}<reason>{r}</reason>" for r in reasons) + f"<answer>{row['answer']}</answer><|im_end|>"
-    assert int((ids == t.latent).sum()) == 4 * len(row["reasoning_image"])
-    assert item["multi_modal_inputs"]["latent_grid_thw"].prod(-1).sum() // 4 == 4 * len(row["reasoning_image"])
+    assert said == "".join(f"{span}<reason>{r}</reason>" for r in reasons) + f"<answer>{row.truth}</answer><|im_end|>"
+    assert int((ids == t.latent).sum()) == 4 * len(row.future)
+    assert item["multi_modal_inputs"]["latent_grid_thw"].prod(-1).sum() // 4 == 4 * len(row.future)
     assert tokenizer.decode(ids[: int(mask.argmax())]).endswith("<|im_start|>assistant\n")
 
 

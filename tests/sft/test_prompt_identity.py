@@ -17,8 +17,10 @@ from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token
 
 from data_prep.synthetic.writing import Settings, write_set
 from future_l1_verl.data.clips import Clips
-from future_l1_verl.data.prompts import messages, processor_inputs, vision_inputs
-from future_l1_verl.data.rows import frames, read_rows
+from future_l1_verl.data.prompts import messages, processor_inputs, prompt_length, vision_inputs
+from future_l1_verl.data.reader import read
+from future_l1_verl.data.rows import Row
+from future_l1_verl.data.seeing import Seen, see
 from future_l1_verl.decoding.vllm import engine_arguments
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings, LatentTokens
 from future_l1_verl.modeling import tiny
@@ -69,7 +71,7 @@ def of_stage_1(folder: Path, form: str) -> list[int]:
     config = OmegaConf.create({
         "max_latents": 4, "max_length": 512, "system_prompt": SYSTEM, "supervise_decisions": False, "observed": form,
         "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.0,
-        "manifest": str(folder / "skipped.jsonl"),
+        "manifest": str(folder / "skipped.jsonl"), "videos": None,
     })  # fmt: skip
     data = LatentSFTDataset(str(folder / "data/sft_train.parquet"), processor.tokenizer, config, processor)
     item = data[0]
@@ -79,7 +81,10 @@ def of_stage_1(folder: Path, form: str) -> list[int]:
 def in_stage_2(folder: Path, form: str) -> tuple[list[int], Any]:
     """Token ids as verl's agent loop makes them, and what it hands to vLLM."""
     processor = hf_processor(str(folder / "model"))
-    config = OmegaConf.create({"system_prompt": SYSTEM, "observed": form})
+    config = OmegaConf.create({
+        "system_prompt": SYSTEM, "observed": form, "videos": None, "video_frames": 4, "max_prompt_length": 512,
+        "manifest": str(folder / "skipped.jsonl"), "max_bad_rate": 0.0,
+    })  # fmt: skip
     data = LatentRLDataset(str(folder / "data/rl_train.parquet"), processor.tokenizer, config, processor)
     chat = data[0]["raw_prompt"]
     images, videos = asyncio.run(data.process_vision_info(chat, processor.image_processor.patch_size, config))
@@ -89,23 +94,30 @@ def in_stage_2(folder: Path, form: str) -> tuple[list[int], Any]:
     return builder.build_initial_tokens(chat, images=images, videos=videos), (images, videos)
 
 
+def first_row(folder: Path) -> tuple[Row, Seen]:
+    row = next(read([folder / "data/rl_train.parquet"]))
+    return row, see(row, Clips())
+
+
 def by_the_processor(folder: Path, form: str) -> list[int]:
-    (row, *_) = read_rows(folder / "data/rl_train.parquet")
-    chat = messages(row, row["problem"], *frames(row, "image", clips=Clips()), SYSTEM, form)
-    return processor_inputs(AutoProcessor.from_pretrained(folder / "model"), chat)["input_ids"][0].tolist()
+    row, seen = first_row(folder)
+    chat, processor = messages(row, seen.observed, SYSTEM, form), AutoProcessor.from_pretrained(folder / "model")
+    ids = processor_inputs(processor, chat)["input_ids"][0].tolist()
+    assert prompt_length(processor, chat) == len(ids)
+    return ids
 
 
 def by_vllm(folder: Path, seen: dict[str, tuple[list | None, list | None]]) -> dict[str, list[int]]:
     from vllm import LLM, SamplingParams
 
-    processor, (row, *_) = AutoProcessor.from_pretrained(folder / "model"), read_rows(folder / "data/rl_train.parquet")
+    processor, (row, observed) = AutoProcessor.from_pretrained(folder / "model"), first_row(folder)
     engine = LLM(
         model=str(folder / "model"), dtype="float32", max_model_len=512, enforce_eager=True,
-        limit_mm_per_prompt={"image": len(row["image"]), "video": 1}, **engine_arguments(str(folder / "model")),
+        limit_mm_per_prompt={"image": len(row.observed), "video": 1}, **engine_arguments(str(folder / "model")),
     )  # fmt: skip
     found = {}
     for form, (images, videos) in seen.items():
-        chat = messages(row, row["problem"], *frames(row, "image"), SYSTEM, form)
+        chat = messages(row, observed.observed, SYSTEM, form)
         text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         data = {"image": images} if images else {"video": videos}
         (output,) = engine.generate([{"prompt": text, "multi_modal_data": data}], SamplingParams(max_tokens=1), use_tqdm=False)
@@ -136,9 +148,9 @@ def test_with_qwens_own_vocabulary_as_well(form: str, qwen: Path) -> None:
 
 
 def test_times_are_those_of_the_clip(folder: Path) -> None:
-    (row, *_) = read_rows(folder / "data/rl_train.parquet")
-    (observed,) = frames(row, "image")
-    chat = messages(row, row["problem"], observed, None, "video")
+    row, seen = first_row(folder)
+    observed = seen.observed
+    chat = messages(row, observed, None, "video")
     _, ((pixels, metadata),) = vision_inputs(chat, 16)
     seconds = [frame.seconds for frame in observed]
     assert len(pixels) == len(seconds) + len(seconds) % 2

@@ -57,6 +57,8 @@ def illustrate(records: Sequence[Record], kept: Mapping[int, list[Tensor]], towe
 def _of_clip(
     video: str, records: Sequence[Record], kept: Mapping[int, list[Tensor]], tower: Tower | None, out: Path
 ) -> list[Answer]:
+    if not video:  # pictures that the data brought along are not kept
+        return [Answer(record, [], [], []) for record in records]
     clips = Clips()
     future = {record.row: record.future or unseen(record.frames, clips.count(video)) for record in records}
     numbers = sorted({number for record in records for number in [*record.frames, *future[record.row]]})

@@ -1,0 +1,191 @@
+"""Reading the fields of a foreign row. All functions raise RowError, naming the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from future_l1_verl.data.rows import IMAGE, PLACEHOLDER, VIDEO, Clip, Picture, RowError, Shown, Turn
+from future_l1_verl.rewards.answer import answer_text, chosen_option
+from future_l1_verl.rewards.options import asked, inlined, texts
+
+Fields = dict[str, Any]
+Locate = Callable[..., str]
+"""``locate(fields, name, ...)``: the path of a clip that a row calls by a name, or by one of several (see `locate`)."""
+
+OBSERVED = ("question_images_index", "frames", "image")  # how the files name the observed frames, and the future ones
+FUTURE = ("reasoning_images_index", "recon_frames", "reasoning_image")
+FRAMES = (*OBSERVED, *FUTURE, "video", "video_path", "question_images", "reasoning_images")
+GAINS = (("gain",), ("base_correct", "correct_in_8_base"), ("hint_correct", "correct_in_8_hint"))  # ours, the published 50K's
+COMMON = (
+    *("id", "meta_data", "class", "category", "question_type", "split", "options", "Options", "data_source"),
+    *(name for names in GAINS for name in names),
+)
+
+
+def text(fields: Fields, *names: str) -> str:
+    """The first of some fields that is there, which must hold a text."""
+    name, value = first(fields, *names)
+    if not isinstance(value, str):
+        raise RowError(f"{name} is not a string: {value!r:.80}")
+    if not value.strip():
+        raise RowError(f"{name} is empty")
+    return value.strip()
+
+
+def first(fields: Fields, *names: str) -> tuple[str, Any]:
+    """Name and value of the first of some fields that is there."""
+    name = next((name for name in names if fields.get(name) is not None), None)
+    if name is None:
+        raise RowError(f"{' or '.join(names)} is missing")
+    return name, fields[name]
+
+
+def mapping(fields: Fields, name: str) -> Fields:
+    """A field that is an object, or one as JSON; empty if it is not there."""
+    value = fields.get(name) or {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise RowError(f"{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise RowError(f"{name} is not an object: {value!r:.80}")
+    return value
+
+
+def listed(fields: Fields, name: str) -> list[Any]:
+    """A field that is a list; one value counts as a list of it, a field that is not there as an empty one."""
+    value = fields.get(name)
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def indices(fields: Fields, *names: str) -> tuple[int, ...]:
+    """The first of some fields that is there, which must hold entries of TwiFF's pool."""
+    name, value = first(fields, *names)
+    if not isinstance(value, list) or any(type(index) is not int for index in value):  # True is an int, too
+        raise RowError(f"{name} is not a list of frame numbers: {value!r:.80}")
+    return tuple(value)
+
+
+def pictures(fields: Fields, name: str, locate: Locate) -> tuple[Picture, ...]:
+    """Pictures by path, or with their bytes as `datasets` stores them."""
+    return tuple(_picture(fields, name, item, locate) for item in listed(fields, name))
+
+
+def _picture(fields: Fields, name: str, item: Any, locate: Locate) -> Picture:
+    if isinstance(item, dict):
+        item = item.get("bytes") or item.get("path")
+    if isinstance(item, bytes) and item:
+        return Picture(item)
+    if isinstance(item, str) and item:
+        return Picture(locate(fields, item.removeprefix("file://")))
+    raise RowError(f"{name} is not a path or an embedded picture: {item!r:.80}")
+
+
+def named_frames(fields: Fields, locate: Locate) -> tuple[str, tuple[Shown, ...], tuple[Shown, ...]]:
+    """Clip, observed and future frames of a row in TwiFF's manner: entries of its pool, or the pictures themselves."""
+    if fields.get("question_images") is not None:
+        video, observed, future = "", *(pictures(fields, name, locate) for name in ("question_images", "reasoning_images"))
+    else:
+        video, observed = locate(fields, text(fields, "video", "video_path")), indices(fields, *OBSERVED)
+        future = indices(fields, *FUTURE)
+    if not observed:
+        raise RowError("no observed frame")
+    return video, observed, future
+
+
+def require_no_frames(fields: Fields) -> None:
+    """Raises RowError if a row that is shown its whole clip names frames after all: it must not fall back to more of them."""
+    for name, value in fields.items():
+        numbers = value if isinstance(value, list) else [value] if "frame" in name else []
+        if name not in (*COMMON, "images", "videos") and numbers and all(isinstance(number, int | float) for number in numbers):
+            known = ", ".join((*OBSERVED, *FUTURE))
+            raise RowError(f"frames are named in an unknown way: {name}; known names are {known}")
+
+
+def clips(fields: Fields, locate: Locate) -> tuple[Clip, ...]:
+    """Clips of ``videos``, by path or as verl writes them, each an object with ``video``."""
+    found = [item.get("video") if isinstance(item, dict) else item for item in listed(fields, "videos")]
+    return tuple(Clip(locate(fields, text({"videos": item}, "videos").removeprefix("file://"))) for item in found)
+
+
+def in_order(turns: list[Turn], pictures: tuple[Picture, ...], clips: tuple[Clip, ...]) -> tuple[Shown, ...]:
+    """Pictures and clips in the order of their places; what has no place comes last, where `Row` refuses it."""
+    rest = {IMAGE: list(pictures), VIDEO: list(clips)}
+    found = PLACEHOLDER.findall("".join(turn.text for turn in turns))
+    return (*(rest[place].pop(0) for place in found if rest[place]), *rest[IMAGE], *rest[VIDEO])
+
+
+def answered(response: str, field: str) -> str:
+    """What stands in ``<answer>`` of either, or else what follows the last frame of the field."""
+    answer = answer_text(response) or answer_text(field) or field.rpartition(IMAGE)[2].strip()
+    if not answer:
+        raise RowError(f"answer is empty: nothing follows the last <image> of {field!r:.80}")
+    return answer
+
+
+def options(fields: Fields) -> tuple[str, ...]:
+    """The options of a field; none if there is no such field."""
+    given = fields.get("options") or fields.get("Options")
+    try:
+        return tuple(texts(given)) if given else ()
+    except ValueError as error:
+        raise RowError(f"options cannot be used: {error}") from error
+
+
+def choice(fields: Fields, question: str, truth: str) -> tuple[str, ...]:
+    """The options of a field, or else those that the question ends with if the truth is one of them."""
+    found = inlined(question)
+    return options(fields) or (tuple(found) if found and chosen_option(truth, found) is not None else ())
+
+
+def asking(question: str, given: tuple[str, ...], shown: tuple[Shown, ...]) -> tuple[Turn, ...]:
+    """The question with its options as what a user says, with places for all that is shown: before it, unless it has some."""
+    question = asked(question, list(given))
+    return (Turn("user", question if PLACEHOLDER.search(question) else places(shown) + question),)
+
+
+def places(shown: tuple[Shown, ...]) -> str:
+    return "".join(VIDEO if isinstance(item, Clip) else IMAGE for item in shown)
+
+
+def identity(fields: Fields) -> dict[str, Any]:
+    """Id, category, data source and gains: the arguments of `Row` by these names."""
+    given = fields.get("id")
+    if given is not None and type(given) not in (str, int):
+        raise RowError(f"id is neither a string nor a number: {given!r:.80}")
+    kinds = (mapping(fields, "meta_data").get("classification"), *map(fields.get, ("class", "category", "question_type")))
+    named = [kind.strip().lower() for kind in kinds if isinstance(kind, str)]
+    category = next(iter([*named, fields.get("split") or ""]))
+    gains = tuple(next((fields[name] for name in names if fields.get(name) is not None), None) for names in GAINS)
+    found = gains if all(type(gain) is int for gain in gains) else None
+    return {
+        "gains": found,
+        "id": "" if given is None else str(given),
+        "category": category,
+        "data_source": fields.get("data_source") or "",
+    }
+
+
+_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+
+
+def turns(fields: Fields, name: str) -> list[Turn]:
+    """The turns of a chat: a list of objects or an object of lists, with ``role`` and ``content`` (a text, or a list of parts)
+    or ``from`` and ``value``."""
+    talk = fields[name]
+    if isinstance(talk, dict) and all(isinstance(column, list) for column in talk.values()):
+        talk = [dict(zip(talk, values, strict=False)) for values in zip(*talk.values(), strict=False)]
+    try:
+        return [Turn(_ROLES[said.get("role") or said["from"]], _content(said.get("content") or said["value"])) for said in talk]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RowError(f"{name} are not turns of role and content: {fields[name]!r:.80}") from error
+
+
+def _content(content: str | list[Fields]) -> str:
+    """Parts of pictures and clips become their places; the row names the files beside the chat."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] if part["type"] == "text" else f"<{part['type'].removesuffix('_url')}>" for part in content)

@@ -1,0 +1,30 @@
+"""TwiFF: a question about named frames, whose answer is the reasoning with ``<rimage>`` for each future frame, then ``<ans>``.
+
+Its parquet files, TwiFF-Bench (with embedded pictures, or with ``frames`` and ``recon_frames``) and the candidates that
+``data_prep.visual_gain`` writes have this form under different names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from future_l1_verl.data import fields as of
+from future_l1_verl.data.shape import unified
+
+KEYS = tuple({"question", name} for name in (*of.OBSERVED, *of.FUTURE, "question_images"))
+FIELDS = (*of.COMMON, *of.FRAMES, "question", "answer", "response")
+
+
+def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
+    video, observed, future = of.named_frames(fields, locate)
+    answer, options = unified(of.text(fields, "answer")), of.options(fields)
+    response = unified(fields.get("response") or "") or (answer if "<image>" in answer or "<answer>" in answer else "")
+    return of.identity(fields) | {
+        "turns": of.asking(of.text(fields, "question"), options, observed),
+        "observed": observed,
+        "response": response,
+        "future": future,
+        "truth": of.answered(response, answer),
+        "options": options,
+        "video": video,
+    }

@@ -1,0 +1,96 @@
+"""Where clips and pictures are: in a folder, by a template over the row's own fields, or as a map says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from future_l1_verl.data.fields import Fields, Locate, mapping
+from future_l1_verl.data.rows import RowError
+
+_FIELD = re.compile(r"\{(\w+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """``root`` is the folder that all clips lie under; ``fields`` are the fields of a row that ``locate`` reads."""
+
+    root: Path
+    locate: Locate
+    fields: frozenset[str] = frozenset()
+
+
+def place(videos: str | Path | None, data: Path) -> Place:
+    """``videos`` is an existing folder, an existing file (a JSON object, or CSV with two columns: name or id, path), or a
+    template such as ``clips/{id}/{stem}-{meta_data.start}.mp4``; by default the folder of the ``data``.
+
+    A template has the row's fields, dots for what lies in them, and ``stem`` and ``name`` of the clip's file. Paths are
+    absolute, so that FFmpeg takes no file name for a protocol. Raises RowError if ``videos`` is none of these.
+    """
+    if videos is None:
+        videos = data if data.is_dir() else data.parent
+    text, path = str(videos), Path(os.path.abspath(videos))
+    if path.is_dir():
+        return Place(path, partial(_in_folder, path))
+    if "{" in text:
+        root = Path(os.path.abspath(text[: text.index("{")].rpartition("/")[0] or "."))
+        return Place(root, partial(_by_template, text), frozenset(_FIELD.findall(text)) - {"stem", "name"})
+    if path.is_file():
+        return Place(path.parent, partial(_by_map, path, _map(path)))
+    raise RowError(f"{videos}: is neither a folder nor a file that maps names to clips, nor a template with {{fields}}")
+
+
+def _in_folder(root: Path, fields: Fields, *names: str) -> str:
+    """The first that exists of the names below the folder, which may be the one that a name begins with."""
+    paths = [root / name for name in names]
+    paths += [root / Path(*Path(name).parts[1:]) for name in names if Path(name).parts[0] == root.name]
+    return str(next((path for path in paths if path.exists()), paths[0]))
+
+
+def _by_map(file: Path, known: dict[str, str], fields: Fields, *names: str) -> str:
+    keys = [*names, *(Path(name).name for name in names), *(Path(name).stem for name in names), str(fields.get("id"))]
+    if (found := next((known[key] for key in keys if key in known), None)) is None:
+        raise RowError(f"video is not in the map of clips: {names[-1]} ({file})")
+    return str(file.parent / found)
+
+
+def _map(path: Path) -> dict[str, str]:
+    try:
+        if path.suffix.lower() == ".json":
+            found = json.loads(path.read_text(encoding="utf-8-sig"))
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                found = dict(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+        if not all(isinstance(text, str) for pair in found.items() for text in pair):
+            raise ValueError("an entry is not a string")
+    except (AttributeError, ValueError) as error:
+        raise RowError(f"{path}: is no map of clips, a JSON object or CSV of name and path: {error}") from error
+    return found
+
+
+class _Template(string.Formatter):
+    """``{a.b}`` is entry b of the field a, which may be an object or one as JSON."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Fields) -> tuple[Any, str]:
+        first, *rest = field_name.split(".")
+        value = kwargs[first]
+        for name in rest:
+            value = mapping({first: value}, first)[name]
+        return value, first
+
+
+def _by_template(template: str, fields: Fields, *names: str) -> str:
+    path = Path(names[-1])
+    try:
+        found = _Template().vformat(template, (), fields | {"stem": path.stem, "name": path.name})
+    except (KeyError, ValueError) as error:
+        raise RowError(f"the template of clips does not fit the row: {template} ({error!r})") from error
+    return os.path.abspath(found)

@@ -1,0 +1,186 @@
+"""Files of data sets as a stream of rows, whichever format each row has: the one reader of all commands.
+
+Parquet files, JSON arrays (also in an object, as ``{"data": [...]}``), JSON lines, folders of parquet shards, and folders that
+``datasets.save_to_disk`` wrote; all of them several at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ijson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from future_l1_verl.data.formats import FIELDS, parse
+from future_l1_verl.data.locate import Place, place
+from future_l1_verl.data.rows import BadRow, Row, RowError
+
+ROWS_AT_ONCE = 10_000
+PICTURES = frozenset({"question_images", "reasoning_images"})  # most of a file that has them
+_SUFFIXES = (".parquet", ".json", ".jsonl")
+
+
+def read(
+    paths: Sequence[str | Path],
+    videos: str | Path | None = None,
+    limit: int | None = None,
+    pictures: bool = True,
+    require: Callable[[Row], Any] = Row.require_files,
+) -> Iterator[Row | BadRow]:
+    """The rows of files in order, or what is wrong with them; ``videos`` says where clips are (`place`), by default beside the
+    file.
+
+    Without ``pictures`` embedded ones are not read and a row's frames are those of its clip. ``require`` raises RowError for a
+    row that is of no use to the caller. Raises RowError for a file that is missing, of another kind or empty.
+    """
+    files = [(file, place(videos, Path(path))) for path in paths for file in _files(Path(path))]
+    number = 0
+    for file, where in files:
+        for index, fields in _rows(file, where, pictures):
+            if limit is not None and number >= limit:
+                return
+            yield _row(fields, f"{file}: row {index}", number, where, require)
+            number += 1
+    if not number:
+        raise RowError(f"{', '.join(map(str, paths))}: no rows; a .json file has to be an array of them")
+
+
+def total(paths: Sequence[str | Path], limit: int | None = None) -> int | None:
+    """How many rows there are to read; None if a file does not say so beforehand. Raises RowError as `read`."""
+    files = [file for path in paths for file in _files(Path(path))]
+    if any(file.suffix.lower() != ".parquet" for file in files):
+        return None
+    rows = sum(_open(file).metadata.num_rows for file in files)
+    return rows if limit is None else min(rows, limit)
+
+
+def _row(fields: Any, source: str, number: int, where: Place, require: Callable[[Row], Any]) -> Row | BadRow:
+    try:
+        if isinstance(fields, RowError):
+            raise fields
+        row = parse(fields, source, number, where.locate)
+        require(row)
+    except RowError as error:
+        return BadRow(source, str(error))
+    return row
+
+
+def _files(path: Path) -> list[Path]:
+    """A file by itself, the shards of a folder, or the folder of a saved data set."""
+    if not path.exists():
+        raise RowError(f"{path}: no such file")
+    if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        if shards := sorted(path.glob("*.parquet")):
+            return shards
+        raise RowError(f"{path}: holds no *.parquet, and is no folder of datasets.save_to_disk")
+    if path.is_file() and path.suffix.lower() not in _SUFFIXES:
+        raise RowError(f"{path}: {path.suffix or 'no'} suffix; a file with one of {', '.join(_SUFFIXES)} is needed")
+    return [path]
+
+
+def _rows(path: Path, where: Place, pictures: bool) -> Iterator[tuple[int, Any]]:
+    """Number and fields of each row; the fields of one that cannot be read are a RowError."""
+    match path.suffix.lower():
+        case _ if path.is_dir():
+            return enumerate(_saved(path))
+        case ".parquet":
+            return _parquet(path, (FIELDS | where.fields) - (frozenset() if pictures else PICTURES))
+        case ".json":
+            return enumerate(_json(path))
+        case _:
+            return enumerate(_json_lines(path))
+
+
+def _saved(folder: Path) -> Iterator[Any]:
+    from datasets import Dataset, load_from_disk
+
+    found = load_from_disk(str(folder))
+    if not isinstance(found, Dataset):
+        if len(found) != 1:
+            raise RowError(f"{folder}: holds several sets; name one: {', '.join(str(folder / name) for name in found)}")
+        (found,) = found.values()
+    for batch in found.with_format("arrow").iter(ROWS_AT_ONCE):  # pictures stay as they are stored
+        yield from batch.to_pylist()
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise RowError(f"{path}: cannot be read ({error})") from error
+
+
+def _parquet(path: Path, fields: frozenset[str]) -> Iterator[tuple[int, Any]]:
+    """Only the columns that a format may read, and those that could name frames in a way of their own."""
+    file = _open(path)
+    columns = [field.name for field in file.schema_arrow if field.name in fields or _numbers(field.type)]
+    number, end = 0, 0
+    for group in range(file.num_row_groups):
+        end += file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                for row in _decoded(batch):
+                    yield number, row
+                    number += 1
+        except (OSError, pa.ArrowException) as error:
+            # Pages hold columns, not rows: what follows in a group of rows is lost with a page.
+            lost = RowError(f"page of the file is corrupt: {str(error).splitlines()[0]}")
+            yield from ((row, lost) for row in range(number, end))
+            number = end
+
+
+def _numbers(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
+
+
+def _decoded(batch: pa.RecordBatch) -> Iterator[Any]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(len(batch)):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield RowError(f"text is not UTF-8: {error}")
+
+
+def _json(path: Path) -> Iterator[Any]:
+    """An array, also one in an object; a file of lines under this name too."""
+    with path.open("rb") as file:
+        start = 3 if file.read(3) == b"\xef\xbb\xbf" else 0
+        file.seek(start)
+        prefix = _array(path, file)
+        if prefix is None:
+            yield from _json_lines(path)
+            return
+        file.seek(start)
+        try:
+            yield from ijson.items(file, prefix, use_float=True)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
+            yield RowError(f"JSON breaks off: the rest of the file is lost ({str(error).splitlines()[0]})")
+
+
+def _array(path: Path, file: Any) -> str | None:
+    """Where the rows of a JSON file are, as ijson calls it; None if the file is one row a line."""
+    try:
+        for prefix, event, value in ijson.parse(file):
+            if event == "map_key" and not prefix and value in FIELDS:
+                return None
+            if event == "start_array" and "." not in prefix:
+                return f"{prefix}.item".lstrip(".")
+    except ijson.JSONError:
+        return "item"
+    raise RowError(f"{path}: is no array of rows, nor an object with one")
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        for line in (line for line in file if line.strip()):
+            try:
+                yield json.loads(line)
+            except ValueError as error:  # not JSON, or not UTF-8
+                yield RowError(f"line is not JSON: {error}")

@@ -1,0 +1,40 @@
+"""A response in the paper's shape (section 1), whatever a data set wrote it as."""
+
+from __future__ import annotations
+
+import re
+
+from future_l1_verl.rewards.format import SPAN, has_shape
+
+_MARKER = re.compile(r"THOUGHT \d+:\s*")
+_ANS, _RIMAGE = re.compile(r"<(/?)ans\s*>", re.IGNORECASE), re.compile(r"<rimage\s*/?>", re.IGNORECASE)
+_ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)
+_REASON = re.compile(r"\s*(?:</?reason>\s*)+")
+
+
+def unified(text: str) -> str:
+    """A text of TwiFF with our tags: ``<image>`` for ``<rimage>``, ``<answer>`` for ``<ans>``, no "THOUGHT n:"."""
+    return _ANS.sub(r"<\1answer>", _RIMAGE.sub("<image>", _MARKER.sub("", text)))
+
+
+def in_shape(response: str, answer: str, future: int) -> str:
+    """``<image><reason>...</reason>`` for each of ``future`` frames, led by a reason if the response is, and
+    ``<answer>...</answer>``; a response of that shape stays as it is.
+
+    The reason of a frame is what the response says between it and the next. Raises ValueError with the reason alone, a colon
+    before its figures, if a frame has none or the response has no such shape.
+    """
+    if not future:
+        raise ValueError("no future frame")
+    if not response:
+        raise ValueError("no reasoning")
+    if has_shape(response.replace("<image>", SPAN), "interleaved"):
+        return response
+    lead, *reasons = [_REASON.sub(" ", _ANSWER.sub("", part)).strip() for part in response.split("<image>")]
+    if silent := [number for number, reason in enumerate(reasons, start=1) if not reason]:
+        raise ValueError(f"future frame without reasoning: {silent} of {future}")
+    told = "".join(f"<image><reason>{reason}</reason>" for reason in reasons)
+    said = (f"<reason>{lead}</reason>" if lead else "") + told + f"<answer>{answer}</answer>"
+    if not has_shape(said.replace("<image>", SPAN), "interleaved"):
+        raise ValueError(f"other tags or control tokens in the response: {said!r:.200}")
+    return said

@@ -1,0 +1,87 @@
+"""Rows of stage 2 that can be asked: found before anything is started, without decoding whole clips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+from PIL import Image
+from tqdm import tqdm
+from transformers import ProcessorMixin
+
+from future_l1_verl.data.clips import Frame, even_numbers
+from future_l1_verl.data.files import whole
+from future_l1_verl.data.pictures import read_picture
+from future_l1_verl.data.prompts import messages, prompt_length
+from future_l1_verl.data.reader import read, total
+from future_l1_verl.data.rows import Clip, Picture, Row, Shown
+from future_l1_verl.data.skipped import Skipped, reason
+from future_l1_verl.data.twiff import frame_pool
+from future_l1_verl.data.video import probe
+
+CACHE = "askable.json"
+
+
+def askable(
+    paths: Sequence[str], config: DictConfig, processor: ProcessorMixin, skipped: Skipped, limit: int | None = None
+) -> list[Row]:
+    """The rows of files that stage 2 can ask with the settings ``config`` (the section ``data``); the others are listed.
+
+    A prompt is built of each row with blank frames in the size of its clip's, so that its length is known. What was found is
+    kept beside the manifest, for the next start. Raises RowError if too many rows cannot be asked.
+    """
+    rows = skipped.usable(read(paths, config.videos, limit, require=Row.require_answer), total(paths, limit))
+    cache = Path(config.manifest).with_name(CACHE)
+    known: dict[str, str] = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
+    settings = repr([config.system_prompt, config.observed, config.video_frames, config.max_prompt_length, repr(processor)])
+    keys = [_key(row, settings) for row in rows]
+    new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(partial(_problem, config=config, processor=processor), new.values())
+        known |= zip(new, tqdm(found, total=len(new), desc="checking prompts", unit="row", leave=False), strict=True)
+    if new:
+        with whole(cache) as file:
+            file.write_text(json.dumps(known), encoding="utf-8")
+    for row, key in zip(rows, keys, strict=True):
+        if known[key]:
+            skipped.add(row.source, known[key])
+    skipped.check(len(rows) + len(skipped.listed))
+    return [row for row, key in zip(rows, keys, strict=True) if not known[key]]
+
+
+def _key(row: Row, settings: str) -> str:
+    """What the finding on a row depends on: the row, the files that it shows, and how it is asked."""
+    files = [(path, (status := os.stat(path)).st_size, status.st_mtime_ns) for path in row.files]
+    return hashlib.sha256(f"{row}\0{files}\0{settings}".encode()).hexdigest()
+
+
+def _problem(row: Row, config: DictConfig, processor: ProcessorMixin) -> str:
+    """Why a row cannot be asked; empty if it can."""
+    try:
+        seen = [_blank(row, item, config.video_frames) for item in row.observed]
+        length = prompt_length(processor, messages(row, seen, config.system_prompt, config.observed))
+    except Exception as error:  # a processor has errors of many kinds for what it cannot size
+        return reason(error)
+    limit = config.max_prompt_length
+    return f"prompt is too long: {length} tokens, data.max_prompt_length is {limit}" if length > limit else ""
+
+
+def _blank(row: Row, item: Shown, spread: int) -> Frame | list[Frame]:
+    """What `see` gives, as far as it can be known without decoding a clip."""
+    if isinstance(item, Picture):
+        return Frame(read_picture(item.content), math.nan)
+    clip = _probe(item.path if isinstance(item, Clip) else row.video)
+    image = Image.new("RGB", (clip.width, clip.height))
+    numbers = even_numbers(clip.frames, spread) if isinstance(item, Clip) else [frame_pool(clip.frames)[item - 1]]
+    frames = [Frame(image, float(number) if clip.timed else math.nan) for number in numbers]
+    return frames if isinstance(item, Clip) else frames[0]
+
+
+_probe = lru_cache(maxsize=1024)(probe)
