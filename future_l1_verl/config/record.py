@@ -48,15 +48,16 @@ def save_resolved(config: DictConfig) -> Path:
     text = OmegaConf.to_yaml(config, resolve=True)
     new = _flat(text)
     if broken := [key for key, value in new.items() if "${" in str(value)]:
-        raise ValueError(f"{broken[0]} is {new[broken[0]]!r}: verl takes ${{ for a reference to another setting; choose another name")
+        raise ValueError(f"{broken[0]}={new[broken[0]]}: verl takes ${{ for a reference to another setting; use another name")
     if path.is_file() and (path.parent / TRACKER).is_file():
         old = _flat(path.read_text(encoding="utf-8"))
         keys = [key for key in sorted(old.keys() | new.keys()) if not _may_change(key) and old.get(key) != new.get(key)]
         if keys:
-            told = "; ".join(f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in keys[:SHOWN])
+            told = [f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in keys[:SHOWN]]
+            told += [f"{len(keys) - SHOWN} more"] * (len(keys) > SHOWN)
             raise ValueError(
-                f"{path.parent} holds a run with other settings ({told}{f'; {len(keys) - SHOWN} more' * (len(keys) > SHOWN)}). Choose "
-                f"another trainer.default_local_dir, or remove {path} to go on from that run's last checkpoint with these settings"
+                f"{path.parent} holds a run with other settings ({'; '.join(told)}); choose another trainer.default_local_dir, "
+                f"or remove {path} to go on from that run's last checkpoint with these settings"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
