@@ -194,7 +194,7 @@ def test_yes_it_denotes_is_yes_over_the_wire(server: Server) -> None:
     assert (server.requests[0]["temperature"], server.requests[0]["max_tokens"]) == (0, 64)
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 422])
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 405, 413, 422])
 def test_a_judge_that_refuses_everything_is_unavailable_after_a_question_and_a_probe(server: Server, status: int) -> None:
     server.script = lambda prompt, nth: Reply('{"error": "the key has expired"}', status)
     judge = Judge(settings_of(server))
@@ -204,6 +204,13 @@ def test_a_judge_that_refuses_everything_is_unavailable_after_a_question_and_a_p
     assert judge.counts.reasons == {f"http {status}": 1}
     with pytest.raises(JudgeUnavailable):
         judge.require_available()
+
+
+def test_a_key_that_is_refused_ends_it_after_one_request(server: Server) -> None:
+    server.script = lambda prompt, nth: Reply("no such key", 401)
+    with pytest.raises(JudgeUnavailable, match=r"it wants another API key.*HTTP 401: no such key"):
+        ask(Judge(settings_of(server)))
+    assert len(server.requests) == 1
 
 
 PUZZLE = "What is a puzzle?"

@@ -179,8 +179,8 @@ class Judge:
         may be cancelled without harm to others who wait for the same.
 
         A request that the server refuses (any 4xx but 408, 409, 425, 429) fails at once. Raises JudgeUnavailable if the server
-        also refuses a question that nothing is wrong with, or if more than ``max_failure_rate`` of the last 1000 verdicts
-        failed and there were at least 20.
+        refuses the API key (401) or also a question that nothing is wrong with, or if more than ``max_failure_rate`` of the
+        last 1000 verdicts failed and there were at least 20.
         """
         more = {name: value for name, value in (("request", self.settings.request), ("images", list(images))) if value}
         key = verdict_cache.key(self.settings.model, template, parts.values(), more)
@@ -251,7 +251,10 @@ class Judge:
         except aiohttp.ClientError as error:
             return self._miss("connection", f"{type(error).__name__}: {error}"), False
         if status != 200:
-            return self._miss(f"http {status}", _said(status, body)), _refuses(status)
+            self._miss(f"http {status}", _said(status, body))
+            if status == 401:  # no question is to blame for the key
+                raise self._unavailable(_REFUSED[status])
+            return None, _refuses(status)
         text, finish = _reply(body)
         verdict = None if text is None else read(_without_thoughts(text))
         if verdict is None:
