@@ -61,7 +61,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        assert self.path == "/v1/models"
+        if self.path != "/v1/models":
+            self.send(Reply('{"detail": "Not Found"}', status=404))
+            return
         models = [{"id": model, "owned_by": self.server.owned_by} for model in self.server.models]
         self.send(self.server.listing or Reply(json.dumps({"data": models})))
 

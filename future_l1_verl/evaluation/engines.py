@@ -136,7 +136,7 @@ class LocalEngine:
         except ValueError as error:  # what vLLM and the processor say of a prompt: too long, a picture out of proportion
             raise Unanswerable(str(error)) from error
         if completion.finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"row {row}: the engine ended its answer with {completion.finish_reason!r}; see its log")
+            raise Unanswerable(f"the engine ended the answer with {completion.finish_reason!r}; see its log")
         latents = completion_latents(completion)
         return Reply(completion.text, list(completion.token_ids), completion.finish_reason, latents)
 

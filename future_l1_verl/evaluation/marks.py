@@ -13,7 +13,7 @@ from pathlib import Path
 
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import data_url
-from future_l1_verl.data.rows import Row, bare
+from future_l1_verl.data.rows import IMAGE, Row
 from future_l1_verl.data.seeing import see
 from future_l1_verl.data.shape import unified
 from future_l1_verl.latents.tokens import CONTROL_TOKENS
@@ -54,7 +54,7 @@ async def mark_by_reference(judge: Judge, row: Row, reply: str, max_frames: int)
         "observed": str(len(observed)),
         "future": str(len(seen.future)),
         "question": row.question,
-        "chain": bare(_ANSWER.sub("", _TAGS.sub("", row.response))) or "(none)",
+        "chain": _TAGS.sub("", _ANSWER.sub("", row.response.replace(IMAGE, " "))).strip() or "(none)",
         "truth": row.truth,
         "reasoning": reasoning,
         "answer": answer,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from future_l1_verl.data.clips import Clips, Frame
+from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import Message, messages
 from future_l1_verl.data.rows import Clip, Row
-from future_l1_verl.data.seeing import Seen, see
+from future_l1_verl.data.seeing import see
 from future_l1_verl.data.trained_as import TrainedAs
 
 STYLES = ("latent", "letter", "text_only", "reasoning", "direct")
@@ -59,7 +59,7 @@ def prompt(row: Row, style: Style, max_frames: int) -> Prompt:
     *before, last = row.turns
     asked = last._replace(text=f"{last.text}\n{style.after}") if style.after else last
     chat = messages(replace(row, turns=(*before, asked)), seen.observed, style.system, style.observed)
-    return Prompt(chat, _digest(asked.text, style, seen), seen.numbers, seen.future_numbers)
+    return Prompt(chat, _digest(chat), seen.numbers, seen.future_numbers)
 
 
 def most_frames(rows: list[Row], max_frames: int) -> int:
@@ -67,9 +67,11 @@ def most_frames(rows: list[Row], max_frames: int) -> int:
     return max(sum(max_frames if isinstance(item, Clip) else 1 for item in row.observed) for row in rows)
 
 
-def _digest(text: str, style: Style, seen: Seen) -> str:
-    shown: list[Any] = [style.system, style.observed, text]
-    for item in seen.observed:
-        for frame in [item] if isinstance(item, Frame) else item:
-            shown.append([*frame.image.size, frame.seconds, hashlib.sha256(frame.image.tobytes()).hexdigest()])
+def _digest(chat: list[Message]) -> str:
+    shown: list[Any] = []
+    for message in chat:
+        for part in message["content"]:
+            frames = [part["image"]] if part["type"] == "image" else part.get("video", [])
+            pixels = [[*image.size, hashlib.sha256(image.tobytes()).hexdigest()] for image in frames]
+            shown.append([message["role"], part["type"], part.get("text"), part.get("seconds"), pixels])
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()

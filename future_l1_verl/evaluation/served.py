@@ -72,8 +72,8 @@ class ServedEngine:
         )
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
-        """Raises Unanswerable if the server refuses the question, openai's errors after some attempts, and RuntimeError if the
-        reply is not whole."""
+        """Raises Unanswerable if the server refuses the question or its reply is not whole, openai's errors after some
+        attempts, and RuntimeError for a server of another kind."""
         from openai import APIStatusError
 
         extra: dict[str, Any] = NEUTRAL_VLLM | {"skip_special_tokens": False, "return_token_ids": True}
@@ -90,11 +90,11 @@ class ServedEngine:
             raise
         (choice,) = reply.choices
         text, ids = choice.message.content, choice.model_extra.get("token_ids")
-        if text is None or ids is None or choice.finish_reason not in ("stop", "length"):
-            raise RuntimeError(
-                f"row {row}: {self.client.base_url} sent no whole answer (finish_reason {choice.finish_reason!r}, "
-                f"{'no' if text is None else 'a'} text, {'no' if ids is None else 'its'} token ids); see its log"
-            )
+        if ids is None:
+            raise RuntimeError(f"{self.client.base_url} sends no token ids with its answers; is it `vllm serve`?")
+        if text is None or choice.finish_reason not in ("stop", "length"):
+            said = f"finish_reason {choice.finish_reason!r}, {'no' if text is None else 'a'} text"
+            raise Unanswerable(f"{self.client.base_url} sent no whole answer ({said}); see its log")
         return Reply(text, ids, choice.finish_reason, choice_latents(choice))
 
     def _as_sent(self, chat: Sequence[Message]) -> list[dict[str, Any]]:

@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chat_server import DROPPED, Reply, Server, says, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
+from future_l1_verl.data.clips import Clips
+from future_l1_verl.data.prompts import data_url
+from future_l1_verl.data.rows import Row, Turn
+from future_l1_verl.data.seeing import see
+from future_l1_verl.data.video import write_video
 from future_l1_verl.evaluation.grading import Verdict, grade_reply, mark_reply
-from future_l1_verl.evaluation.marks import Marks, mark, parse_marks, reasoning_text
+from future_l1_verl.evaluation.marks import Marks, mark, parse_marks, parse_scores, parted, reasoning_text
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LATENT, LATENT_END, LATENT_START
 from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
 
@@ -101,13 +107,14 @@ def judge_at(server: Server, **changes: Any) -> Judge:
 def marked(judge: Judge, *texts: str) -> list[Verdict]:
     async def run() -> list[Verdict]:
         try:
-            return await asyncio.gather(*(mark_reply(text, "What falls, {truth}?", "The ball.", judge) for text in texts))
+            return await asyncio.gather(*(mark_reply(text, ROW, judge, "ours", 4) for text in texts))
         finally:
             await judge.close()
 
     return asyncio.run(run())
 
 
+ROW = Row(turns=(Turn("user", "What falls, {truth}?"),), truth="The ball.")
 REPLY = f"<reason>It rolls {{answer}}.</reason>{SPAN}<answer>a ball</answer>"
 
 
@@ -178,9 +185,73 @@ def test_a_grade_that_the_judge_does_not_give_is_no_verdict(server: Server) -> N
     judge = judge_at(server)
 
     async def graded() -> Verdict:
-        verdict = await grade_reply("<answer>a ball</answer>", "What falls?", "It is a sphere.", None, judge)
+        verdict = await grade_reply("<answer>a sphere</answer>", ROW, judge)
         await judge.close()
         return verdict
 
     verdict = asyncio.run(graded())
     assert verdict.scores is None and "HTTP 500: busy" in verdict.error
+
+
+# The protocol of the benchmark's authors
+
+
+@pytest.fixture(scope="module")
+def twiff(tmp_path_factory: pytest.TempPathFactory) -> Row:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    frames = np.arange(12, dtype=np.uint8)[:, None, None, None] * 20 + np.zeros((1, 32, 32, 3), np.uint8)
+    write_video(path, frames, 4)
+    return Row(
+        turns=(Turn("user", "frame_1\n<image>\nWhat falls?"),), observed=(1,), video=str(path), truth="The ball.",
+        future=(3, 5), response="It rolls.<image>It tips.<image>It is down.<answer>The ball.</answer>",
+    )  # fmt: skip
+
+
+def by_reference(server: Server, row: Row, *texts: str) -> list[Verdict]:
+    async def run() -> list[Verdict]:
+        judge = judge_at(server)
+        try:
+            return [await mark_reply(text, row, judge, "reference", 4) for text in texts]
+        finally:
+            await judge.close()
+
+    return asyncio.run(run())
+
+
+def test_by_reference_the_judge_sees_pictures_chain_and_answer(server: Server, twiff: Row) -> None:
+    server.script = lambda prompt, nth: says('{"reasoning": "Valid.", "score": [4, 2]}')
+    assert by_reference(server, twiff, REPLY) == [Verdict(True, {"reasoning": 4.0, "answer": 2.0})]
+    (request,) = server.requests
+    *images, text = request["messages"][0]["content"]
+    seen = see(twiff, Clips())
+    assert [image["image_url"]["url"] for image in images] == [data_url(f.image) for f in (*seen.observed, *seen.future)]
+    for part in ("frame_1\n\nWhat falls?", "It rolls. It tips. It is down.", "The ball.", "It rolls {answer}.", "a ball"):
+        assert f"\n{part}\n" in text["text"]
+    assert "the first 1 belong to the question and the other 2" in text["text"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reasoning", "answer", "parsed"),
+    [
+        ("It falls.", "It falls.", "", False),
+        ("It rolls.<ans>It falls.</ans>", "It rolls.", "It falls.", False),
+        ("<think>It rolls.</think>It falls.", "<think>It rolls.", "It falls.", False),
+        (f"<reason>So</reason>{SPAN}<answer>it falls</answer>", "So", "it falls", True),
+        ("<answer>a</answer><answer>b</answer>", "", "", False),
+    ],
+)
+def test_by_reference_a_reply_without_tags_is_marked_as_well(
+    reply: str, reasoning: str, answer: str, parsed: bool, server: Server, twiff: Row
+) -> None:
+    server.script = lambda prompt, nth: says('```json\n{"reasoning": "No.", "score": [1, 0]}\n```')
+    assert parted(reply) == (reasoning, answer)
+    assert by_reference(server, twiff, reply) == [Verdict(parsed, {"reasoning": 1.0, "answer": 0.0})]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ['{"score": [3, 6]}', '{"score": [3]}', '{"score": 3}', '{"score": [3, true]}', '{"reasoning": 3, "answer": 2}', "[3, 4]",
+     '{"score": [1, 2], "score": [3, 4]}', '{"score": ["3", "4"]}'],
+)  # fmt: skip
+def test_scores_of_another_form_are_none(reply: str) -> None:
+    assert parse_scores(reply) is None

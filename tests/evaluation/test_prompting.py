@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_rows import changed, question, style
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from future_l1_verl.data.clips import even_numbers
-from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.rows import Row, RowError
+from future_l1_verl.data.trained_as import TrainedAs, default_prompt
 from future_l1_verl.data.video import read_frames, write_video
-from future_l1_verl.evaluation.prompting import STYLES, Prompt, prompt, system_prompt
-from future_l1_verl.evaluation.tasks import Question
+from future_l1_verl.evaluation.prompting import STYLES, Prompt, Style, most_frames
+from future_l1_verl.evaluation.prompting import prompt as styled_prompt
 
 STEP = 6
 
@@ -44,15 +44,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     return clip
 
 
-def whole_clip(video: Path, **changes: Any) -> Question:
-    return Question(**{
-        "row": 3, "source": "rows.json: row 3", "id": "q3", "split": "1-hop", "text": "What now?", "truth": "B",
+def whole_clip(video: Path, **changes: Any) -> Row:
+    return question(**{
+        "number": 3, "source": "rows.json: row 3", "id": "q3", "split": "1-hop", "text": "What now?", "truth": "B",
         "options": ["up", "down"], "video": str(video), "image": None, "future": [],
     } | changes)  # fmt: skip
 
 
-def pool_frames(video: Path, image: list[int], **changes: Any) -> Question:
+def pool_frames(video: Path, image: list[int], **changes: Any) -> Row:
     return whole_clip(video, **{"text": "<image>" * len(image) + "What now?", "image": image} | changes)
+
+
+def prompt(row: Row, system: str | None, most: int, **how: Any) -> Prompt:
+    return styled_prompt(row, style(system, **how), most)
 
 
 def shown(made: Prompt) -> list[int]:
@@ -95,8 +99,8 @@ def test_frames_are_at_most_so_many_in_order_and_evenly_spread(count: int, most:
 
 def test_pool_frames_are_those_of_training_in_the_order_of_the_row(clips: Callable[[int], Path]) -> None:
     # The pool of 20 frames is 1, 2, 5, 8, 10, 13, 16, 18.
-    question = pool_frames(clips(20), [4, 1, 8], text="First <image>, then <image>, then <image>: what now?", future=[5, 7])
-    made = prompt(question, None, 1)  # the row names its frames: no bound
+    asked = pool_frames(clips(20), [4, 1, 8], text="First <image>, then <image>, then <image>: what now?", future=[5, 7])
+    made = prompt(asked, None, 1)  # the row names its frames: no bound
     assert made.frames == shown(made) == [8, 1, 18]
     assert made.future == [10, 16]
     said = [part.get("text", "<image>") for part in made.chat[0]["content"]]
@@ -104,20 +108,54 @@ def test_pool_frames_are_those_of_training_in_the_order_of_the_row(clips: Callab
 
 
 def test_the_system_prompt_comes_first_or_not_at_all(clips: Callable[[int], Path]) -> None:
-    question = pool_frames(clips(20), [1])
-    assert [message["role"] for message in prompt(question, "Answer.", 32).chat] == ["system", "user"]
-    assert prompt(question, "Answer.", 32).chat[0]["content"] == [{"type": "text", "text": "Answer."}]
-    assert [message["role"] for message in prompt(question, None, 32).chat] == ["user"]
+    asked = pool_frames(clips(20), [1])
+    assert [message["role"] for message in prompt(asked, "Answer.", 32).chat] == ["system", "user"]
+    assert prompt(asked, "Answer.", 32).chat[0]["content"] == [{"type": "text", "text": "Answer."}]
+    assert [message["role"] for message in prompt(asked, None, 32).chat] == ["user"]
 
 
 def test_styles_ask_for_the_same_tags_and_only_one_for_latents() -> None:
-    said = {style: system_prompt(style) for style in STYLES}
-    stage_2 = Path(__file__).parents[2] / "future_l1_verl/config/rl/main.yaml"
-    assert said["latent"] == OmegaConf.load(stage_2).data.system_prompt
-    for text in said.values():
-        assert text == text.strip() and "<answer> and </answer>" in text
-    assert {style for style, text in said.items() if "latent" in text} == {"latent"}
-    assert {style for style, text in said.items() if "<reason>" in text} == {"latent", "reasoning"}
+    trained = TrainedAs(default_prompt(text_only=False), "frames", "interleaved")
+    said = {name: Style.of(name, trained, has_latents=True) for name in STYLES}
+    for made in said.values():
+        assert made.system == made.system.strip() and "<answer> and </answer>" in made.system
+    assert {name for name, made in said.items() if made.spans} == {"latent", "letter"}
+    assert {name for name, made in said.items() if made.after} == {"letter"}
+    assert said["latent"].system == said["letter"].system == trained.system_prompt
+
+
+@pytest.mark.parametrize("observed", ["frames", "video"])
+@pytest.mark.parametrize("shape", ["interleaved", "latent_first", "text_only"])
+def test_a_checkpoint_is_asked_as_it_was_trained(shape: str, observed: str) -> None:
+    """The text-only baseline above all: by its own prompt, and without spans, though it has the tokens."""
+    trained = TrainedAs("Say what follows.", observed, shape)
+    made = Style.of(None, trained, has_latents=True)
+    assert (made.system, made.observed, made.spans) == ("Say what follows.", observed, shape != "text_only")
+    # What never heard of latents is asked in text.
+    plain = Style.of(None, TrainedAs(default_prompt(text_only=True), "frames", "text_only"), has_latents=False)
+    assert (plain.name, plain.system, plain.spans) == ("text_only", default_prompt(text_only=True), False)
+
+
+def test_what_comes_after_a_question_is_said_last(clips: Callable[[int], Path]) -> None:
+    asked = pool_frames(clips(20), [1])
+    made = prompt(asked, None, 32, after="Only the letter.")
+    assert made.chat[0]["content"][-1]["text"] == "What now?\nOnly the letter."
+    assert made.sha256 != prompt(asked, None, 32).sha256
+
+
+def test_as_a_video_the_frames_have_their_times(clips: Callable[[int], Path]) -> None:
+    """The clip has 24 frames a second."""
+    for asked, numbers in ((pool_frames(clips(20), [4, 8]), [8, 18]), (whole_clip(clips(20)), [2, 7, 12, 17])):
+        made = prompt(asked, None, 4, observed="video")
+        video, text = made.chat[0]["content"]
+        assert video["seconds"] == pytest.approx([number / 24 for number in numbers])
+        assert text["text"] == "What now?" and made.frames == numbers
+        assert made.sha256 != prompt(asked, None, 4).sha256
+
+
+def test_the_most_frames_of_a_question(clips: Callable[[int], Path]) -> None:
+    assert most_frames([pool_frames(clips(20), [1, 2, 3])], 32) == 3
+    assert most_frames([pool_frames(clips(20), [1, 2, 3]), whole_clip(clips(20))], 32) == 32
 
 
 # The hash
@@ -126,15 +164,14 @@ def test_styles_ask_for_the_same_tags_and_only_one_for_latents() -> None:
 def test_the_hash_depends_on_nothing_that_is_not_shown(clips: Callable[[int], Path], tmp_path: Path) -> None:
     elsewhere = write_clip(tmp_path / "another/name.mp4", 20)
     other = {
-        "row": 4, "source": "other.json: row 4", "id": "q4", "split": "2-hop", "truth": "A", "options": [],
+        "number": 4, "source": "other.json: row 4", "id": "q4", "split": "2-hop", "truth": "A", "options": [],
         "video": str(elsewhere), "future": [7],
     }  # fmt: skip
-    for question in (whole_clip(clips(20)), pool_frames(clips(20), [1, 4])):
-        sha256 = prompt(question, "Answer.", 32).sha256
+    for asked in (whole_clip(clips(20)), pool_frames(clips(20), [1, 4])):
+        sha256 = prompt(asked, "Answer.", 32).sha256
         for name, value in other.items():
-            assert getattr(question, name) != value
-            assert prompt(replace(question, **{name: value}), "Answer.", 32).sha256 == sha256, name
-        assert prompt(question, "Answer.", 64).sha256 == sha256  # all 20 frames either way
+            assert prompt(changed(asked, **{name: value}), "Answer.", 32).sha256 == sha256, name
+        assert prompt(asked, "Answer.", 64).sha256 == sha256  # all 20 frames either way
         assert len(sha256) == 64
 
 
@@ -145,21 +182,21 @@ def test_the_hash_is_that_of_the_frames_however_they_were_named(clips: Callable[
 
 
 def test_the_hash_depends_on_all_that_is_shown(clips: Callable[[int], Path]) -> None:
-    question = pool_frames(clips(20), [1, 4])
+    asked = pool_frames(clips(20), [1, 4])
     prompts = [
-        prompt(question, "Answer.", 32),
-        prompt(question, "Answer!", 32),
-        prompt(question, None, 32),
-        prompt(replace(question, text="<image><image>What now"), "Answer.", 32),
-        prompt(replace(question, text="<image>What now?<image>"), "Answer.", 32),
-        prompt(replace(question, image=[4, 1]), "Answer.", 32),
-        prompt(replace(question, image=[1, 5]), "Answer.", 32),
-        prompt(replace(question, image=[1], text="<image>What now?"), "Answer.", 32),
+        prompt(asked, "Answer.", 32),
+        prompt(asked, "Answer!", 32),
+        prompt(asked, None, 32),
+        prompt(changed(asked, text="<image><image>What now"), "Answer.", 32),
+        prompt(changed(asked, text="<image>What now?<image>"), "Answer.", 32),
+        prompt(changed(asked, image=[4, 1]), "Answer.", 32),
+        prompt(changed(asked, image=[1, 5]), "Answer.", 32),
+        prompt(changed(asked, image=[1], text="<image>What now?"), "Answer.", 32),
         prompt(whole_clip(clips(20)), "Answer.", 32),
         prompt(whole_clip(clips(20)), "Answer.", 4),
         # Where one part ends and the next begins counts as well.
-        prompt(replace(question, text=" First:<image><image>What now?"), "Answer.", 32),
-        prompt(question, "Answer. First:", 32),
+        prompt(changed(asked, text=" First:<image><image>What now?"), "Answer.", 32),
+        prompt(asked, "Answer. First:", 32),
     ]
     assert len({made.sha256 for made in prompts}) == len(prompts)
 
@@ -195,22 +232,17 @@ def test_frames_of_another_shape_make_another_hash(tmp_path: Path) -> None:
         (lambda folder: whole_clip(folder / "text.mp4"), r"text\.mp4: cannot be decoded"),
         (lambda folder: pool_frames(write_clip(folder / "two.mp4", 2), [1]), "at least 3 frames, not 2"),
         (lambda folder: whole_clip(write_clip(folder / "two.mp4", 2), future=[5]), "at least 3 frames, not 2"),
-        (lambda folder: pool_frames(write_clip(folder / "ten.mp4", 10), [9]), r"must lie in 1\.\.8, not \[9\]"),
+        (lambda folder: pool_frames(write_clip(folder / "ten.mp4", 10), [9]), r"frames go outside 1\.\.8: \[9\]"),
     ],
 )
-def test_a_clip_that_cannot_be_shown_is_named_with_its_row(make: Callable[[Path], Question], says: str, tmp_path: Path) -> None:
+def test_a_clip_that_cannot_be_shown_is_named_with_its_row(make: Callable[[Path], Row], says: str, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(RowError, match=rf"rows\.json: row 3: video: .*{says}"):
+    with pytest.raises(RowError, match=says):
         prompt(make(tmp_path), None, 32)
 
 
 def test_a_clip_of_no_frames_is_no_question_about_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
-    monkeypatch.setattr("future_l1_verl.evaluation.prompting.Clips.count", lambda *_: 0)
-    with pytest.raises(RowError, match=r"row 3: video: .*empty\.mp4: no frame to show; it has 0"):
+    monkeypatch.setattr("future_l1_verl.data.seeing.Clips.count", lambda *_: 0)
+    with pytest.raises(RowError, match=r"video has no frame to show: .*empty\.mp4"):
         prompt(whole_clip(tmp_path / "empty.mp4"), None, 32)
-
-
-def test_placeholders_that_do_not_fit_are_refused_with_the_row(clips: Callable[[int], Path]) -> None:
-    with pytest.raises(RowError, match=r"rows\.json: row 3: 3 <image> in the question but 2 in image"):
-        prompt(pool_frames(clips(20), [1, 2], text="<image>" * 3), None, 32)

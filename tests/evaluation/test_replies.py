@@ -7,6 +7,7 @@ import asyncio
 
 import pytest
 
+from future_l1_verl.data.rows import Row, Turn
 from future_l1_verl.evaluation.grading import Verdict, grade_reply
 
 OPTIONS = ["The ball hits the left wall", "The ball rolls off the table", "The dog catches the ball", "Nothing moves"]
@@ -105,7 +106,8 @@ OPEN = [
 
 
 def graded(reply: str, truth: str, options: list[str] | None) -> Verdict:
-    return asyncio.run(grade_reply(reply, "What happens next?", truth, options, judge=None))
+    row = Row(turns=(Turn("user", "What happens next?"),), truth=truth, options=tuple(options or ()))
+    return asyncio.run(grade_reply(reply, row, judge=None))
 
 
 @pytest.mark.parametrize(("reply", "parsed", "correct"), CHOICES)
@@ -117,4 +119,3 @@ def test_a_reply_to_a_multiple_choice(reply: str, parsed: bool, correct: bool) -
 @pytest.mark.parametrize(("truth", "reply", "parsed", "correct"), OPEN)
 def test_a_reply_to_an_open_question(truth: str, reply: str, parsed: bool, correct: bool) -> None:
     assert graded(reply, truth, None) == Verdict(parsed, {"accuracy": float(correct)})
-    assert graded(reply, truth, []) == graded(reply, truth, None)

@@ -108,7 +108,7 @@ def test_missing_verdicts_are_no_result_until_they_are_there(setting: Setting, c
     assert setting.run("twiffbench", *setting.judged) == 1
     assert "NOT A RESULT: 1 of 4 verdicts are missing" in " ".join(capsys.readouterr().out.split())
     assert summary(setting)["splits"]["all"]["missing"] == 1
-    with pytest.raises(runs.RunError, match="is no result: 4 of 4 questions are answered, 1 verdicts are missing"):
+    with pytest.raises(runs.RunError, match=r"is no result: 4 of 4 questions are answered \(.*\), 1 verdicts are missing"):
         runs.read_finished(setting.folder / "run")
     assert main(["aggregate", str(setting.folder / "run"), str(setting.folder / "run")]) == 2
 
@@ -138,14 +138,65 @@ def test_a_folder_is_not_gone_on_with_otherwise(setting: Setting, capsys: pytest
     assert len(setting.model.requests) == asked
 
 
-def test_bad_rows_are_said_before_anybody_is_asked(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = json.loads((setting.folder / "futurebench.json").read_text())
-    rows[2]["video_path"] = "gone.mp4"
-    (setting.folder / "futurebench.json").unlink()
-    (setting.folder / "futurebench.json").write_text(json.dumps(rows))
-    assert setting.run("futurebench") == 2
-    assert "futurebench.json: row 2: video is missing: " in capsys.readouterr().err
+# Ten rows that are bad in ten ways, and how the reason begins.
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"video_path": "gone.mp4"}, "video or image is missing: "),
+    ({"video_path": "no_clip.mp4"}, ""),
+    ({"video_path": "video_dataset/clip.mp4"}, "the future would be shown: "),
+    ({"question_type": "hop4"}, "question_type is not one of hop1, hop2, hop3, hop5: "),
+    ({"qa": {"Question": "Where?", "Options": ["up", "down"], "Answer": "C"}}, "no option is the answer: "),
+    ({"qa": {"Question": "Where?", "Options": ["up", "up"], "Answer": "A"}}, "options cannot be used: "),
+    ({"qa": {"Question": "<|vision_start|>?", "Options": ["up", "down"], "Answer": "A"}}, "text holds a special token: "),
+    ({"qa": {"Question": "Where is 9000?", "Options": ["up", "down"], "Answer": "A"}}, ""),
+    ({"qa": "{"}, "qa is not JSON: "),
+    ({"frame_idx": [1, 2]}, "frames are named in an unknown way: "),
+]
+
+
+def test_forty_rows_of_which_ten_are_bad(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    """Thirty are answered, ten listed with their reasons; the same command goes on once they are mended."""
+    (setting.folder / "no_clip.mp4").write_text("no clip")
+    (setting.folder / "video_dataset").mkdir()
+    (setting.folder / "video_dataset/clip.mp4").write_bytes((setting.folder / "clip.mp4").read_bytes())
+    rows = (json.loads((setting.folder / "futurebench.json").read_text()) * 10)[:40]
+    mixed = [row | BAD[number // 4][0] if number % 4 == 1 else row for number, row in enumerate(rows)]
+    data = setting.folder / "futurebench.json"
+    data.unlink()
+    data.write_text(json.dumps(mixed))
+
+    def refusing(prompt: str, nth: int) -> Reply:
+        too_long = {"object": "error", "message": "This model's maximum context length is 512 tokens.", "code": 400}
+        return Reply(json.dumps(too_long), status=400) if "Where is 9000?" in prompt else completion(prompt, nth)
+
+    setting.model.script = refusing
+    assert setting.run("futurebench") == 1
+    assert len(runs.records(setting.folder / "run")) == 30
+    listed = {row.source: row.reason for row in runs.unanswered(setting.folder / "run")}
+    assert listed.keys() == {f"{data}: row {4 * place + 1}" for place in range(10)}
+    for place, (_, reason) in enumerate(BAD):
+        assert listed[f"{data}: row {4 * place + 1}"].startswith(reason)
+    assert "cannot be decoded" in listed[f"{data}: row 5"] and "maximum context length" in listed[f"{data}: row 29"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "10 of 40 questions have no answer" in shown and "NOT A RESULT: 0 of 30 verdicts are missing, 10 questions" in shown
+    with pytest.raises(runs.RunError, match="30 of 40 questions are answered"):
+        runs.read_finished(setting.folder / "run")
+
+    asked = len(setting.model.requests)
+    data.write_text(json.dumps(rows))
+    assert setting.run("futurebench") == 0
+    assert len(setting.model.requests) - asked == 10 and not runs.unanswered(setting.folder / "run")
+
+
+def test_data_of_which_nothing_can_be_asked_are_refused(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setting.run("futurebench", "--videos", str(setting.folder / "model")) == 2
+    assert "futurebench.json: row 0: video or image is missing: " in capsys.readouterr().err
     assert setting.model.requests == [] and not (setting.folder / "run").exists()
+
+
+def test_a_server_without_the_api_is_said_in_a_line(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setting.run("futurebench", "--url", setting.model.url.removesuffix("/v1") + "/elsewhere") == 2
+    captured = capsys.readouterr()
+    assert "has no chat API" in captured.err and "ends with /v1" in captured.err and "Traceback" not in captured.err
 
 
 @pytest.mark.parametrize("flag", ["--limit", "--max-frames", "--concurrency", "--max-tokens"])
@@ -159,11 +210,16 @@ def test_half_an_answer_of_a_server_is_none(setting: Setting) -> None:
     whole = json.loads(completion("Where is 0?", 0).body)
     for change, says_what in (
         ({"finish_reason": "abort"}, "finish_reason 'abort'"),
-        ({"token_ids": None}, "no token ids"),
+        ({"finish_reason": "content_filter"}, "finish_reason 'content_filter'"),
         ({"message": {"role": "assistant", "content": None}}, "no text"),
     ):
         body = json.dumps(whole | {"choices": [whole["choices"][0] | change]})
         setting.model.script = lambda prompt, nth, body=body: Reply(body)
-        with pytest.raises(RuntimeError, match=rf"row 0: {setting.model.url}/ sent no whole answer \(.*{says_what}"):
-            setting.run("futurebench", "--limit", "1", out=says_what)
+        assert setting.run("futurebench", "--limit", "1", out=says_what) == 1
+        (row,) = runs.unanswered(setting.folder / says_what)
+        assert "sent no whole answer" in row.reason and says_what in row.reason
         assert runs.records(setting.folder / says_what) == []
+    body = json.dumps(whole | {"choices": [whole["choices"][0] | {"token_ids": None}]})
+    setting.model.script = lambda prompt, nth: Reply(body)
+    with pytest.raises(RuntimeError, match="sends no token ids"):
+        setting.run("futurebench", "--limit", "1", out="ids")

@@ -15,20 +15,20 @@ import pytest
 import torch
 from chat_server import DROPPED, Server, says, serving
 from chat_server import Reply as Said
+from evaluation_rows import changed, question, style
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from future_l1_verl.data.prompts import Message
-from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.rows import Row
 from future_l1_verl.data.video import write_video
 from future_l1_verl.evaluation import runs
-from future_l1_verl.evaluation.engines import Reply
+from future_l1_verl.evaluation.engines import Reply, Unanswerable
 from future_l1_verl.evaluation.interventions import Interventions
 from future_l1_verl.evaluation.prompting import prompt
 from future_l1_verl.evaluation.runner import Asking, Grader, run
 from future_l1_verl.evaluation.runs import RunError
 from future_l1_verl.evaluation.scoring import is_result, summarise
-from future_l1_verl.evaluation.tasks import Question
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentSettings, LatentTokens
 from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
@@ -101,29 +101,40 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def multiple_choice(clip: str, count: int) -> list[Question]:
+def multiple_choice(clip: str, count: int) -> list[Row]:
     text = "<image><image>Where?\nA. up\nB. down\nC. left"
     return [
-        Question(row, f"rows.json: row {row}", f"q{row}", f"{row % 2 + 1}-hop", text, "A", OPTIONS, clip, [1, 8], [5])
+        question(
+            number=row,
+            source=f"rows.json: row {row}",
+            id=f"q{row}",
+            split=f"{row % 2 + 1}-hop",
+            text=text,
+            truth="A",
+            options=OPTIONS,
+            video=clip,
+            image=[1, 8],
+            future=[5],
+        )
         for row in range(count)
     ]
 
 
-def open_ended(clip: str, count: int) -> list[Question]:
+def open_ended(clip: str, count: int) -> list[Row]:
     """No answer is right by rule, so that the judge is asked about each that parses, with its own question."""
     return [
-        replace(question, text=f"<image><image>Where is {question.row}?", truth="nowhere", options=[])
-        for question in multiple_choice(clip, count)
+        changed(row, text=f"<image><image>Where is {row.number}?", truth="nowhere", options=[])
+        for row in multiple_choice(clip, count)
     ]
 
 
 def ask(
-    folder: Path, questions: Sequence[Question], engine: Scripted, judge: Judge | None = None, marks: bool = False, **how: Any
+    folder: Path, questions: Sequence[Row], engine: Scripted, judge: Judge | None = None, marks: str | None = None, **how: Any
 ) -> list[runs.Record]:
     """Runs as a command does: half a line at the end is cut off first."""
     runs.begin(folder, {})
-    asking = Asking(**{"system": "Answer.", "max_frames": 4, "concurrency": 16, "latent": SETTINGS} | how)
-    asyncio.run(run(questions, engine.start, Grader(judge, marks), asking, folder))
+    asking = Asking(**{"style": style("Answer."), "max_frames": 4, "concurrency": 16, "latent": SETTINGS} | how)
+    asyncio.run(run(questions, engine.start, Grader(judge, marks, 4), asking, folder))
     return runs.records(folder)
 
 
@@ -138,7 +149,7 @@ def test_a_line_says_all_of_an_answer(clip: str, tmp_path: Path) -> None:
     questions, engine = multiple_choice(clip, 3), Scripted()
     found = ask(tmp_path, questions, engine)
     assert found[0] == runs.Record(
-        row=0, id="q0", split="1-hop", prompt_sha256=prompt(questions[0], "Answer.", 4).sha256,
+        row=0, id="q0", split="1-hop", prompt_sha256=prompt(questions[0], style("Answer."), 4).sha256,
         problem="Where?\nA. up\nB. down\nC. left", options=OPTIONS, truth="A", video=clip, frames=[1, 6], future=[4],
         text=reply_to(0).text, token_ids=reply_to(0).token_ids, roles="t" + "tfllle" + "t" + "tfls" + "tt", spans=[4, 2],
         finish_reason="stop", answer="up", parsed=True, scores={"accuracy": 1.0},
@@ -204,14 +215,32 @@ def test_a_checkpoint_without_latents_has_text_alone(clip: str, tmp_path: Path) 
     assert [(record.roles, record.spans) for record in found] == [("t" * len(record.token_ids), []) for record in found]
 
 
-def test_a_clip_that_does_not_decode_ends_the_run_with_its_row(clip: str, tmp_path: Path) -> None:
+# Questions that cannot be asked
+
+
+def test_a_question_without_an_answer_is_listed_with_its_reason_and_asked_again(clip: str, tmp_path: Path) -> None:
+    """Whether its clip does not decode or the engine refuses it; the others are kept."""
     (tmp_path / "broken.mp4").write_text("no clip")
-    questions = multiple_choice(clip, 4)
-    questions[2] = replace(questions[2], video=str(tmp_path / "broken.mp4"))
+    whole = multiple_choice(clip, 6)
+    questions = [changed(row, video=str(tmp_path / "broken.mp4")) if row.number == 2 else row for row in whole]
+
+    def refuses(row: int) -> Reply:
+        if row == 4:
+            raise Unanswerable("the prompt has 9000 tokens, the engine takes 8192")
+        return reply_to(row)
+
+    engine = Scripted(refuses)
+    found = ask(tmp_path / "run", questions, engine, concurrency=1)
+    assert [record.row for record in found] == [0, 1, 3, 5] and engine.closed == 1
+    broken, long = sorted(runs.unanswered(tmp_path / "run"))
+    assert broken.source == "rows.json: row 2" and "broken.mp4: cannot be decoded" in broken.reason
+    assert long == ("rows.json: row 4", "the prompt has 9000 tokens, the engine takes 8192")
+    assert not is_result(summarise(found), unanswered=2)
+
     engine = Scripted()
-    with pytest.raises(RowError, match=r"rows\.json: row 2: video: .*broken\.mp4: cannot be decoded"):
-        ask(tmp_path / "run", questions, engine, concurrency=1)
-    assert rows_written(tmp_path / "run") == [0, 1] and engine.closed == 1
+    again = ask(tmp_path / "run", whole, engine)
+    assert sorted(engine.asked) == [2, 4] and runs.unanswered(tmp_path / "run") == []
+    assert again == ask(tmp_path / "whole", whole, Scripted())
 
 
 # Ends, and going on
@@ -269,10 +298,10 @@ def test_answers_to_other_questions_are_not_gone_on_with(
 ) -> None:
     questions = multiple_choice(clip, 2)
     ask(tmp_path, questions, Scripted())
-    changed = questions[:1] if change is None else [questions[0], replace(questions[1], **change)]
+    others = questions[:1] if change is None else [questions[0], changed(questions[1], **change)]
     engine = Scripted()
     with pytest.raises(RunError, match=f"{tmp_path}: the data have changed: {re.escape(says_what)}"):
-        ask(tmp_path, changed, engine)
+        ask(tmp_path, others, engine)
     assert engine.starts == 0
 
 
@@ -427,7 +456,7 @@ def test_marks_are_averaged(server: Server, clip: str, tmp_path: Path) -> None:
         return says(json.dumps({"reasoning": 5, "answer": min(row, 5)}))
 
     server.script = script
-    found = ask(tmp_path, open_ended(clip, 7), Scripted(), judge_at(server), marks=True)
+    found = ask(tmp_path, open_ended(clip, 7), Scripted(), judge_at(server), marks="ours")
     assert found[3].scores == {"reasoning": 5.0, "answer": 3.0}
     assert found[4].scores == {"reasoning": 0.0, "answer": 0.0} and not found[4].parsed
     scores = summarise(found)["all"]["scores"]
@@ -438,6 +467,6 @@ def test_marks_are_averaged(server: Server, clip: str, tmp_path: Path) -> None:
 
 def test_marks_without_a_verdict_are_missing_and_no_zero(server: Server, clip: str, tmp_path: Path) -> None:
     server.script = lambda prompt, nth: says("yes" if "Where is 2?" in prompt else '{"reasoning": 4, "answer": 2}')
-    found = ask(tmp_path, open_ended(clip, 4), Scripted(), judge_at(server), marks=True)
+    found = ask(tmp_path, open_ended(clip, 4), Scripted(), judge_at(server), marks="ours")
     whole = summarise(found)["all"]
     assert (whole["n"], whole["missing"], whole["scores"]["average"]["mean"]) == (4, 1, 3.0)
