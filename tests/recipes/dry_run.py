@@ -92,10 +92,9 @@ def overrides(recipe: str, *arguments: str) -> list[list[str]]:
     return [line[5:] for line in lines]
 
 
-def values(overrides: list[str]) -> dict[str, Any]:
-    """Keys and values of hydra's overrides, as whoever reads the config gets them."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return {each.key_or_group: OmegaConf.create({"value": each.value()}).value for each in parsed}
+def values(overrides: list[str]) -> DictConfig:
+    """By key ``a.b.c`` the values of hydra's overrides, as whoever reads the config gets them."""
+    return OmegaConf.create({each.key_or_group: each.value() for each in OverridesParser.create().parse_overrides(overrides)})
 
 
 @functools.cache

@@ -61,10 +61,11 @@ def test_arguments_and_overrides_arrive() -> None:
 
 def test_the_control_differs_in_its_own_keys_alone() -> None:
     (control,) = configs("sft_text_only.sh")
-    stage_2 = OmegaConf.load(ROOT / "future_l1_verl/config/ablation/_text_only.yaml")
+    prompt = OmegaConf.load(ROOT / "future_l1_verl/config/system_prompts.yaml").text_only
     assert differences(configs("sft_qwen3vl8b.sh")[0], control) == {
         "data.text_only": True,
-        "data.system_prompt": stage_2.data.system_prompt,
+        "data.system_prompt": prompt,
+        "model.override_config.trained_system_prompt": prompt,
         "trainer.experiment_name": "sft_text_only",
     }
 

@@ -111,6 +111,7 @@ def test_arguments_and_overrides_arrive() -> None:
         "actor_rollout_ref.model.path": MODEL, "data.train_files": "d.parquet", "data.val_files": "v.parquet",
         "actor_rollout_ref.rollout.prometheus.served_model_name": MODEL,
         "trainer.default_local_dir": "runs/x", "trainer.v1.sampler.sampler_kwargs.dropped_file": "runs/x/dropped_groups.jsonl",
+        "data.manifest": "runs/x/skipped_rows.jsonl",
         "judge.url": "http://judge/v1", "judge.model": "J", "data.seed": 7, "trainer.save_freq": 3,
     }  # fmt: skip
 
@@ -134,6 +135,7 @@ def test_the_sweeps_change_one_lambda(sweep: str, key: str) -> None:
             "actor_rollout_ref.rollout.trace.experiment_name": f"la_dapo_futurebench_{sweep}_{value}",
             "trainer.default_local_dir": f"OUT/{sweep}_{value}",
             "trainer.v1.sampler.sampler_kwargs.dropped_file": f"OUT/{sweep}_{value}/dropped_groups.jsonl",
+            "data.manifest": f"OUT/{sweep}_{value}/skipped_rows.jsonl",
         }
 
 
