@@ -87,17 +87,17 @@ class Row:
         texts = (*(turn.text for turn in self.turns), self.response, self.truth, *self.options)
         for text in texts:
             _require_sayable(text)
+        entries = [entry for entry in (*self.observed, *self.future) if isinstance(entry, int)]
+        if outside := [entry for entry in entries if not 1 <= entry <= POOL]:
+            raise RowError(f"frames go outside 1..{POOL}: {outside}")
+        if entries and not self.video:
+            raise RowError("video is missing: frames are named, but no clip")
         _require_places("question", "".join(turn.text for turn in self.turns), self.observed)
         if self.response:
             _require_places("response", self.response, self.future)
             other = [tag for tag in TAG.findall(self.response) if tag not in _OF_A_RESPONSE]
             if other and not self.as_given:
                 raise RowError(f"response has other tags: {', '.join(dict.fromkeys(other))}")
-        entries = [entry for entry in (*self.observed, *self.future) if isinstance(entry, int)]
-        if outside := [entry for entry in entries if not 1 <= entry <= POOL]:
-            raise RowError(f"frames go outside 1..{POOL}: {outside}")
-        if entries and not self.video:
-            raise RowError("video is missing: frames are named, but no clip")
         if tag := TAG.search(self.truth):
             raise RowError(f"answer is not clear: {tag[0]} is left in it: {self.truth!r:.80}")
         if self.options:

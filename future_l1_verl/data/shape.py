@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.format import SPAN, has_shape
 
 _MARKER = re.compile(r"THOUGHT \d+:\s*")
@@ -19,7 +20,7 @@ def unified(text: str) -> str:
 
 def in_shape(response: str, answer: str, future: int) -> str:
     """``<image><reason>...</reason>`` for each of ``future`` frames, led by a reason if the response is, and
-    ``<answer>...</answer>``; a response of that shape stays as it is.
+    ``<answer>...</answer>``; a response of that shape with that answer stays as it is.
 
     The reason of a frame is what the response says between it and the next. Raises ValueError with the reason alone, a colon
     before its figures, if a frame has none or the response has no such shape.
@@ -28,7 +29,7 @@ def in_shape(response: str, answer: str, future: int) -> str:
         raise ValueError("no future frame")
     if not response:
         raise ValueError("no reasoning")
-    if has_shape(response.replace("<image>", SPAN), "interleaved"):
+    if has_shape(response.replace("<image>", SPAN), "interleaved") and answer_text(response) == answer:
         return response
     lead, *reasons = [_REASON.sub(" ", _ANSWER.sub("", part)).strip() for part in response.split("<image>")]
     if silent := [number for number, reason in enumerate(reasons, start=1) if not reason]:

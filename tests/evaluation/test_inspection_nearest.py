@@ -12,7 +12,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 from verl.utils.tokenizer import hf_processor
 
-from future_l1_verl.data.rows import frames, read_rows
+from future_l1_verl.data.clips import Clips
+from future_l1_verl.data.reader import read
+from future_l1_verl.data.seeing import see
 from future_l1_verl.evaluation.inspection import inspect, nearest
 from future_l1_verl.evaluation.inspection.nearest import Tower, unseen
 from future_l1_verl.sft.dataset import LatentSFTDataset
@@ -29,14 +31,14 @@ def test_frames_are_embedded_as_stage_1_made_its_targets(run: MadeRun) -> None:
     config = {
         "max_latents": 4, "max_length": 512, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
         "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
-        "manifest": str(root / "skipped.jsonl"),
+        "manifest": str(root / "skipped.jsonl"), "videos": None,
     }  # fmt: skip
     data = LatentSFTDataset(str(root / "data/sft_train.parquet"), processor.tokenizer, OmegaConf.create(config), processor)
     item = data[0]["multi_modal_inputs"]
     visual = AutoModelForImageTextToText.from_pretrained(root / "model").model.visual
     with torch.no_grad():
         targets = visual(item["latent_pixel_values"], grid_thw=item["latent_grid_thw"]).pooler_output
-    (future,) = frames(read_rows(root / "data/sft_train.parquet")[0], "reasoning_image")
+    future = see(next(read([root / "data/sft_train.parquet"])), Clips()).future
     embedded = Tower(root / "model").embed([frame.image for frame in future])
     torch.testing.assert_close(embedded.flatten(0, 1), targets)
 
@@ -53,7 +55,7 @@ def test_frames_of_any_size_are_shrunk_to_the_grid_of_a_span(
 
 
 def test_batches_do_not_change_embeddings(run: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    (pictures,) = frames(read_rows(run.folder.parent / "data/rl_test.parquet")[0], "image")
+    pictures = see(next(read([run.folder.parent / "data/rl_test.parquet"])), Clips()).observed
     images = [frame.image for frame in pictures][:3]
     tower = Tower(run.folder.parent / "model")
     whole = tower.embed(images)

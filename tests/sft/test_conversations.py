@@ -122,9 +122,9 @@ def turns(human: str, gpt: str) -> list[dict[str, str]]:
 # What stage 1 alone asks of a row; tests/data has what is wrong with rows of any kind.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to say": (
-        {"problem": "<image>?", "answer": "left", "video": "clip.mp4", "image": [1], "data_source": "s"}, "no response to learn"),
+        {"problem": "<image>?", "answer": "left", "video": "clip.mp4", "image": [1]}, "no response to learn"),
     "a short answer alone": (
-        {"question": "<image>?", "answer": "left", "video": "clip.mp4", "frames": [1], "recon_frames": [3]}, "no response to learn"),
+        {"question": "<image>?", "answer": "left", "video": "clip.mp4", "frames": [1], "recon_frames": [3]}, "no response"),
     "no future frame": (twiff(reasoning_image=[], conversations=turns("<image><image>?", "left")), "no future frame"),
     "a future frame without a word": (
         twiff(reasoning_image=[5, 6], conversations=turns("<image><image>?", "<image><image>It moves.")),

@@ -21,12 +21,22 @@ from data_prep.visual_gain.candidates import CandidateError
 from data_prep.visual_gain.selection import SelectionError
 from data_prep.visual_gain.training import GAINS, response
 from future_l1_verl.data.clips import Clips
-from future_l1_verl.data.rows import RL_COLUMNS, RowError, check_frames, read_rows
+from future_l1_verl.data.reader import read as read_rows
+from future_l1_verl.data.rows import Row as Parsed
+from future_l1_verl.data.rows import RowError
+from future_l1_verl.data.seeing import see
 from future_l1_verl.rewards.format import SPAN, has_shape
-from future_l1_verl.sft.conversations import conversation, problems
+from future_l1_verl.sft.conversations import conversation
 
 Row = dict[str, Any]
 PARTS = ("train", "val")
+
+
+def questions(path: Path) -> list[Row]:
+    """The rows of a file of stage 2, all of which can be asked and shown."""
+    for row in read_rows([path], require=Parsed.require_answer):
+        assert see(row, Clips()).observed, row
+    return pq.read_table(path).to_pylist()
 
 
 def call(module: Any, *words: object) -> None:
@@ -88,12 +98,11 @@ def test_rows_keep_the_order_of_selection(made: Path) -> None:
 
 
 def test_stage_1_reads_them_and_imagines_the_same_frames(made: Path) -> None:
-    originals = {row["id"]: row for row in read_rows(made / "set/twiff.json")}
+    originals = {row.id: row for row in read_rows([made / "set/twiff.json"])}
     for part in PARTS:
-        for row in read_rows(made / f"deep/built/sft_{part}.parquet"):
-            assert list(problems(row)) == []
+        for row in read_rows([made / f"deep/built/sft_{part}.parquet"], require=Parsed.require_response):
             for text_only in (False, True):
-                talks = [conversation(one, None, "frames", 4, Clips(), text_only) for one in (row, originals[row["id"]])]
+                talks = [conversation(one, None, "frames", 4, Clips(), text_only) for one in (row, originals[row.id])]
                 assert talks[0].said == talks[1].said
                 assert [image.tobytes() for image in talks[0].future] == [image.tobytes() for image in talks[1].future]
                 assert bool(talks[0].future) != text_only
@@ -101,8 +110,7 @@ def test_stage_1_reads_them_and_imagines_the_same_frames(made: Path) -> None:
 
 def test_stage_2_gets_the_same_questions(made: Path) -> None:
     sft = [row for part in PARTS for row in pq.read_table(made / f"deep/built/sft_{part}.parquet").to_pylist()]
-    rl = [row for part in PARTS for row in read_rows(made / f"deep/built/rl_{part}.parquet", RL_COLUMNS)]
-    check_frames(rl, {"image": lambda row: row["problem"]})
+    rl = [row for part in PARTS for row in questions(made / f"deep/built/rl_{part}.parquet")]
     original = {row["id"]: row for row in pd.read_parquet(made / "set/rl_train.parquet").to_dict("records")}
     assert [row["uid"] for row in rl] == [row["id"] for row in sft]
     for row in rl:
@@ -143,7 +151,10 @@ def test_no_clip_is_in_both_parts(made: Path, tmp_path: Path) -> None:
     (tmp_path / "built").mkdir()
     out = built(made, tmp_path / "built", selected=write_selected(tmp_path / "selected.parquet", rows))
     for kind in ("sft", "rl"):
-        train, val = ({os.path.realpath(row["video"]) for row in read_rows(out / f"{kind}_{part}.parquet")} for part in PARTS)
+        train, val = (
+            {os.path.realpath(row.clip) for row in read_rows([out / f"{kind}_{part}.parquet"], require=lambda row: row)}
+            for part in PARTS
+        )
         assert train and val and not train & val
         assert len(train | val) == len({os.path.normpath(row["video"]) for row in rows})
 
@@ -195,9 +206,9 @@ LEFT_OUT: dict[str, tuple[Row, str]] = {
     "no future": (candidate(reasoning_image=[], response="<answer>left</answer>"), "no future frame"),
     "no reasoning": (candidate(response=""), "no reasoning"),
     "silent frame": (
-        candidate(response="<image>It turns.<image> <answer>left</answer>"), "future frame without reasoning: [7] of"),
+        candidate(response="<image>It turns.<image> <answer>left</answer>"), "future frame without reasoning: [2] of 2"),
     "thoughts before frames": (
-        candidate(response="It turns.<image>It goes.<image><reason></reason>"), "future frame without reasoning: [7] of"),
+        candidate(response="It turns.<image>It goes.<image><reason></reason>"), "future frame without reasoning: [2] of 2"),
     "latent in a text": (
         candidate(response="<image>a <|latent|><image>b"), "other tags or control tokens in the response: '<image><reason>a"),
     "half an answer": (
@@ -293,8 +304,7 @@ def test_questions_without_frames_or_reasoning_are_for_stage_2_alone(made: Path,
     out = built(made, tmp_path / "built", "--rl-only", selected=file)
     assert (out / "left_out.jsonl").read_text() == ""
     assert sorted(path.name for path in out.iterdir()) == ["left_out.jsonl", "rl_train.parquet", "rl_val.parquet"]
-    rows = [row for part in PARTS for row in read_rows(out / f"rl_{part}.parquet", RL_COLUMNS)]
-    check_frames(rows, {"image": lambda row: row["problem"]})
+    rows = [row for part in PARTS for row in questions(out / f"rl_{part}.parquet")]
     assert {row["uid"]: (row["image"], row["answer"], row["split"]) for row in rows} == {
         str(number): (list(range(1, 9)), "ABCD"[number % 4], f"hop{1 + number % 3}") for number in range(len(clips))
     }
@@ -334,7 +344,7 @@ def test_questions_keep_clear_of_a_benchmark_by_video_question_and_frames(
         "row 2": f"not clear of the benchmarks (question): {file}: t1",
         "row 4": f"not clear of the benchmarks (frames): {file}: t2",
     }
-    kept = [row["uid"] for part in PARTS for row in read_rows(tmp_path / f"built/rl_{part}.parquet")]
+    kept = [row["uid"] for part in PARTS for row in questions(tmp_path / f"built/rl_{part}.parquet")]
     assert sorted(kept) == ["0", "3", "5"]
     call(build, *words, "--out", tmp_path / "all")
     assert "no --benchmark was given" in capsys.readouterr().out

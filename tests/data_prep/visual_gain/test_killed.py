@@ -9,13 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from score_with_stub import TRUTH
 
 from data_prep.synthetic.writing import Settings, write_set
 from data_prep.visual_gain import candidates, scores
 from data_prep.visual_gain.questions import seeds
-from future_l1_verl.data.rows import read_rows
 
 KILLS = 20
 CLIPS = 40
@@ -49,7 +49,9 @@ def candidate(row: dict) -> candidates.Candidate:
 
 def test_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     write_set(tmp_path / "set", Settings(clips=CLIPS, test_clips=1, seed=0), lambda items, label: items)
-    rows = {row["video"]: candidate(row) for row in read_rows(tmp_path / "set/rl_train.parquet")}
+    table = pq.read_table(tmp_path / "set/rl_train.parquet").to_pylist()
+    sources = ({"source": f"row {number}", "video": str(tmp_path / "set" / row["video"])} for number, row in enumerate(table))
+    rows = {row["video"]: candidate(row | changed) for row, changed in zip(table, sources, strict=True)}
     count = candidates.write(tmp_path / "candidates.parquet", rows.values())
     assert count == CLIPS
 

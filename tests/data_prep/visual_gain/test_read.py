@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import math
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from data_prep.synthetic.writing import Settings, write_set
-from data_prep.visual_gain import candidates, read
+from data_prep.visual_gain import build, candidates, read
 from future_l1_verl.data.rows import RowError
 
 
@@ -61,9 +63,9 @@ def test_rows_and_clips_that_cannot_be_used_are_listed_counted_and_left_out(
 ) -> None:
     file, rows = broken(made, tmp_path)
     out = tmp_path / "out" / "candidates.parquet"
-    run("--input", file, "--out", out, "--max-bad-rate", 0.9, "--manifest", tmp_path / "bad.jsonl")
+    run("--input", file, "--out", out, "--max-bad-rate", 0.9, "--max-missing", 0.5, "--manifest", tmp_path / "bad.jsonl")
     missing, undecodable = list(dict.fromkeys(row["video"] for row in rows))[:2]
-    expected = {f"{file}: row {len(rows) - 1}": "image goes outside 1..8: [0]"}
+    expected = {f"{file}: row {len(rows) - 1}": "frames go outside 1..8: [0]"}
     for number, row in enumerate(rows):
         if row["video"] == missing:
             expected[f"{file}: row {number}"] = f"video is missing: {missing}"
@@ -77,9 +79,14 @@ def test_rows_and_clips_that_cannot_be_used_are_listed_counted_and_left_out(
     printed = [[cell.strip() for cell in line.strip("│").split("│")] for line in capsys.readouterr().out.splitlines()]
     counts = pd.Series(list(expected.values())).str.split(":").str[0].value_counts()
     for line in (
-        *(["read", str(len(rows))], ["candidates", str(len(good))], ["left out", str(len(expected))]),
+        *(
+            ["read", str(len(rows))],
+            ["candidates", str(len(good))],
+            ["left out", str(len(expected))],
+            ["without a response", "0"],
+        ),
         *([reason, str(count)] for reason, count in counts.items()),
-        *(["looked at", str(len({row["video"] for row in rows[:-1]}))], ["bad", "2"]),
+        *(["looked at", str(len({row["video"] for row in rows[:-1]}) - 1)], ["bad", "1"]),
     ):
         assert line in printed
 
@@ -87,23 +94,109 @@ def test_rows_and_clips_that_cannot_be_used_are_listed_counted_and_left_out(
 def test_a_run_that_fails_writes_nothing_but_its_manifest_and_names_the_first_twenty(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "candidates.parquet"
     out.write_text("of an earlier run")
-    rows = json.loads((made / "twiff.json").read_text())
+    rows = [row | {"image": [9]} for row in json.loads((made / "twiff.json").read_text())]
+    (tmp_path / "twiff.json").write_text(json.dumps(rows))
     with pytest.raises(
         RowError, match=rf"{len(rows)} of {len(rows)} rows cannot be used, more than --max-bad-rate=0\.01"
     ) as error:
-        run("--input", made / "twiff.json", "--out", out, "--videos", tmp_path, "--decode", "none")
+        run("--input", tmp_path / "twiff.json", "--out", out, "--decode", "none")
     named = str(error.value).splitlines()[1:]
     assert [line.split(":")[1] for line in named[:20]] == [f" row {n}" for n in range(20)]
     assert named[20:] == [f"... and {len(rows) - 20} more, all in {tmp_path / 'candidates.skipped.jsonl'}"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates.parquet", "candidates.skipped.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "candidates.parquet", "candidates.skipped.jsonl", "twiff.json",
+    ]  # fmt: skip
     assert out.read_text() == "of an earlier run"
+
+
+def test_missing_clips_end_the_first_run_with_a_table_and_the_next_command(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third of TwiFF's videos is gone: no stack of refusals, and nothing is decoded before it is known."""
+    rows = json.loads((made / "twiff.json").read_text())
+    videos = list(dict.fromkeys(row["video"] for row in rows))
+    gone = set(videos[::3])
+    (tmp_path / "clips").mkdir()
+    for video in videos:
+        if video not in gone:
+            (tmp_path / video).symlink_to(made / video)
+    (tmp_path / "twiff.json").write_text(json.dumps(rows))
+    words = ["--input", tmp_path / "twiff.json", "--out", tmp_path / "out.parquet"]
+    missing = sum(row["video"] in gone for row in rows)
+    monkeypatch.setattr("sys.argv", ["visual_gain", "read", *map(str, words)])
+    monkeypatch.setattr("data_prep.visual_gain.checking.check", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(SystemExit) as end:
+        run(*words)
+    shown = capsys.readouterr().out
+    assert end.value.code == 1 and not (tmp_path / "out.parquet").exists()
+    assert f"{len(rows) - missing:,} of {len(rows):,} rows have their clip" in shown
+    for line in (["rows", str(len(rows))], ["with a clip", str(len(rows) - missing)], ["without", str(missing)]):
+        assert line in [[cell.strip() for cell in row.strip("│").split("│")] for row in shown.splitlines()]
+    share = math.ceil(100 * missing / len(rows)) / 100
+    command = shown.splitlines()[-1]
+    assert command == f"python -m data_prep.visual_gain read {shlex.join(map(str, words))} --max-missing {share}"
+    monkeypatch.undo()
+    run(*shlex.split(command)[4:])
+    assert [one["video"] for one in candidates.read(tmp_path / "out.parquet")] == [
+        row["video"] for row in rows if row["video"] not in gone
+    ]
+    listed = [json.loads(line)["reason"] for line in (tmp_path / "out.skipped.jsonl").read_text().splitlines()]
+    assert len(listed) == missing and all(reason.startswith("video is missing: ") for reason in listed)
+
+
+def test_validation_rows_beside_those_of_training_are_told_apart(made: Path, tmp_path: Path) -> None:
+    """`twiff/*.parquet` has both; those of validation have their pictures embedded."""
+    row = json.loads((made / "twiff.json").read_text())[0]
+    pd.DataFrame([row]).to_parquet(tmp_path / "train-00000.parquet")
+    pd.DataFrame([row | {"question_images": [{"bytes": b"png", "path": None}]}]).to_parquet(tmp_path / "val-00000.parquet")
+    words = ["--videos", made, "--out", tmp_path / "out.parquet"]
+    with pytest.raises(RowError, match=r"val-00000\.parquet: has pictures embedded, unlike the other inputs"):
+        run("--input", *sorted(tmp_path.glob("*.parquet")), *words)
+    run("--input", tmp_path / "val-00000.parquet", *words)
+    (found,) = candidates.read(tmp_path / "out.parquet")
+    assert (found["image"], found["reasoning_image"]) == (row["image"], row["reasoning_image"])
+
+
+def test_ids_that_are_those_of_videos_are_made_different(made: Path, tmp_path: Path) -> None:
+    """FutureBench asks several questions of one clip; the same question twice is left out."""
+    clip = json.loads((made / "twiff.json").read_text())[0]["video"]
+    asked = [
+        {"id": "v0", "video": clip, "question": f"{word} next?", "answer": "It falls.", "question_type": "hop1"}
+        for word in ("What", "Who", "What")
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(asked))
+    run("--input", tmp_path / "rows.json", "--videos", made, "--out", tmp_path / "out.parquet", "--max-bad-rate", 0.5)
+    found = list(candidates.read(tmp_path / "out.parquet"))
+    assert found[0]["id"] == "v0" and found[1]["id"].startswith("v0-") and len(found) == 2
+    (line,) = (tmp_path / "out.skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"].startswith("id is taken: 'v0' is that of")
+    assert found[0]["question"] == "<image>" * 8 + "What next?" and found[0]["image"] == list(range(1, 9))
+
+
+def test_the_published_50k_keeps_its_gains_on_the_way_to_build(made: Path, tmp_path: Path) -> None:
+    rows = [
+        {"conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "One.<image>Two."}]}
+        | {"video": video, "image": [1], "reasoning_image": [3], "answer": "It falls.", "class": "Camera"}
+        | {"gain": 4, "correct_in_8_base": 2, "correct_in_8_hint": 6}
+        for video in sorted({row["video"] for row in json.loads((made / "twiff.json").read_text())})[:4]
+    ]
+    (tmp_path / "published.json").write_text(json.dumps(rows))
+    run("--input", tmp_path / "published.json", "--videos", made, "--out", tmp_path / "published.parquet")
+    parser = argparse.ArgumentParser()
+    build.add_arguments(parser)
+    words = ["--selected", tmp_path / "published.parquet", "--videos", made, "--out", tmp_path / "built"]
+    build.run(parser.parse_args([*map(str, words), "--val-fraction", "0.25"]))
+    table = pd.concat(pd.read_parquet(tmp_path / f"built/sft_{part}.parquet") for part in ("train", "val"))
+    assert set(zip(table["gain"], table["base_correct"], table["hint_correct"], strict=True)) == {(4, 2, 6)}
+    said = "<reason>One.</reason><image><reason>Two.</reason><answer>It falls.</answer>"
+    assert {conversation[1]["value"] for conversation in table["conversations"]} == {said}
 
 
 def test_a_manifest_is_of_one_run(made: Path, tmp_path: Path) -> None:
     file, rows = broken(made, tmp_path)
     out = tmp_path / "candidates.parquet"
     for _ in range(2):
-        run("--input", file, "--out", out, "--decode", "none", "--max-bad-rate", 0.9)
+        run("--input", file, "--out", out, "--decode", "none", "--max-bad-rate", 0.9, "--max-missing", 0.5)
     gone = sum(row["video"] == rows[0]["video"] for row in rows)
     assert len((tmp_path / "candidates.skipped.jsonl").read_text().splitlines()) == gone + 1
 
