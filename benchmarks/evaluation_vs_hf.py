@@ -24,15 +24,16 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from future_l1_verl.data.prompts import processor_inputs
+from future_l1_verl.data.rows import Row
 from future_l1_verl.decoding import hf
 from future_l1_verl.evaluation import runs, tasks
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
-from future_l1_verl.evaluation.prompting import prompt
+from future_l1_verl.evaluation.prompting import Style, prompt
 from future_l1_verl.evaluation.runner import Asking, Grader, run
-from future_l1_verl.evaluation.tasks import Question
 from future_l1_verl.latents.tokens import LatentSettings
 
 TOKENS = 96
+STYLE = Style("latent", None, "frames", spans=True)
 Answers = list[list[int]]
 
 
@@ -44,7 +45,7 @@ def oracle(model: PreTrainedModel, inputs: dict[str, Tensor], latent: LatentSett
     return hf.generate(model, inputs, latent, max_new_tokens=TOKENS, eos_token_id=end).token_ids.tolist()
 
 
-def loop(decode: Callable[..., list[int]], checkpoint: Path, questions: list[Question]) -> tuple[Answers, float, float]:
+def loop(decode: Callable[..., list[int]], checkpoint: Path, questions: list[Row]) -> tuple[Answers, float, float]:
     """Answers, and seconds around asking (to load the model), and of it."""
     started = time.perf_counter()
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
@@ -52,7 +53,7 @@ def loop(decode: Callable[..., list[int]], checkpoint: Path, questions: list[Que
     loaded = time.perf_counter()
     answers = [
         decode(
-            model, dict(processor_inputs(processor, prompt(question, None, 32).chat)), latent, processor.tokenizer.eos_token_id
+            model, dict(processor_inputs(processor, prompt(question, STYLE, 32).chat)), latent, processor.tokenizer.eos_token_id
         )
         for question in tqdm(questions, desc=decode.__name__, leave=False)
     ]
@@ -67,9 +68,9 @@ class Timed(LocalEngine):
         await super().close()
 
 
-def evaluation(checkpoint: Path, questions: list[Question], folder: Path) -> tuple[Answers, float, float]:
+def evaluation(checkpoint: Path, questions: list[Row], folder: Path) -> tuple[Answers, float, float]:
     latent = LatentSettings.from_checkpoint(checkpoint)
-    settings = LocalSettings(checkpoint, Decoding(TOKENS), images=8, dtype="float32", max_model_len=1024)
+    settings = LocalSettings(checkpoint, Decoding(TOKENS), {"image": 8}, dtype="float32", max_model_len=1024)
     started, ready, engine = time.perf_counter(), 0.0, None
 
     async def start() -> Engine:
@@ -78,8 +79,8 @@ def evaluation(checkpoint: Path, questions: list[Question], folder: Path) -> tup
         ready = time.perf_counter()
         return engine
 
-    asking = Asking(None, max_frames=32, concurrency=256, latent=latent, min_latents=1)
-    asyncio.run(run(questions, start, Grader(None, marks=False), asking, folder))
+    asking = Asking(STYLE, max_frames=32, concurrency=256, latent=latent, min_latents=1)
+    asyncio.run(run(questions, start, Grader(None, None, 32), asking, folder))
     asking_took = engine.closing - ready
     around = time.perf_counter() - started - asking_took  # starting and ending the engine's processes
     return [record.token_ids for record in runs.records(folder)], around, asking_took
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--questions", type=int, default=200)
     args = parser.parse_args()
-    questions = tasks.read(tasks.TASKS["synthetic"], args.data, None, args.questions)
+    questions, _ = tasks.read(tasks.TASKS["synthetic"], [args.data], None, args.questions)
     with tempfile.TemporaryDirectory() as folder:
         measured = {"evaluation": evaluation(args.model, questions, Path(folder))}
     measured |= {decode.__name__: loop(decode, args.model, questions) for decode in (with_cache, oracle)}

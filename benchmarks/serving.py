@@ -38,12 +38,13 @@ from future_l1_verl.data.prompts import as_sent, engine_prompt, vision_inputs
 from future_l1_verl.decoding.client import chat_options
 from future_l1_verl.decoding.vllm import engine_arguments, require_live_async
 from future_l1_verl.evaluation import tasks
-from future_l1_verl.evaluation.prompting import Prompt, prompt
+from future_l1_verl.evaluation.prompting import Prompt, Style, prompt
 from future_l1_verl.latents.tokens import LatentSettings
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from vllm_server import serving
 
+STYLE = Style("latent", None, "frames", spans=True)
 Ask = Callable[[int], Awaitable[list[int]]]  # number of a question to the token ids of its answer
 
 SERVED = {
@@ -157,10 +158,10 @@ def main() -> None:
     parser.add_argument("--ignore-eos", action="store_true")
     parser.add_argument("--flags", default="--dtype float32 --max-model-len 1024 --enforce-eager", help="of vllm serve")
     args = parser.parse_args()
-    questions = tasks.read(tasks.TASKS["rl"], args.data, None, args.questions)
+    questions, _ = tasks.read(tasks.TASKS["rl"], [args.data], None, args.questions)
     if len(questions) < 2 * args.clients:
         parser.error(f"{len(questions)} questions are too few for {args.clients} clients; at least twice as many are needed")
-    prompts = [prompt(question, None, 16) for question in tqdm(questions, desc="frames", leave=False)]
+    prompts = [prompt(question, STYLE, 16) for question in tqdm(questions, desc="frames", leave=False)]
     found = asyncio.run(run(args, prompts))
 
     names = list(next(iter(found.values())))

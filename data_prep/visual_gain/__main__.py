@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from data_prep.visual_gain import build, estimate, read, recheck, score, select
+from future_l1_verl.config.refusal import refusing
 
 COMMANDS = {"read": read, "score": score, "select": select, "recheck": recheck, "build": build, "estimate": estimate}
 
@@ -21,10 +22,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parser().parse_args()
-    try:
+    with refusing(args.command):
         args.run(args)
-    except (ValueError, FileExistsError, FileNotFoundError) as error:
-        raise SystemExit(f"{args.command}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: Judge
         "model": backend.model,
         "engine": backend.engine if isinstance(backend, VllmSettings) else "server",
         "sampling": asdict(backend.sampling),
-        "judge": {"model": judge.model, "mode": judge.mode, "prompt": read_prompt(judge.prompt)} if judge else None,
+        "judge": _decisive(judge) if judge else None,
     }
     path = job.folder / "settings.json"
     if path.exists():
@@ -124,6 +124,11 @@ def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: Judge
         return
     with whole(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _decisive(judge: JudgeSettings) -> dict[str, Any]:
+    """What of a judge decides its verdicts."""
+    return {"model": judge.model, "mode": judge.mode, "prompt": read_prompt(judge.prompt), "request": judge.request}
 
 
 def summary(folder: Path) -> dict[str, Any]:

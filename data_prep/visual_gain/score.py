@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judge = parser.add_argument_group("who judges what no rule can decide")
     judge.add_argument("--judge-url", help="default: rules alone")
     judge.add_argument("--judge-model")
+    judge.add_argument("--judge-max-tokens", type=int, default=JudgeSettings.max_tokens, help="of its reply, thoughts included")
+    judge.add_argument("--judge-request", type=json.loads, default={}, metavar="JSON", help="further fields of its requests")
     judge.add_argument("--judge-mode", default=JudgeSettings.mode, choices=("rule_first", "judge_only"))
     judge.add_argument("--judge-prompt", help="file with {question}, {truth} and {answer}; default: ours")
     judge.add_argument("--judge-api-key-file")
@@ -121,6 +123,8 @@ def _judge(args: argparse.Namespace) -> JudgeSettings | None:
         concurrency=args.judge_concurrency,
         api_key_file=_absolute(args.judge_api_key_file),
         cache=_absolute(args.judge_cache),
+        max_tokens=args.judge_max_tokens,
+        request=args.judge_request,
     )
 
 

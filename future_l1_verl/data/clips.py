@@ -15,6 +15,8 @@ from PIL import Image
 from future_l1_verl.data.files import whole
 from future_l1_verl.data.video import VideoError, count_frames, read_timed_frames
 
+READING = "turned by the display matrix"  # how frames are made of a file: a cache of others is not read
+
 
 class Frame(NamedTuple):
     """An RGB image and its presentation time in seconds from the start of the clip."""
@@ -26,8 +28,8 @@ class Frame(NamedTuple):
 class Clips:
     """``count`` and ``frames`` of video files, with or without a cache.
 
-    The cache has a folder per clip (path, size and time of change decide which) with the number of its frames and, for each
-    frame that was asked for, a lossless PNG and its time. Processes may share it: files appear whole.
+    The cache has a folder per clip (path, size, time of change and `READING` decide which) with the number of its frames and,
+    for each frame that was asked for, a lossless PNG and its time. Processes may share it: files appear whole.
     """
 
     def __init__(self, cache: str | Path | None = None) -> None:
@@ -63,7 +65,7 @@ class Clips:
             status = os.stat(path)
         except OSError as error:
             raise VideoError(f"{path}: no such file") from error
-        identity = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+        identity = f"{READING}\0{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
         folder = self.cache / hashlib.sha256(identity.encode()).hexdigest()[:32]
         folder.mkdir(parents=True, exist_ok=True)
         return folder

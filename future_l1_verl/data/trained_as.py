@@ -15,11 +15,13 @@ PREFIX = "trained_"  # of the keys in config.json; both config trees write them 
 
 @dataclass(frozen=True)
 class TrainedAs:
-    """``system_prompt``: None for none. ``observed``: frames or video. ``shape``: of an answer (rewards/format.py)."""
+    """``system_prompt``: None for none. ``observed``: frames or video. ``shape``: of an answer (rewards/format.py). ``said``:
+    whether the checkpoint says so itself."""
 
     system_prompt: str | None
     observed: str
     shape: str
+    said: bool = True
 
     @classmethod
     def of(cls, checkpoint: str | Path, text_only: bool = False) -> TrainedAs:
@@ -27,7 +29,7 @@ class TrainedAs:
         config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
         if f"{PREFIX}shape" in config:
             return cls(*(config.get(PREFIX + name) for name in ("system_prompt", "observed", "shape")))
-        return cls(default_prompt(text_only), "frames", "text_only" if text_only else "interleaved")
+        return cls(default_prompt(text_only), "frames", "text_only" if text_only else "interleaved", said=False)
 
     @property
     def text_only(self) -> bool:
@@ -41,7 +43,9 @@ def default_prompt(text_only: bool) -> str:
 
 
 def differences(trained: TrainedAs, used: dict[str, str | None]) -> list[str]:
-    """A sentence for each setting (a field of `TrainedAs`) that is not what the checkpoint was trained with."""
+    """A sentence for each setting (a field of `TrainedAs`) that is not what the checkpoint says it was trained with."""
+    if not trained.said:
+        return []
     pairs = ((name, getattr(trained, name), value) for name, value in used.items())
     return [
         f"{name} is {value!r}, but the checkpoint was trained with {then!r}" for name, then, value in pairs if then != value

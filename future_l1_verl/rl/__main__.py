@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from future_l1_verl.config.record import save_resolved
+from future_l1_verl.config.refusal import refusing
 from future_l1_verl.rl.checks import check, take_as_trained
 from future_l1_verl.versions import require
 
@@ -13,9 +14,10 @@ from future_l1_verl.versions import require
 @hydra.main(config_path="pkg://future_l1_verl.config.rl", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require("verl", "vllm", "transfer_queue", "transformers")
-    take_as_trained(config)
-    check(config)
-    save_resolved(config)
+    with refusing("stage 2"):
+        take_as_trained(config)
+        check(config)
+        save_resolved(config)
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 

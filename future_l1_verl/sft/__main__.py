@@ -14,6 +14,7 @@ import torch.distributed.run
 from omegaconf import DictConfig
 
 from future_l1_verl.config.record import save_resolved
+from future_l1_verl.config.refusal import refusing
 from future_l1_verl.sft.checks import check
 from future_l1_verl.versions import require
 
@@ -21,10 +22,11 @@ from future_l1_verl.versions import require
 @hydra.main(config_path="pkg://future_l1_verl.config.sft", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require("verl", "transformers")
-    torchrun = torchrun_arguments(config.trainer)
-    check(config)
-    if config.trainer.node_rank == 0:
-        save_resolved(config)
+    with refusing("stage 1"):
+        torchrun = torchrun_arguments(config.trainer)
+        check(config)
+        if config.trainer.node_rank == 0:
+            save_resolved(config)
     torch.distributed.run.main([*torchrun, "-m", "future_l1_verl.sft.worker", *sys.argv[1:]])
 
 

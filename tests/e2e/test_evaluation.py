@@ -18,11 +18,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from vllm_server import SMALL, serving
 
 from future_l1_verl.data.prompts import processor_inputs
+from future_l1_verl.data.rows import Row
 from future_l1_verl.decoding import hf
 from future_l1_verl.evaluation import runs, tasks
-from future_l1_verl.evaluation.prompting import prompt
+from future_l1_verl.evaluation.prompting import Style, prompt
 from future_l1_verl.evaluation.runs import Record
-from future_l1_verl.evaluation.tasks import Question
 from future_l1_verl.latents.tokens import LatentSettings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
@@ -55,18 +55,19 @@ def answers(folder: Path) -> list[list[int]]:
     return [record.token_ids for record in runs.records(folder)[:QUESTIONS]]
 
 
-def by_oracle(model: Path, oracle: PreTrainedModel, questions: list[Question]) -> list[list[int]]:
+def by_oracle(model: Path, oracle: PreTrainedModel, questions: list[Row]) -> list[list[int]]:
     processor, latent = AutoProcessor.from_pretrained(model), LatentSettings.from_checkpoint(model)
     found = []
     for question in questions:
-        inputs = dict(processor_inputs(processor, prompt(question, None, 32).chat))
+        style = Style("latent", None, "frames", spans=True)
+        inputs = dict(processor_inputs(processor, prompt(question, style, 32).chat))
         end = processor.tokenizer.eos_token_id
         found.append(hf.generate(oracle, inputs, latent, max_new_tokens=96, eos_token_id=end).token_ids.tolist())
     return found
 
 
 def test_the_oracle_gives_the_same_200_answers(run: Path, model: Path) -> None:
-    questions = tasks.read(tasks.TASKS["synthetic"], run / "data/rl_test.parquet", None, QUESTIONS)
+    questions, _ = tasks.read(tasks.TASKS["synthetic"], [run / "data/rl_test.parquet"], None, QUESTIONS)
     # A thread and a model for each half: the oracle hooks its embedding.
     oracles = [AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval() for _ in range(2)]
     halves = [questions[: QUESTIONS // 2], questions[QUESTIONS // 2 :]]
