@@ -1,7 +1,8 @@
 """What a client of ``vllm serve CHECKPOINT`` sends to the chat API, and what it gets, where latents and sampling are concerned.
 
     client = openai.OpenAI(base_url="http://localhost:8000/v1", api_key="none")
-    reply = client.chat.completions.create(model=..., messages=..., extra_body=chat_options(return_latents=True))
+    chat = as_trained(CHECKPOINT, "What happens next?", ["frame1.png", "frame2.png"])
+    reply = client.chat.completions.create(model=..., messages=chat, extra_body=chat_options(return_latents=True))
     latents = choice_latents(reply.choices[0])
 
 Needs no vLLM. An answer is text as of any other model; what the server leaves out of it (``skip_special_tokens``) are the
@@ -13,12 +14,16 @@ from __future__ import annotations
 import base64
 import io
 import json
+import mimetypes
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from future_l1_verl.config.trained_as import TrainedAs
 from future_l1_verl.decoding.vllm import request_options
 from future_l1_verl.decoding.vllm.settings import KEY
 from future_l1_verl.decoding.vllm.wire import from_array
@@ -34,6 +39,27 @@ def chat_options(**options: Any) -> dict[str, Any]:
     """``extra_body`` of a chat completion: the options of `request_options`, in the form that the chat API lets through."""
     given = request_options(**options)
     return {"vllm_xargs": given | {KEY: json.dumps(given[KEY])}}
+
+
+def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
+    """The messages of a question as the checkpoint in a directory was trained to be asked: its system prompt, then the pictures
+    (URLs, or paths of image files), then the question.
+
+    Raises ValueError for a checkpoint that was trained on videos: the chat API has no way to send frames with their times.
+    """
+    trained = TrainedAs.of(checkpoint)
+    if trained.observed == "video":
+        raise ValueError(f"{checkpoint}: was trained on videos, whose frames have times that a chat API cannot be sent")
+    system = [{"role": "system", "content": trained.system_prompt}] if trained.system_prompt else []
+    shown = [{"type": "image_url", "image_url": {"url": _url(picture)}} for picture in pictures]
+    return [*system, {"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
+
+
+def _url(picture: str | Path) -> str:
+    if str(picture).startswith(("http://", "https://", "data:")):
+        return str(picture)
+    kind = mimetypes.guess_type(picture)[0] or "image/png"
+    return f"data:{kind};base64,{base64.b64encode(Path(picture).read_bytes()).decode()}"
 
 
 def choice_latents(choice: Any) -> Tensor:

@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from future_l1_verl.config.trained_as import TrainedAs, differences
 from future_l1_verl.data.files import whole
 from future_l1_verl.data.prompts import FORMS
-from future_l1_verl.data.trained_as import TrainedAs, differences
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
 from future_l1_verl.evaluation.comparison import compare, comparison_table

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoProcessor
 from verl.trainer.ppo.utils import need_reference_policy
 
+from future_l1_verl.config.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.skipped import Skipped
-from future_l1_verl.data.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
 from future_l1_verl.rewards.total import Weights

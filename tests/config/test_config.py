@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from future_l1_verl.data.trained_as import AS_TRAINED, default_prompt
+from future_l1_verl.config.trained_as import AS_TRAINED, default_prompt
 from future_l1_verl.rewards.judge import JudgeSettings
 from future_l1_verl.rewards.total import Weights
 from future_l1_verl.rl.settings import RewardSettings
