@@ -2,11 +2,13 @@
 # Curation by visual gain (paper section 3): from a download of TwiFF to the files that stages 1 and 2 read.
 #   bash recipes/curate_future_l1_50k.sh --input FILE... --videos DIR --model DIR --out DIR
 #        [--judge-url URL --judge-model NAME] [--judge-cache FILE] [--address RAY] [--replicas N] [--gpus N]
-#        [--benchmark FILE... --benchmark-videos DIR...] [--video-id REGEX] [--top K] [--estimate N --cpus N] [--dry-run]
+#        [--benchmark FILE... --benchmark-videos DIR...] [--video-id REGEX] [--top K] [--max-missing SHARE] [--estimate N --cpus N]
+#        [--dry-run]
 #        [-- further arguments of `score`]
 # Started again it keeps its candidates and goes on with scores where it stopped; selection and training files are made anew.
 # --benchmark: files that `read --max-bad-rate 0` wrote, so that no item is missing; --benchmark-videos: a folder of each, or of all.
 # --judge-cache: an SQLite file on a disk of this machine, not on one that machines share.
+# --max-missing: the share of rows whose clip may be missing; without it `read` ends with a table and says which share it is.
 # --video-id: the video's id in a clip's file name, if several clips are of one video.
 # --estimate N scores a sample only and says what N candidates will take, with --cpus cores of all machines together to decode.
 # --dry-run prints the commands and ends. On a cluster: start Ray, give its address, and let all machines see the same files.
@@ -15,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source recipes/functions.sh
 
 # what
-input=() videos= out= top=50000 benchmark=() benchmark_videos=() video_id=
+input=() videos= out= top=50000 benchmark=() benchmark_videos=() video_id= max_missing=
 # who answers: a checkpoint for vLLM, its engines, and GPUs of each, 0 for a CPU: as it stands 8 GPUs are needed
 model= replicas=8 gpus=1 address=
 # who judges; without a judge answers are right by rule or wrong
@@ -41,6 +43,7 @@ while [ $# -gt 0 ]; do
     --gpus) gpus=$2 ;;
     --video-id) video_id=$2 ;;
     --top) top=$2 ;;
+    --max-missing) max_missing=$2 ;;
     --estimate) estimate=$2 ;;
     --cpus) cpus=$2 ;;
     [!-]*) [ -n "$more" ] || fail "unknown argument $1" && list+=("$1") && shift && continue ;;
@@ -68,7 +71,8 @@ select=(select --candidates "$candidates" --videos "$videos" --scores "$scores" 
 build=(build --selected "$out/selected/selected.parquet" --videos "$videos" --out "$out/data")
 [ -z "$video_id" ] || select+=(--video-id "$video_id") build+=(--video-id "$video_id")
 
-[ -f "$candidates" ] || visual_gain read --input "${input[@]}" --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"}
+[ -f "$candidates" ] || visual_gain read --input "${input[@]}" --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"} \
+    ${max_missing:+--max-missing "$max_missing"}
 visual_gain "${score[@]}" "$@"
 if [ -n "$estimate" ]; then
     visual_gain estimate --scores "$scores" --candidates "$estimate" --replicas "$replicas" --cpus "$cpus"
