@@ -99,7 +99,7 @@ evaluate sft "$sft"
 stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$python" -m future_l1_verl.rl platform=cpu \
     actor_rollout_ref.model.path="$(quoted "$sft")" \
     data.train_files="$(quoted "$run/data/rl_train.parquet")" data.val_files="$(quoted "$run/data/rl_test.parquet")" \
-    data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.system_prompt=null data.seed="$seed" \
+    data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.seed="$seed" \
     actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
     actor_rollout_ref.actor.optim.lr=3e-5 \
     actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from e2e_environment import ENVIRONMENT, recipe
 
+from future_l1_verl.config.trained_as import TrainedAs
 from future_l1_verl.evaluation.curves import read_curves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
@@ -39,6 +40,12 @@ def test_rollout_and_actor_agree_at_every_step(run: Path) -> None:
     assert [step for step, _ in worst] == list(range(1, len(worst) + 1))
     assert max(value for _, value in worst) <= 1e-4
     assert max(value for _, value in mean) <= 1e-5
+
+
+def test_checkpoints_say_how_they_were_trained(run: Path) -> None:
+    """Stage 2 took it from stage 1's, which was told."""
+    for checkpoint in (*(run / "sft").glob("global_step_*/huggingface"), *(run / "rl").glob("global_step_*/actor/huggingface")):
+        assert TrainedAs.of(checkpoint) == TrainedAs(None, "frames", "interleaved", said=True)
 
 
 def test_both_losses_of_stage_1_fall(run: Path) -> None:
@@ -111,7 +118,7 @@ def stage_2(run: Path, out: Path, *overrides: str) -> subprocess.CompletedProces
     command = [
         *[sys.executable, "-m", "future_l1_verl.rl", "platform=cpu", f"actor_rollout_ref.model.path={sft}"],
         *[f"data.train_files={run}/data/rl_train.parquet", f"data.val_files={run}/data/rl_test.parquet"],
-        *["data.train_batch_size=8", "data.max_prompt_length=512", "data.max_response_length=96", "data.system_prompt=null"],
+        *["data.train_batch_size=8", "data.max_prompt_length=512", "data.max_response_length=96"],
         *[f"actor_rollout_ref.{setting}" for setting in (*actor, "ref.log_prob_micro_batch_size_per_gpu=64")],
         *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],
         *["trainer.val_before_train=false", "trainer.logger=[console]", "trainer.resume_mode=disable"],
