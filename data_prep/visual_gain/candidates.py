@@ -49,7 +49,7 @@ def candidate(row: Row, root: Path) -> Candidate:
     Raises RowError for a row that is not one question about frames of one clip.
     """
     turn, image = row.turns[-1], [item for item in row.observed if isinstance(item, int)]
-    if len(row.turns) > 1 or not row.clip:
+    if len(row.turns) > 1 or not row.clip or (not image and len(row.observed) > 1):
         raise RowError(f"no candidate: it has {len(row.turns)} turns and {len(row.observed)} pictures or clips of its own")
     question = turn.text
     if not image:

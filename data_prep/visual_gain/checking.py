@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -59,7 +60,7 @@ def check(clips: Iterable[str], total: int, videos: Path, decode: str, workers: 
 def _look(videos: Path, decode: str, clip: str) -> tuple[str, int]:
     """What is wrong with a clip, if anything, and the number of its frames if they were counted."""
     path, frames = videos / clip, 0
-    if not path.is_file():
+    if not os.path.isfile(path):
         return f"video is missing: {clip}", frames
     if path.stat().st_size == 0:
         return f"video is empty: {clip}", frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import os
 import shlex
 import statistics
 import sys
@@ -26,7 +27,7 @@ from future_l1_verl.data import reader
 from future_l1_verl.data.files import whole
 from future_l1_verl.data.locate import place
 from future_l1_verl.data.rows import BadRow, Row, RowError
-from future_l1_verl.data.skipped import Skipped, counts
+from future_l1_verl.data.skipped import Skipped, counts, reason
 
 HELP = "candidates of TwiFF, of conversations or of questions"
 
@@ -123,8 +124,8 @@ def _candidates(rows: Iterable[Row | BadRow], root: Path, skipped: Skipped, know
             if isinstance(row, BadRow):
                 raise RowError(row.reason)
             yield _of_its_own(candidates.candidate(row, root), first)
-        except RowError as error:
-            skipped.add(row.source, str(error))
+        except ValueError as error:  # RowError, or a name that no file can have
+            skipped.add(row.source, reason(error))
             if known is not None:
                 skipped.check(known)
 
@@ -148,7 +149,8 @@ def _check_clips(
     objects. Which are missing is known before any clip is decoded."""
     column = pq.read_table(file, columns=["video"])["video"]
     clips = [clip.as_py() for clip in column.unique()]
-    gone = [clip for clip in tqdm(clips, desc="looking for clips", unit="clip", leave=False) if not (videos / clip).is_file()]
+    looking = tqdm(clips, desc="looking for clips", unit="clip", leave=False)
+    gone = [clip for clip in looking if not os.path.isfile(videos / clip)]
     missing = pc.sum(pc.is_in(column, value_set=pa.array(gone, pa.string()))).as_py() or 0
     print(f"{len(column) - missing:,} of {len(column):,} rows have their clip")
     if missing > max_missing * len(column):

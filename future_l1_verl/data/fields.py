@@ -8,7 +8,7 @@ from typing import Any
 
 from future_l1_verl.data.rows import IMAGE, PLACEHOLDER, VIDEO, Clip, Picture, RowError, Shown, Turn
 from future_l1_verl.rewards.answer import answer_text, chosen_option
-from future_l1_verl.rewards.options import asked, inlined, texts
+from future_l1_verl.rewards.options import asked, given, inlined
 
 Fields = dict[str, Any]
 Locate = Callable[..., str]
@@ -118,6 +118,12 @@ def in_order(turns: list[Turn], pictures: tuple[Picture, ...], clips: tuple[Clip
     return (*(rest[place].pop(0) for place in found if rest[place]), *rest[IMAGE], *rest[VIDEO])
 
 
+def truth(fields: Fields, *names: str) -> str:
+    """The right answer of a field that holds nothing else, without the ``<answer>`` round it."""
+    found = text(fields, *names)
+    return answer_text(found) or found
+
+
 def answered(response: str, field: str) -> str:
     """What stands in ``<answer>`` of either, or else what follows the last frame of the field."""
     answer = answer_text(response) or answer_text(field) or field.rpartition(IMAGE)[2].strip()
@@ -128,9 +134,8 @@ def answered(response: str, field: str) -> str:
 
 def options(fields: Fields) -> tuple[str, ...]:
     """The options of a field; none if there is no such field."""
-    given = fields.get("options") or fields.get("Options")
     try:
-        return tuple(texts(given)) if given else ()
+        return tuple(given(next((fields[name] for name in ("options", "Options") if fields.get(name) is not None), None)))
     except ValueError as error:
         raise RowError(f"options cannot be used: {error}") from error
 
@@ -141,9 +146,9 @@ def choice(fields: Fields, question: str, truth: str) -> tuple[str, ...]:
     return options(fields) or (tuple(found) if found and chosen_option(truth, found) is not None else ())
 
 
-def asking(question: str, given: tuple[str, ...], shown: tuple[Shown, ...]) -> tuple[Turn, ...]:
+def asking(question: str, choices: tuple[str, ...], shown: tuple[Shown, ...]) -> tuple[Turn, ...]:
     """The question with its options as what a user says, with places for all that is shown: before it, unless it has some."""
-    question = asked(question, list(given))
+    question = asked(question, list(choices))
     return (Turn("user", question if PLACEHOLDER.search(question) else places(shown) + question),)
 
 
@@ -153,19 +158,19 @@ def places(shown: tuple[Shown, ...]) -> str:
 
 def identity(fields: Fields) -> dict[str, Any]:
     """Id, category, data source and gains: the arguments of `Row` by these names."""
-    given = fields.get("id")
-    if given is not None and type(given) not in (str, int):
-        raise RowError(f"id is neither a string nor a number: {given!r:.80}")
+    name = fields.get("id")
+    if name is not None and type(name) not in (str, int):
+        raise RowError(f"id is neither a string nor a number: {name!r:.80}")
     kinds = (mapping(fields, "meta_data").get("classification"), *map(fields.get, ("class", "category", "question_type")))
     named = [kind.strip().lower() for kind in kinds if isinstance(kind, str)]
-    category = next(iter([*named, fields.get("split") or ""]))
+    split, source = (value if isinstance(value := fields.get(each), str) else "" for each in ("split", "data_source"))
     gains = tuple(next((fields[name] for name in names if fields.get(name) is not None), None) for names in GAINS)
-    found = gains if all(type(gain) is int for gain in gains) else None
+    counted = all(type(gain) is int and abs(gain) < 2**31 for gain in gains)  # as files of candidates hold them
     return {
-        "gains": found,
-        "id": "" if given is None else str(given),
-        "category": category,
-        "data_source": fields.get("data_source") or "",
+        "gains": gains if counted else None,
+        "id": "" if name is None else str(name),
+        "category": next(iter([*named, split])),
+        "data_source": source,
     }
 
 

@@ -52,7 +52,7 @@ def _in_folder(root: Path, fields: Fields, *names: str) -> str:
     """The first that exists of the names below the folder, which may be the one that a name begins with."""
     paths = [root / name for name in names]
     paths += [root / Path(*Path(name).parts[1:]) for name in names if Path(name).parts[0] == root.name]
-    return str(next((path for path in paths if path.exists()), paths[0]))
+    return str(next((path for path in paths if os.path.exists(path)), paths[0]))
 
 
 def _by_map(file: Path, known: dict[str, str], fields: Fields, *names: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from future_l1_verl.data.formats import FIELDS, parse
 from future_l1_verl.data.locate import Place, place
 from future_l1_verl.data.rows import BadRow, Row, RowError
+from future_l1_verl.data.skipped import reason
 
 ROWS_AT_ONCE = 10_000
 PICTURES = frozenset({"question_images", "reasoning_images"})  # most of a file that has them
@@ -64,8 +65,8 @@ def _row(fields: Any, source: str, number: int, where: Place, require: Callable[
             raise fields
         row = parse(fields, source, number, where.locate)
         require(row)
-    except RowError as error:
-        return BadRow(source, str(error))
+    except Exception as error:  # rows are written by anyone, and none of them must cost the others
+        return BadRow(source, reason(error))
     return row
 
 

@@ -6,19 +6,19 @@ curation take their rows from `future_l1_verl.data.reader`.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from future_l1_verl.data.shape import in_shape
 from future_l1_verl.data.twiff import POOL
+from future_l1_verl.rewards.answer import TAG
 from future_l1_verl.rewards.options import require_truth
 
 IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"({IMAGE}|{VIDEO})")
 _SPECIAL = re.compile(r"<\|\w+\|>")  # how Qwen's tokenizers write their special tokens, and ours
-TAG = re.compile(r"</?[A-Za-z][\w-]*\s*/?>")
 _OF_A_RESPONSE = {IMAGE, "<reason>", "</reason>", "<answer>", "</answer>"}
 
 
@@ -87,6 +87,8 @@ class Row:
         texts = (*(turn.text for turn in self.turns), self.response, self.truth, *self.options)
         for text in texts:
             _require_sayable(text)
+        for name in (self.id, self.category, self.data_source):
+            _require_unicode(name)
         entries = [entry for entry in (*self.observed, *self.future) if isinstance(entry, int)]
         if outside := [entry for entry in entries if not 1 <= entry <= POOL]:
             raise RowError(f"frames go outside 1..{POOL}: {outside}")
@@ -151,9 +153,9 @@ class Row:
     def require_files(self) -> None:
         """Raises RowError naming the first clip or picture that is missing or empty."""
         for path in self.files:
-            if not Path(path).is_file():
+            if not os.path.isfile(path):
                 raise RowError(f"video or image is missing: {path}")
-            if Path(path).stat().st_size == 0:
+            if os.path.getsize(path) == 0:
                 raise RowError(f"video or image is empty: {path}")
 
 
@@ -172,6 +174,10 @@ def refuse(problems: list[str], shown: int = 20) -> None:
 def _require_sayable(text: str) -> None:
     if token := _SPECIAL.search(text):
         raise RowError(f"text holds a special token: {token[0]}")
+    _require_unicode(text)
+
+
+def _require_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -18,7 +18,7 @@ from future_l1_verl.rewards.text import normalise, plain, without_lead_in
 
 __all__ = ["LETTERS", "Grade", "answer_text", "chosen_option", "grade", "normalise", "truth_text"]
 
-_TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>|<\|[^<>|]*\|>")
+TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>|<\|[^<>|]*\|>")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def truth_text(value: object) -> str:
     text = answer_text(value) or value.strip()
     if not text:
         raise ValueError("the right answer is empty")
-    if tag := _TAG.search(text):
+    if tag := TAG.search(text):
         raise ValueError(f"the right answer has a tag other than one pair of <answer> and </answer>: {tag[0]} in {text!r:.80}")
     return text
 

@@ -14,7 +14,7 @@ FIELDS = (*of.COMMON, *of.FRAMES, "problem", "answer", "solution", "images", "vi
 
 
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
-    question, truth = of.text(fields, "problem"), of.answered("", of.text(fields, "answer", "solution"))
+    question, truth = of.text(fields, "problem"), of.truth(fields, "answer", "solution")
     video, observed, future = _shown(fields, locate)
     options = of.choice(fields, bare(question), truth)
     return of.identity(fields) | {

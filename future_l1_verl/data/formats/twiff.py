@@ -18,7 +18,9 @@ FIELDS = (*of.COMMON, *of.FRAMES, "question", "answer", "response")
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     video, observed, future = of.named_frames(fields, locate)
     answer, options = unified(of.text(fields, "answer")), of.options(fields)
-    response = unified(fields.get("response") or "") or (answer if "<image>" in answer or "<answer>" in answer else "")
+    response = answer if "<image>" in answer or "<answer>" in answer else ""
+    if fields.get("response"):
+        response = unified(of.text(fields, "response"))
     return of.identity(fields) | {
         "turns": of.asking(of.text(fields, "question"), options, observed),
         "observed": observed,

@@ -22,6 +22,6 @@ def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     return of.identity(fields) | {
         "turns": tuple(turns),
         "observed": of.in_order(turns, pictures, clips),
-        "truth": of.answered("", of.text(of.mapping(fields, "reward_model"), "ground_truth")),
+        "truth": of.truth(of.mapping(fields, "reward_model"), "ground_truth"),
         "options": of.options(of.mapping(fields, "extra_info")),
     }
