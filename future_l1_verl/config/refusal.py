@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def refusing(command: str) -> Iterator[None]:
-    """Ends the process with status 2 and a line on the standard error if the block raises ValueError or a missing or existing
-    file; for checks of what a user gave, before any work is done."""
+    """Ends the process with status 2 and a line on the standard error if the block raises ValueError or OSError; for checks of
+    what a user gave, before any work is done."""
     try:
         yield
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         print(f"{command}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -49,13 +49,18 @@ class Skipped:
 
     def usable(self, rows: Iterable[Row | BadRow], total: int | None = None) -> list[Row]:
         """The rows that can be used; the others are listed. Raises RowError as `check`."""
+        found = self.readable(rows, total)
+        self.check(len(found) + len(self.listed))
+        return found
+
+    def readable(self, rows: Iterable[Row | BadRow], total: int | None = None) -> list[Row]:
+        """The rows that can be read, however few; the others are listed."""
         found = []
         for row in tqdm(rows, desc="reading rows", total=total, unit="row", leave=False):
             if isinstance(row, Row):
                 found.append(row)
             else:
                 self.add(*row)
-        self.check(len(found) + len(self.listed))
         return found
 
     def item(self, rows: Sequence[Row], index: int, make: Callable[[Row], T]) -> T:

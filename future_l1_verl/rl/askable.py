@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,12 +19,12 @@ from transformers import ProcessorMixin
 from future_l1_verl.data.clips import Frame, even_numbers
 from future_l1_verl.data.files import whole
 from future_l1_verl.data.pictures import read_picture
-from future_l1_verl.data.prompts import messages, prompt_length
+from future_l1_verl.data.prompts import Message, messages, prompt_length
 from future_l1_verl.data.reader import read, total
-from future_l1_verl.data.rows import Clip, Picture, Row, Shown
+from future_l1_verl.data.rows import Clip, Picture, Row, RowError, Shown
 from future_l1_verl.data.skipped import Skipped, reason
 from future_l1_verl.data.twiff import frame_pool
-from future_l1_verl.data.video import probe
+from future_l1_verl.data.video import Probe, probe
 
 CACHE = "askable.json"
 
@@ -35,16 +35,18 @@ def askable(
     """The rows of files that stage 2 can ask with the settings ``config`` (the section ``data``); the others are listed.
 
     A prompt is built of each row with blank frames in the size of its clip's, so that its length is known. What was found is
-    kept beside the manifest, for the next start. Raises RowError if too many rows cannot be asked.
+    kept beside the manifest, for the next start. Raises RowError, naming all rows, if too many cannot be read or asked.
     """
-    rows = skipped.usable(read(paths, config.videos, limit, require=Row.require_answer), total(paths, limit))
+    rows = skipped.readable(read(paths, config.videos, limit, require=Row.require_answer), total(paths, limit))
     cache = Path(config.manifest).with_name(CACHE)
     known: dict[str, str] = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
-    settings = repr([config.system_prompt, config.observed, config.video_frames, config.max_prompt_length, repr(processor)])
+    asking = [config[name] for name in ("system_prompt", "observed", "video_frames", "max_prompt_length")]
+    settings = repr([*asking, processor, processor.chat_template])
     keys = [_key(row, settings) for row in rows]
     new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(partial(_problem, config=config, processor=processor), new.values())
+        look = partial(_problem, config=config, processor=processor, look=lru_cache(maxsize=1024)(probe))
+        found = pool.map(look, new.values())
         known |= zip(new, tqdm(found, total=len(new), desc="checking prompts", unit="row", leave=False), strict=True)
     if new:
         with whole(cache) as file:
@@ -62,26 +64,29 @@ def _key(row: Row, settings: str) -> str:
     return hashlib.sha256(f"{row}\0{files}\0{settings}".encode()).hexdigest()
 
 
-def _problem(row: Row, config: DictConfig, processor: ProcessorMixin) -> str:
+def prompt(row: Row, observed: Sequence[Frame | list[Frame]], config: DictConfig, processor: ProcessorMixin) -> list[Message]:
+    """How a row is asked, ``observed`` what is seen of it. Raises RowError if it is longer than a prompt may be."""
+    chat = messages(row, observed, config.system_prompt, config.observed)
+    if (length := prompt_length(processor, chat)) > config.max_prompt_length:
+        raise RowError(f"prompt is too long: {length} tokens, data.max_prompt_length is {config.max_prompt_length}")
+    return chat
+
+
+def _problem(row: Row, config: DictConfig, processor: ProcessorMixin, look: Callable[[str], Probe]) -> str:
     """Why a row cannot be asked; empty if it can."""
     try:
-        seen = [_blank(row, item, config.video_frames) for item in row.observed]
-        length = prompt_length(processor, messages(row, seen, config.system_prompt, config.observed))
+        prompt(row, [_blank(row, item, config.video_frames, look) for item in row.observed], config, processor)
     except Exception as error:  # a processor has errors of many kinds for what it cannot size
         return reason(error)
-    limit = config.max_prompt_length
-    return f"prompt is too long: {length} tokens, data.max_prompt_length is {limit}" if length > limit else ""
+    return ""
 
 
-def _blank(row: Row, item: Shown, spread: int) -> Frame | list[Frame]:
-    """What `see` gives, as far as it can be known without decoding a clip."""
+def _blank(row: Row, item: Shown, spread: int, look: Callable[[str], Probe]) -> Frame | list[Frame]:
+    """What `see` gives, as far as it can be known without decoding a clip: the times of a video's frames are guessed."""
     if isinstance(item, Picture):
         return Frame(read_picture(item.content), math.nan)
-    clip = _probe(item.path if isinstance(item, Clip) else row.video)
+    clip = look(item.path if isinstance(item, Clip) else row.video)
     image = Image.new("RGB", (clip.width, clip.height))
     numbers = even_numbers(clip.frames, spread) if isinstance(item, Clip) else [frame_pool(clip.frames)[item - 1]]
     frames = [Frame(image, float(number) if clip.timed else math.nan) for number in numbers]
     return frames if isinstance(item, Clip) else frames[0]
-
-
-_probe = lru_cache(maxsize=1024)(probe)

@@ -12,7 +12,7 @@ from verl.trainer.ppo.utils import need_reference_policy
 
 from future_l1_verl.config.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.data.prompts import FORMS
-from future_l1_verl.data.skipped import Skipped
+from future_l1_verl.data.rows import RowError, refuse
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
 from future_l1_verl.rewards.total import Weights
@@ -23,10 +23,12 @@ from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settin
 from future_l1_verl.sft.checks import (
     check_checkpoint,
     files,
+    limit,
     require_a_batch,
     require_given,
     require_known_keys,
     require_videos,
+    skipping,
 )
 
 # Settings of verl that the likelihood of latents does not survive: what they must be, and why.
@@ -171,7 +173,12 @@ def _check_latents(config: DictConfig) -> None:
 
 def _check_rows(config: DictConfig) -> None:
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
-    skipped = Skipped(config.data.manifest, config.data.max_bad_rate)
-    for name, batch in (("train_files", config.data.train_batch_size), ("val_files", 1)):
-        rows = askable(files(config.data[name]), config.data, processor, skipped)
-        require_a_batch(f"data.{name}", len(rows), batch)
+    problems = []
+    for name, batch in (("train", config.data.train_batch_size), ("val", 1)):
+        most = limit(config.data[f"{name}_max_samples"])
+        try:
+            rows = askable(files(config.data[f"{name}_files"]), config.data, processor, skipping(config), most)
+            require_a_batch(f"data.{name}_files", len(rows), batch)
+        except RowError as error:
+            problems.append(str(error))
+    refuse(problems)

@@ -10,27 +10,28 @@ from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from future_l1_verl.data.clips import Clips
-from future_l1_verl.data.prompts import messages, vision_inputs
+from future_l1_verl.data.prompts import vision_inputs
 from future_l1_verl.data.rows import Row
 from future_l1_verl.data.seeing import see
 from future_l1_verl.data.skipped import Skipped
-from future_l1_verl.rl.askable import askable
-from future_l1_verl.sft.checks import files
+from future_l1_verl.rl.askable import askable, prompt
+from future_l1_verl.sft.checks import files, limit
 
 
 class LatentRLDataset(RLHFDataset):
     """verl's dataset interface (``data.custom_cls``), for rows of any format (future_l1_verl/data/formats).
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
-    here frames follow TwiFF's pool, and videos are never decoded before their turn comes.
+    here frames follow TwiFF's pool, and videos are never decoded before their turn comes. A row that cannot be asked then (its
+    clip breaks off, the times of its frames make it too long) is listed in the manifest, and the next one given in its place.
     """
 
     def __init__(
         self, data_files: str | list[str], tokenizer: Any, config: DictConfig, processor: Any = None, max_samples: int = -1
     ) -> None:
-        self.config, self.clips = config, Clips()
+        self.config, self.processor, self.clips = config, processor, Clips()
         self.skipped = Skipped(config.manifest, config.max_bad_rate)
-        self.rows = askable(files(data_files), config, processor, self.skipped, max_samples if max_samples > 0 else None)
+        self.rows = askable(files(data_files), config, processor, self.skipped, limit(max_samples))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -42,7 +43,7 @@ class LatentRLDataset(RLHFDataset):
         config = self.config
         seen = see(row, self.clips, config.video_frames)
         return {
-            "raw_prompt": messages(row, seen.observed, config.system_prompt, config.observed),
+            "raw_prompt": prompt(row, seen.observed, config, self.processor),
             "data_source": row.data_source,
             "split": row.category or row.data_source,
             "reward_model": {"style": "rule", "ground_truth": row.truth},

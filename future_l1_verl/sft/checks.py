@@ -25,17 +25,23 @@ def check(config: DictConfig) -> None:
     for key, allowed in (("latent.error", ERRORS), ("data.observed", FORMS), ("data.latents", ("resize", "pool"))):
         if (given := OmegaConf.select(config, key)) not in allowed:
             raise ValueError(f"{key} is one of {', '.join(allowed)}, not {given!r}")
-    if not 0 <= config.data.max_bad_rate < 1:
-        raise ValueError(f"data.max_bad_rate must lie in [0, 1), not {config.data.max_bad_rate}")
     check_checkpoint(config.model.path)
-    skipped, clips = Skipped(config.data.manifest, config.data.max_bad_rate), False
-    for name in ("train_files", "val_files"):
-        if given := files(config.data[name]):
-            rows = skipped.usable(read(given, config.data.videos, require=Row.require_response), total(given))
-            require_a_batch(f"data.{name}", len(rows), config.data.train_batch_size if name == "train_files" else 1)
+    clips = False
+    for name, batch in (("train", config.data.train_batch_size), ("val", 1)):
+        if given := files(config.data[f"{name}_files"]):
+            most, skipped = limit(config.data[f"{name}_max_samples"]), skipping(config)
+            rows = skipped.usable(read(given, config.data.videos, most, require=Row.require_response), total(given, most))
+            require_a_batch(f"data.{name}_files", len(rows), batch)
             clips = clips or any(isinstance(item, Clip) for row in rows for item in row.observed)
     if config.data.observed == "video" or clips:
         require_videos(config.model.path)
+
+
+def skipping(config: DictConfig) -> Skipped:
+    """What lists the rows of a file that cannot be used. Raises ValueError for a share of them that is none."""
+    if not 0 <= config.data.max_bad_rate < 1:
+        raise ValueError(f"data.max_bad_rate must lie in [0, 1), not {config.data.max_bad_rate}")
+    return Skipped(config.data.manifest, config.data.max_bad_rate)
 
 
 def require_a_batch(name: str, rows: int, batch: int) -> None:
@@ -77,3 +83,8 @@ def require_known_keys(config: DictConfig, section: str, known: set[str]) -> Non
 def files(value: str | ListConfig | None) -> list[str]:
     """The files of ``data.train_files`` or ``data.val_files``: one, several or none."""
     return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def limit(max_samples: int) -> int | None:
+    """How many rows verl wants of files at most: None for its -1, all of them."""
+    return max_samples if max_samples > 0 else None

@@ -18,7 +18,7 @@ from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.targets import target_pixels
-from future_l1_verl.sft.checks import files
+from future_l1_verl.sft.checks import files, limit
 from future_l1_verl.sft.conversations import Conversation, conversation
 
 END_OF_TURN = "<|im_end|>"
@@ -46,8 +46,8 @@ class LatentSFTDataset(Dataset):
         max_samples: int = -1,
     ) -> None:
         self.skipped = Skipped(config.manifest, config.max_bad_rate)
-        limit = max_samples if max_samples > 0 else None
-        self.rows = self.skipped.usable(read(files(parquet_files), config.videos, limit, require=Row.require_response))
+        rows = read(files(parquet_files), config.videos, limit(max_samples), require=Row.require_response)
+        self.rows = self.skipped.usable(rows)
         self.config = config
         self.processor = processor
         self.tokenizer = tokenizer
