@@ -31,8 +31,10 @@ def see(row: Row, clips: Clips, spread: int = SPREAD) -> Seen:
         numbers = frame_numbers(entries, clips.count(row.video)) if entries else []
         pool = dict(zip(entries, zip(numbers, clips.frames(row.video, numbers), strict=True), strict=True)) if entries else {}
         observed, future = ([_one(item, pool, clips, spread) for item in items] for items in (row.observed, row.future))
-    except ValueError as error:
-        raise RowError(str(error)) from error
+    except RowError:
+        raise
+    except ValueError as error:  # of a clip, a picture or TwiFF's pool
+        raise RowError(f"video or image cannot be shown: {error}") from error
     return Seen(
         observed=[frames for _, frames in observed],
         future=[frames for _, frames in future],

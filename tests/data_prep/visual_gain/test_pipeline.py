@@ -107,7 +107,7 @@ def test_what_fails_is_recorded_never_counted_and_asked_again_on_request(tmp_pat
     assert found["q3"] == {"base_correct": None, "hint_correct": None}
     summary = pipeline.summary(job.folder)
     assert (summary["candidates"], summary["incomplete"]) == (4, 2)
-    assert summary["failures"] == {"image, reasoning_image": 8, "broken": 2}
+    assert summary["failures"] == {"video or image cannot be shown": 8, "broken": 2}
 
     broken.unlink()
     candidates_before = asked(log)
