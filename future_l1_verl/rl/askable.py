@@ -38,6 +38,7 @@ def askable(
     kept beside the manifest, for the next start. Raises RowError, naming all rows, if too many cannot be read or asked.
     """
     rows = skipped.readable(read(paths, config.videos, limit, require=Row.require_answer), total(paths, limit))
+    number = len(rows) + len(skipped.listed)
     cache = Path(config.manifest).with_name(CACHE)
     known: dict[str, str] = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
     asking = [config[name] for name in ("system_prompt", "observed", "video_frames", "max_prompt_length")]
@@ -54,7 +55,7 @@ def askable(
     for row, key in zip(rows, keys, strict=True):
         if known[key]:
             skipped.add(row.source, known[key])
-    skipped.check(len(rows) + len(skipped.listed))
+    skipped.check(number)
     return [row for row, key in zip(rows, keys, strict=True) if not known[key]]
 
 
