@@ -71,9 +71,10 @@ _KNOWN = {
 def take_as_trained(config: DictConfig) -> None:
     """Puts in what the checkpoint says of its training where the tree has ``as_trained``, and says what else differs from it.
 
-    Raises ValueError without a checkpoint, FileNotFoundError if it has no config.json.
+    Raises ValueError without a checkpoint that stage 2 can use, FileNotFoundError if it has no config.json.
     """
     require_given(config, "actor_rollout_ref.model.path")
+    check_checkpoint(config.actor_rollout_ref.model.path)
     trained = TrainedAs.of(config.actor_rollout_ref.model.path, text_only=config.rewards.shape == "text_only")
     for name in ("system_prompt", "observed"):
         if config.data[name] == AS_TRAINED:

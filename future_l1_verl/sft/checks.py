@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from transformers import AutoTokenizer
+from transformers import AutoProcessor
 
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.reader import read, total
@@ -51,9 +51,9 @@ def require_a_batch(name: str, rows: int, batch: int) -> None:
 
 
 def check_checkpoint(directory: str | Path) -> LatentSettings:
-    """The latent settings of a checkpoint. Raises ValueError or FileNotFoundError if config and tokenizer do not carry them."""
+    """The latent settings of a checkpoint. Raises ValueError or OSError if its config or processor is missing or lacks them."""
     settings = LatentSettings.from_checkpoint(directory)
-    tokens = LatentTokens.from_tokenizer(AutoTokenizer.from_pretrained(directory))
+    tokens = LatentTokens.from_tokenizer(AutoProcessor.from_pretrained(directory).tokenizer)
     if tokens != settings.tokens:
         raise ValueError(f"{directory}: config.json has {settings.tokens}, the tokenizer {tokens}")
     return settings

@@ -1,6 +1,8 @@
 """Bad input of both stages ends with a message before any worker starts."""
 
 import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -65,7 +67,7 @@ def test_a_checkpoint_without_the_tokens(stage: str, folder: Path) -> None:
     ("stage", "column", "message"),
     [
         ("sft", "reasoning_image", r"row 0: reasoning_images_index or recon_frames or reasoning_image is missing"),
-        ("rl", "problem", r"rl_train\.parquet: row 0: unknown form: "),
+        ("rl", "problem", r"rl_train\.parquet: (row 0: )?unknown form: "),
     ],
 )
 def test_a_parquet_without_a_needed_column(stage: str, column: str, message: str, folder: Path) -> None:
@@ -192,3 +194,81 @@ def test_an_answer_that_is_no_option(folder: Path) -> None:
     rows.to_parquet(path)
     with pytest.raises(RowError, match=r"rl_train\.parquet: row 2: no option is the answer: .*'the ceiling'"):
         CHECK["rl"](config("rl", folder))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train_batch_size=19"], r"data\.train_files: 18 usable rows, fewer than a batch: data\.train_batch_size=19"),
+        (["data.train_max_samples=7"], r"data\.train_files: 7 usable rows, fewer than a batch: data\.train_batch_size=8"),
+    ],
+)
+def test_fewer_rows_than_a_batch(stage: str, overrides: list[str], message: str, folder: Path) -> None:
+    assert len(pd.read_parquet(folder / f"data/{stage}_train.parquet")) == 18
+    with pytest.raises(ValueError, match=message):
+        CHECK[stage](config(stage, folder, *overrides))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_fewer_rows_than_a_batch_once_the_bad_ones_are_left_out(stage: str, folder: Path) -> None:
+    path = folder / f"data/{stage}_train.parquet"
+    rows = pd.read_parquet(path)
+    (folder / "data" / rows.loc[0, "video"]).unlink()
+    left = int((rows["video"] != rows.loc[0, "video"]).sum())
+    batches = [f"data.train_batch_size={size}" for size in (left, left + 1)]
+    CHECK[stage](config(stage, folder, "data.max_bad_rate=0.5", batches[0]))
+    with pytest.raises(ValueError, match=rf"{left} usable rows, fewer than a batch: {batches[1]}"):
+        CHECK[stage](config(stage, folder, "data.max_bad_rate=0.5", batches[1]))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_bad_rows_of_training_do_not_count_for_validation(stage: str, folder: Path) -> None:
+    path = folder / f"data/{stage}_train.parquet"
+    rows = pd.read_parquet(path)
+    (folder / "data" / rows.loc[0, "video"]).unlink()
+    bad = (rows["video"] == rows.loc[0, "video"]).mean()
+    test = folder / f"data/{stage}_test.parquet"
+    pd.read_parquet(test).head(1).to_parquet(test)
+    CHECK[stage](config(stage, folder, f"data.max_bad_rate={bad}"))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+@pytest.mark.parametrize("what", ["data", "videos", "model", "tokenizer", "processor", "configuration"])
+def test_what_is_missing_or_damaged_ends_the_command_with_a_line(
+    stage: str, what: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    model = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
+    data = folder / f"data/{stage}_train.parquet"
+    words = [
+        "platform=cpu", f"{model}={folder}/model", f"data.train_files={data}", f"data.val_files={data}",
+        f"trainer.default_local_dir={folder}/out",
+    ]  # fmt: skip
+    match what:
+        case "data":
+            data.unlink()
+            named = f"{data}: no such file"
+        case "videos":
+            words.append(f"data.videos={folder}/clips.csv")
+            named = f"{folder}/clips.csv: is neither a folder nor a file"
+        case "model":
+            shutil.rmtree(folder / "model")
+            named = f"{folder}/model"
+        case "tokenizer":
+            for file in (folder / "model").glob("tokenizer*"):
+                file.unlink()
+            named = "the tokenizer lacks <|latent_start|>"
+        case "processor":  # which transformers reports as a plain OSError
+            for file in (folder / "model").glob("*processor*"):
+                file.unlink()
+            named = f"{folder}/model"
+        case "configuration":
+            (folder / "model/config.json").write_text("{")
+            named = "config.json"
+    monkeypatch.setattr(sys, "argv", [stage, *words])
+    with pytest.raises(SystemExit) as end:
+        import_module(f"future_l1_verl.{stage}.__main__").main()
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("stage ")]
+    assert end.value.code == 2
+    assert len(said) == 1 and said[0].startswith(f"stage {1 if stage == 'sft' else 2}: ") and named in said[0]
+    assert not (folder / "out").exists()
