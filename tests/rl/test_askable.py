@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -21,11 +22,13 @@ from PIL import Image
 from transformers import AutoProcessor, ProcessorMixin
 
 from data_prep.visual_gain import candidates, read, stages
+from future_l1_verl.data.formats import parse
 from future_l1_verl.data.prompts import processor_inputs, prompt_length
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.evaluation import runner, tasks
 from future_l1_verl.modeling import tiny
+from future_l1_verl.rewards.score import compute_score
 from future_l1_verl.rl import checks
 from future_l1_verl.rl.askable import CACHE, askable
 from future_l1_verl.rl.dataset import LatentRLDataset
@@ -327,3 +330,51 @@ def test_one_question_text_reaches_the_judge_of_training_evaluation_and_curation
     assert trained == evaluated == curated
     assert trained and "<image>" not in trained and "<video>" not in trained
     assert re.sub(r"<\w+>", "", row.get("problem", row.get("question"))).strip() in trained
+
+
+WORDS = st.sampled_from(["left", "Left.", "right", "A", "B", "(b)", "7", "7.0", "", " ", "Ünder", "<b>", "a < b", "B. right"])
+TEXTS = WORDS | st.text(st.characters(codec="utf-8", exclude_characters="<|"), max_size=5)
+TRUTHS = (
+    TEXTS
+    | TEXTS.map("<answer>{}</answer>".format)
+    | st.tuples(TEXTS, TEXTS).map(lambda both: f"{both[0]}<answer>{both[1]}</answer>")
+    | st.sampled_from(["<final>B</final>", "<answer>left", "left<image>right", "<b class='x'>left", "</answer>B<answer>"])
+    | st.none()
+    | st.integers(-1, 1)
+    | st.floats(0, 1)
+    | st.lists(TEXTS, max_size=2)
+)
+OPTIONS = (
+    st.none()
+    | st.booleans()
+    | st.integers(0, 1)
+    | TEXTS
+    | st.lists(TEXTS | st.none() | st.integers(), max_size=11)
+    | st.dictionaries(st.sampled_from("ABCDK"), TEXTS | st.none(), max_size=4)
+    | st.sampled_from([["left", "right"], {"A": "left", "B": "right"}, ["A. left", "B. right"], {"A": "left", "B": None}])
+)
+
+
+@settings(max_examples=200)
+@given(truth=TRUTHS, options=OPTIONS)
+def test_stage_2_and_the_stock_reward_refuse_the_same_truths_and_options(truth: Any, options: Any) -> None:
+    """`compute_score` gets what verl's own rows hold; stage 2 reads these and its own, and foreign tags as well."""
+    asking = {"problem": "What?", "answer": truth, "options": options}
+    stock = {"prompt": [{"role": "user", "content": "What?"}], "reward_model": {"ground_truth": truth}}
+    stock["extra_info"] = {"options": options}
+
+    def read_as(fields: Fields) -> bool:
+        try:
+            row = parse(fields, "rows: row 0", 0, lambda _, name: name)
+        except RowError:
+            return False
+        return bool(row.truth)
+
+    def scored() -> bool:
+        try:
+            asyncio.run(compute_score("rows", "no answer", truth, {"options": options}))
+        except ValueError:
+            return False
+        return True
+
+    assert read_as(asking) == read_as(stock) == scored()

@@ -3,14 +3,25 @@
 import argparse
 import json
 import math
+import pickle
+import re
 import shlex
+import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import bad_files
 import pandas as pd
 import pytest
+from bad_files import pattern
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep.synthetic.writing import Settings, write_set
 from data_prep.visual_gain import build, candidates, read
+from data_prep.visual_gain.questions import Prompts, Shown
+from data_prep.visual_gain.stages import AddFrames, Job
 from future_l1_verl.data.rows import RowError
 
 
@@ -238,3 +249,130 @@ def test_an_input_is_not_replaced_under_another_name(
     with pytest.raises(RowError, match=rf"rows\.json: is one of the inputs; {option} would replace it"):
         run("--input", tmp_path / "rows.json", "--videos", made, *(word for pair in others.items() for word in pair))
     assert (tmp_path / "rows.json").read_bytes() == content
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bad_files.write(tmp_path_factory.mktemp("files"))
+
+
+def twiff(question: str = "Row?", **changed: Any) -> dict[str, Any]:
+    row = {"video": "clip.mp4", "question": f"<image>{question}", "answer": "It rises.<rimage>It falls.<ans>It lands.</ans>"}
+    return row | {"question_images_index": [1], "reasoning_images_index": [5]} | changed
+
+
+# What is wrong, and the reason that is given.
+BAD: list[tuple[Any, str]] = [
+    (twiff(question_images_index=[0]), "frames go outside 1..8"),
+    (twiff(question_images_index=[1.0]), "question_images_index is not a list of frame numbers"),
+    (twiff(answer=3), "answer is not a string"),
+    (twiff(options="It lands, it rises"), "options cannot be used"),
+    (twiff("Row<|image_pad|>?"), "text holds a special token"),
+    (twiff("Row\ud800?"), "text is not Unicode"),
+    (twiff(video="gone.mp4"), "video is missing"),
+    (twiff(video="text.mp4"), "video does not decode"),
+    (twiff(answer="It rises.<rimage>It falls.<ans>It lands."), "answer is not clear"),
+    (twiff("<image>Row?"), "placeholders do not fit"),
+    # Of the same kinds, but not what was reported.
+    (twiff(response=5), "response is not a string"),
+    (twiff(**{"class": "\udfff"}), "text is not Unicode"),
+    (twiff(id=["q0"]), "id is neither a string nor a number"),
+    (twiff(video="no\0folder/clip.mp4"), "row cannot be prepared"),
+    (twiff(video="x" * 300), "video is missing"),
+    (twiff(options=["It lands.", "it lands"]), "options cannot be used"),
+    (twiff(video="sound.mp4"), "video does not decode"),
+    ({"problem": "<video><video>Row?", "answer": "left", "videos": ["clip.mp4", "clip.mp4"]}, "no candidate"),
+    ({"messages": [{"role": "user", "content": "Row?"}, {"role": "assistant", "content": "x"}]}, "no candidate"),
+    ("row", "row is not an object with fields"),
+]
+
+
+@pytest.mark.parametrize("bad", [BAD[:10], BAD[10:]], ids=["reported", "of the same kinds"])
+def test_ten_bad_rows_of_forty_are_listed_and_counted_and_the_others_are_candidates(
+    bad: list[tuple[Any, str]], files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    wrong = {4 * place: item for place, item in enumerate(bad)}
+    rows = [wrong[number][0] if number in wrong else twiff(f"Row {number}?") for number in range(40)]
+    file, out = tmp_path / "rows.jsonl", tmp_path / "candidates.parquet"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--input", file, "--videos", files, "--out", out, "--max-missing", 0.1, "--workers", 1]
+    run(*words, "--max-bad-rate", 0.25)
+    good = [number for number in range(40) if number not in wrong]
+    assert [one["question"] for one in candidates.read(out)] == [f"<image>Row {number}?" for number in good]
+    listed = [json.loads(line) for line in (tmp_path / "candidates.skipped.jsonl").read_text().splitlines()]
+    assert sorted(row["source"] for row in listed) == sorted(f"{file}: row {number}" for number in wrong)
+    for row in listed:
+        assert re.match(pattern(wrong[int(row["source"].rpartition(" ")[2])][1]), row["reason"]), row
+    printed = [[cell.strip() for cell in line.strip("│").split("│")] for line in capsys.readouterr().out.splitlines()]
+    for reason, count in Counter(reason for _, reason in bad).items():
+        assert [reason, str(count)] in printed
+    assert ["read", "40"] in printed and ["candidates", "30"] in printed and ["left out", "10"] in printed
+    # Missing clips have a limit of their own.
+    gone = sum(reason == "video is missing" for _, reason in bad)
+    with pytest.raises(RowError, match=rf"{10 - gone} of 40 rows cannot be used, more than --max-bad-rate="):
+        run(*words, "--max-bad-rate", (9.5 - gone) / 40)
+
+
+def test_a_clip_that_breaks_after_it_was_read_is_a_reason_of_its_candidate_alone(files: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes((files / "clip.mp4").read_bytes())
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(twiff(video=name)) + "\n" for name in ("a.mp4", "b.mp4", "c.mp4")))
+    run("--input", file, "--out", tmp_path / "candidates.parquet")
+    bad_files.break_in_the_middle(tmp_path / "b.mp4")
+    (tmp_path / "c.mp4").unlink()
+    job = Job(tmp_path / "candidates.parquet", tmp_path, tmp_path / "out", Prompts.read())
+    (first, broken, gone), _ = pickle.loads(AddFrames(job)({"shard": 0})["work"])
+    assert isinstance(first, Shown)
+    assert re.match(r"video or image cannot be shown: .*b\.mp4: cannot be decoded", broken)
+    assert re.match(r"video or image cannot be shown: .*c\.mp4: no such file", gone)
+
+
+# Rows of each format that curation takes; a field, or one inside it, is replaced by anything that JSON can hold.
+FORMATS: list[dict[str, Any]] = [
+    twiff(meta_data={"classification": "x"}, options=None, response="", id="q", split="s", data_source="d")
+    | {"gain": 1, "base_correct": 2, "hint_correct": 3},
+    {"conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "One.<image>Two."}],
+     "video": "clip.mp4", "image": [1], "reasoning_image": [3], "answer": "It falls.", "class": "c"},
+    {"video_path": "clip.mp4", "question_type": "hop1",
+     "qa": {"Question": "Q?", "Options": {"A": "x", "B": "y"}, "Answer": "A"}},
+    {"video": "clip.mp4", "mc_qa": [{"question": "Q?", "options": ["x", "y"], "answer": "A"}]},
+    {"problem": "<image>?", "answer": "left", "video": "clip.mp4", "image": [1], "options": ["left", "right"]},
+    {"prompt": [{"role": "user", "content": "Q?<video>"}], "videos": ["clip.mp4"], "reward_model": {"ground_truth": "x"},
+     "extra_info": {"options": ["x", "y"]}},
+]  # fmt: skip
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters() | st.sampled_from(["\ud800", "\0"]), max_size=10)
+    | st.sampled_from(["x" * 300, "..", "<image>", "<|im_end|>", "{", "1" * 5000, 10**12, [1], "clip.mp4", {"bytes": None}]),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=3), some, max_size=3),
+    max_leaves=5,
+)
+
+
+def replaced(draw: st.DrawFn, value: Any) -> Any:
+    """A value with something in it, or itself, replaced."""
+    inside = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not inside or draw(st.booleans()):
+        return draw(ANYTHING)
+    place = draw(st.sampled_from(inside))
+    changed = value.copy()
+    changed[place] = replaced(draw, value[place])
+    return changed
+
+
+@given(data=st.data())
+def test_no_row_whatever_it_holds_costs_another(data: st.DataObject, files: Path) -> None:
+    row = data.draw(st.sampled_from(FORMATS))
+    name = data.draw(st.sampled_from(list(row)))
+    damaged = row | {name: replaced(data.draw, row[name])}
+    with tempfile.TemporaryDirectory() as folder:
+        file, out, manifest = (Path(folder) / name for name in ("rows.jsonl", "candidates.parquet", "skipped.jsonl"))
+        file.write_text("".join(json.dumps(each) + "\n" for each in (damaged, twiff("Another?"))))
+        read.read([file], out, files, manifest, 0.5, check_clips=False)
+        found = list(candidates.read(out))
+        assert found[-1]["question"] == "<image>Another?"
+        assert len(found) + len(manifest.read_text().splitlines()) == 2
