@@ -234,7 +234,7 @@ def test_what_cannot_be_meant_is_refused(made: Path, tmp_path: Path) -> None:
         run("--input", tmp_path / "rows.json", "--out", tmp_path / "rows.json")
     assert (tmp_path / "candidates.parquet").read_text() == "of an earlier run"
     assert (tmp_path / "rows.json").read_text() == '{"rows": []}'
-    with pytest.raises(RowError, match=r"rows\.json: no rows; a \.json file has to be an array"):
+    with pytest.raises(RowError, match=r"rows\.json: (no rows; a \.json file has to be an|is no) array"):
         run("--input", tmp_path / "rows.json", *out)
 
 
