@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from future_l1_verl.data.first_part import first_part
 from future_l1_verl.data.rows import IMAGE, PLACEHOLDER, VIDEO, Clip, Picture, RowError, Shown, Turn
-from future_l1_verl.rewards.answer import answer_text, chosen_option
-from future_l1_verl.rewards.options import asked, given, inlined
+from future_l1_verl.data.shape import unified
+from future_l1_verl.rewards.answer import answer_text, chosen_option, grade
+from future_l1_verl.rewards.options import asked, given, inlined, texts
 
 Fields = dict[str, Any]
 Locate = Callable[..., str]
@@ -87,6 +89,7 @@ def _picture(fields: Fields, name: str, item: Any, locate: Locate) -> Picture:
 def named_frames(fields: Fields, locate: Locate) -> tuple[str, tuple[Shown, ...], tuple[Shown, ...]]:
     """Clip, observed and future frames of a row in TwiFF's manner: entries of its pool, or the pictures themselves."""
     if fields.get("question_images") is not None:
+        first(fields, "reasoning_images")
         video, observed, future = "", *(pictures(fields, name, locate) for name in ("question_images", "reasoning_images"))
     else:
         video, observed = locate(fields, text(fields, "video", "video_path")), indices(fields, *OBSERVED)
@@ -98,17 +101,37 @@ def named_frames(fields: Fields, locate: Locate) -> tuple[str, tuple[Shown, ...]
 
 def require_no_frames(fields: Fields) -> None:
     """Raises RowError if a row that is shown its whole clip names frames after all: it must not fall back to more of them."""
-    for name, value in fields.items():
-        numbers = value if isinstance(value, list) else [value] if "frame" in name else []
-        if name not in (*COMMON, "images", "videos") and numbers and all(isinstance(number, int | float) for number in numbers):
-            known = ", ".join((*OBSERVED, *FUTURE))
-            raise RowError(f"frames are named in an unknown way: {name}; known names are {known}")
+    if name := next((name for name, value in fields.items() if _names_frames(name, value)), None):
+        raise RowError(
+            f"frames are named in an unknown way: {name}; observed ones go by {', '.join(OBSERVED)}, future ones by "
+            f"{', '.join(FUTURE)}; leave the field out if it means something else"
+        )
 
 
-def clips(fields: Fields, locate: Locate) -> tuple[Clip, ...]:
-    """Clips of ``videos``, by path or as verl writes them, each an object with ``video``."""
-    found = [item.get("video") if isinstance(item, dict) else item for item in listed(fields, "videos")]
-    return tuple(Clip(locate(fields, text({"videos": item}, "videos").removeprefix("file://"))) for item in found)
+def _names_frames(name: str, value: Any) -> bool:
+    """Whether a field, or one inside it, says by its name that it is about frames, or is a list of numbers."""
+    match value:
+        case None:
+            return False
+        case _ if name in (*COMMON, "images", "videos", "video_split"):  # V1-33K's parts of the whole clip
+            return False
+        case dict():
+            return any(_names_frames(*item) for item in value.items())
+        case list():
+            numbers = all(isinstance(item, int | float) or str(item).isdecimal() for item in value)
+            return bool(value) and (numbers or any(_names_frames(name, item) for item in value))
+        case _:
+            return "frame" in name.lower()
+
+
+def clips(fields: Fields, locate: Locate, *names: str) -> tuple[Clip, ...]:
+    """Clips of the first of some fields that is there, by path or as verl writes them, each an object with ``video``; of each
+    the part that may be shown."""
+    name = next((name for name in names if fields.get(name) is not None), names[0])
+    found = [item if isinstance(item, dict) else {name: item} for item in listed(fields, name)]
+    if cut := [key for item in found for key in ("video_start", "video_end") if item.get(key) is not None]:
+        raise RowError(f"{name} are shown as a whole: {cut[0]} cannot be kept to; cut the clip itself")
+    return tuple(Clip(first_part(fields, text(item, name, "video").removeprefix("file://"), locate)) for item in found)
 
 
 def in_order(turns: list[Turn], pictures: tuple[Picture, ...], clips: tuple[Clip, ...]) -> tuple[Shown, ...]:
@@ -120,16 +143,21 @@ def in_order(turns: list[Turn], pictures: tuple[Picture, ...], clips: tuple[Clip
 
 def truth(fields: Fields, *names: str) -> str:
     """The right answer of a field that holds nothing else, without the ``<answer>`` round it."""
-    found = text(fields, *names)
+    found = unified(text(fields, *names))
     return answer_text(found) or found
 
 
-def answered(response: str, field: str) -> str:
-    """What stands in ``<answer>`` of either, or else what follows the last frame of the field."""
-    answer = answer_text(response) or answer_text(field) or field.rpartition(IMAGE)[2].strip()
-    if not answer:
+def answered(response: str, field: str, choices: tuple[str, ...]) -> str:
+    """What stands in ``<answer>`` of either, or else what follows the last frame of the field. Raises RowError if the two say
+    different things."""
+    said, stated = answer_text(response), answer_text(field) or field.rpartition(IMAGE)[2].strip()
+    if not said and not stated:
         raise RowError(f"answer is empty: nothing follows the last <image> of {field!r:.80}")
-    return answer
+    if said and stated:
+        chosen = {chosen_option(answer, choices) for answer in (said, stated)}
+        if len(chosen) > 1 or (not choices and not grade(said, stated).correct):
+            raise RowError(f"two answers: {said!r:.80} in the response, {stated!r:.80} in the field")
+    return said or stated
 
 
 def options(fields: Fields) -> tuple[str, ...]:
@@ -142,14 +170,21 @@ def options(fields: Fields) -> tuple[str, ...]:
 
 def choice(fields: Fields, question: str, truth: str) -> tuple[str, ...]:
     """The options of a field, or else those that the question ends with if the truth is one of them."""
-    found = inlined(question)
-    return options(fields) or (tuple(found) if found and chosen_option(truth, found) is not None else ())
+    if found := options(fields):
+        return found
+    try:
+        found = tuple(texts(inlined(question)))
+    except ValueError:  # none, or nothing that could be told apart, such as pictures
+        return ()
+    return found if chosen_option(truth, found) is not None else ()
 
 
 def asking(question: str, choices: tuple[str, ...], shown: tuple[Shown, ...]) -> tuple[Turn, ...]:
     """The question with its options as what a user says, with places for all that is shown: before it, unless it has some."""
-    question = asked(question, list(choices))
-    return (Turn("user", question if PLACEHOLDER.search(question) else places(shown) + question),)
+    whole = asked(question, list(choices))
+    if choices and whole != question and (other := inlined(question)):
+        raise RowError(f"options are not those that the question ends with: {list(choices)!r:.80} and {other!r:.80}")
+    return (Turn("user", whole if PLACEHOLDER.search(whole) else places(shown) + whole),)
 
 
 def places(shown: tuple[Shown, ...]) -> str:
@@ -174,6 +209,7 @@ def identity(fields: Fields) -> dict[str, Any]:
     }
 
 
+_PLACES = {"image": IMAGE, "image_url": IMAGE, "video": VIDEO, "video_url": VIDEO}
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 
 
@@ -181,11 +217,11 @@ def turns(fields: Fields, name: str) -> list[Turn]:
     """The turns of a chat: a list of objects or an object of lists, with ``role`` and ``content`` (a text, or a list of parts)
     or ``from`` and ``value``."""
     talk = fields[name]
-    if isinstance(talk, dict) and all(isinstance(column, list) for column in talk.values()):
-        talk = [dict(zip(talk, values, strict=False)) for values in zip(*talk.values(), strict=False)]
     try:
+        if isinstance(talk, dict) and all(isinstance(column, list) for column in talk.values()):
+            talk = [dict(zip(talk, values, strict=False)) for values in zip(*talk.values(), strict=True)]
         return [Turn(_ROLES[said.get("role") or said["from"]], _content(said.get("content") or said["value"])) for said in talk]
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RowError(f"{name} are not turns of role and content: {fields[name]!r:.80}") from error
 
 
@@ -193,4 +229,4 @@ def _content(content: str | list[Fields]) -> str:
     """Parts of pictures and clips become their places; the row names the files beside the chat."""
     if isinstance(content, str):
         return content
-    return "".join(part["text"] if part["type"] == "text" else f"<{part['type'].removesuffix('_url')}>" for part in content)
+    return "".join(part["text"] if part["type"] == "text" else _PLACES[part["type"]] for part in content)

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import filecmp
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from future_l1_verl.data.fields import Fields, Locate
 from future_l1_verl.data.rows import RowError
 
 WHOLE, FIRST_PART = "video_dataset", "first_part_video"
 
 
-def first_part(fields: Fields, video: str, locate: Locate) -> str:
+def first_part(fields: dict[str, Any], video: str, locate: Callable[..., str]) -> str:
     """The path of the first part of a clip. Raises RowError for a path of the whole clip, or one that leads to it."""
-    first = str(Path(*(FIRST_PART if part == WHOLE else part for part in Path(video).parts)))
+    first = str(Path(*(FIRST_PART if part.lower() == WHOLE else part for part in Path(video).parts)))
     clip = locate(fields, first, video)
     real = Path(clip).resolve()
-    if WHOLE in (*Path(clip).parts, *real.parts):
+    if WHOLE in (part.lower() for part in (*Path(clip).parts, *real.parts)):
         raise RowError(f"the future would be shown: {clip} is the whole clip; {first} is what may be shown")
-    whole = Path(*(WHOLE if part == FIRST_PART else part for part in real.parts))
+    whole = Path(*(WHOLE if part.lower() == FIRST_PART else part for part in real.parts))
     if whole != real and os.path.isfile(whole) and os.path.isfile(real) and filecmp.cmp(whole, real, shallow=False):
         raise RowError(f"the future would be shown: {clip} has the content of {whole}, the whole clip")
     return clip

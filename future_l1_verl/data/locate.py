@@ -51,7 +51,7 @@ def place(videos: str | Path | None, data: Path) -> Place:
 def _in_folder(root: Path, fields: Fields, *names: str) -> str:
     """The first that exists of the names below the folder, which may be the one that a name begins with."""
     paths = [root / name for name in names]
-    paths += [root / Path(*Path(name).parts[1:]) for name in names if Path(name).parts[0] == root.name]
+    paths += [root / Path(*Path(name).parts[1:]) for name in names if Path(name).parts[:1] == (root.name,)]
     return str(next((path for path in paths if os.path.exists(path)), paths[0]))
 
 

@@ -7,7 +7,9 @@ Parquet files, JSON arrays (also in an object, as ``{"data": [...]}``), JSON lin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from future_l1_verl.data.formats import FIELDS, parse
+from future_l1_verl.data.formats import FIELDS, known, parse, unknown
 from future_l1_verl.data.locate import Place, place
 from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.data.skipped import reason
@@ -23,6 +25,7 @@ from future_l1_verl.data.skipped import reason
 ROWS_AT_ONCE = 10_000
 PICTURES = frozenset({"question_images", "reasoning_images"})  # most of a file that has them
 _SUFFIXES = (".parquet", ".json", ".jsonl")
+_SPLIT = re.compile(r"(train|val|dev|test)(?:[a-z]*(?![a-z]))", re.IGNORECASE)  # that a shard's name begins with
 
 
 def read(
@@ -47,7 +50,7 @@ def read(
             yield _row(fields, f"{file}: row {index}", number, where, require)
             number += 1
     if not number:
-        raise RowError(f"{', '.join(map(str, paths))}: no rows; a .json file has to be an array of them")
+        raise RowError(f"{', '.join(map(str, paths))}: no rows")
 
 
 def total(paths: Sequence[str | Path], limit: int | None = None) -> int | None:
@@ -75,7 +78,11 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise RowError(f"{path}: no such file")
     if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        if shards := sorted(path.glob("*.parquet")):
+        shards = sorted(path.glob("[!._]*.parquet"))
+        splits = {split[0].lower() for shard in shards if (split := _SPLIT.match(shard.name))}
+        if len(splits) > 1:
+            raise RowError(f"{path}: holds several sets; name the files of one: {', '.join(sorted(splits))}")
+        if shards:
             return shards
         raise RowError(f"{path}: holds no *.parquet, and is no folder of datasets.save_to_disk")
     if path.is_file() and path.suffix.lower() not in _SUFFIXES:
@@ -85,18 +92,30 @@ def _files(path: Path) -> list[Path]:
 
 def _rows(path: Path, where: Place, pictures: bool) -> Iterator[tuple[int, Any]]:
     """Number and fields of each row; the fields of one that cannot be read are a RowError."""
+
+    def columns(schema: pa.Schema) -> list[str]:
+        if not known(schema.names):
+            raise RowError(f"{path}: {unknown(schema.names)}")
+        found = [field.name for field in schema if field.name in FIELDS | where.fields or _may_name_frames(field)]
+        return [name for name in found if pictures or name not in PICTURES]
+
     match path.suffix.lower():
         case _ if path.is_dir():
-            return enumerate(_saved(path))
+            return enumerate(_saved(path, columns))
         case ".parquet":
-            return _parquet(path, (FIELDS | where.fields) - (frozenset() if pictures else PICTURES))
+            return _parquet(path, columns)
         case ".json":
             return enumerate(_json(path))
         case _:
             return enumerate(_json_lines(path))
 
 
-def _saved(folder: Path) -> Iterator[Any]:
+def _may_name_frames(field: pa.Field) -> bool:
+    """Whether a column that no format reads could name frames in a way of its own, and is none of files."""
+    return "frame" in field.name.lower() or (pa.types.is_nested(field.type) and "binary" not in str(field.type))
+
+
+def _saved(folder: Path, columns: Callable[[pa.Schema], list[str]]) -> Iterator[Any]:
     from datasets import Dataset, load_from_disk
 
     found = load_from_disk(str(folder))
@@ -104,6 +123,7 @@ def _saved(folder: Path) -> Iterator[Any]:
         if len(found) != 1:
             raise RowError(f"{folder}: holds several sets; name one: {', '.join(str(folder / name) for name in found)}")
         (found,) = found.values()
+    found = found.select_columns(columns(found.features.arrow_schema))
     for batch in found.with_format("arrow").iter(ROWS_AT_ONCE):  # pictures stay as they are stored
         yield from batch.to_pylist()
 
@@ -115,15 +135,13 @@ def _open(path: Path) -> pq.ParquetFile:
         raise RowError(f"{path}: cannot be read ({error})") from error
 
 
-def _parquet(path: Path, fields: frozenset[str]) -> Iterator[tuple[int, Any]]:
-    """Only the columns that a format may read, and those that could name frames in a way of their own."""
+def _parquet(path: Path, columns: Callable[[pa.Schema], list[str]]) -> Iterator[tuple[int, Any]]:
     file = _open(path)
-    columns = [field.name for field in file.schema_arrow if field.name in fields or _numbers(field.type)]
-    number, end = 0, 0
+    read, number, end = columns(file.schema_arrow), 0, 0
     for group in range(file.num_row_groups):
         end += file.metadata.row_group(group).num_rows
         try:
-            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=read):
                 for row in _decoded(batch):
                     yield number, row
                     number += 1
@@ -132,10 +150,6 @@ def _parquet(path: Path, fields: frozenset[str]) -> Iterator[tuple[int, Any]]:
             lost = RowError(f"page of the file is corrupt: {str(error).splitlines()[0]}")
             yield from ((row, lost) for row in range(number, end))
             number = end
-
-
-def _numbers(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
 
 
 def _decoded(batch: pa.RecordBatch) -> Iterator[Any]:
@@ -162,20 +176,32 @@ def _json(path: Path) -> Iterator[Any]:
         try:
             yield from ijson.items(file, prefix, use_float=True)
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            yield RowError(f"JSON breaks off: the rest of the file is lost ({str(error).splitlines()[0]})")
+            # How many rows are lost with the rest of the file, nobody can tell.
+            raise RowError(f"{path}: JSON breaks off or is damaged: {' '.join(str(error).split())}") from error
 
 
 def _array(path: Path, file: Any) -> str | None:
-    """Where the rows of a JSON file are, as ijson calls it; None if the file is one row a line."""
-    try:
-        for prefix, event, value in ijson.parse(file):
-            if event == "map_key" and not prefix and value in FIELDS:
-                return None
-            if event == "start_array" and "." not in prefix:
-                return f"{prefix}.item".lstrip(".")
-    except ijson.JSONError:
-        return "item"
-    raise RowError(f"{path}: is no array of rows, nor an object with one")
+    """Where the rows of a JSON file are, as ijson calls it; None if the file is one row a line. Raises RowError if it has no
+    rows, or several arrays of them."""
+    names, arrays = [], {}
+    with suppress(ijson.JSONError):  # reading the rows says so
+        for prefix, event, value in ijson.parse(file, multiple_values=True):
+            match prefix, event:
+                case "", "start_array":
+                    return "item"
+                case "", "map_key":
+                    names.append(value)
+                case _, "start_map" if prefix.endswith(".item"):
+                    arrays[prefix] = None
+                case "", "end_map":
+                    break
+    sets = [name for name in names if f"{name}.item" in arrays]
+    if known(names) or (not sets and FIELDS.intersection(names)):
+        return None
+    if len(sets) != 1:
+        several = f"holds several sets, {', '.join(sets)}; make one a file of its own"
+        raise RowError(f"{path}: {several if sets else 'is no array of rows, nor an object with one'}")
+    return f"{sets[0]}.item"
 
 
 def _json_lines(path: Path) -> Iterator[Any]:
@@ -183,5 +209,5 @@ def _json_lines(path: Path) -> Iterator[Any]:
         for line in (line for line in file if line.strip()):
             try:
                 yield json.loads(line)
-            except ValueError as error:  # not JSON, or not UTF-8
+            except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
                 yield RowError(f"line is not JSON: {error}")

@@ -18,6 +18,7 @@ from future_l1_verl.rewards.options import require_truth
 
 IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"({IMAGE}|{VIDEO})")
+_OTHER_PLACE = re.compile(rf"(?!(?-i:{IMAGE}|{VIDEO}))<\s*/?\s*r?(?:image|video)[\s_-]*\d*\s*/?\s*>", re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|\w+\|>")  # how Qwen's tokenizers write their special tokens, and ours
 _OF_A_RESPONSE = {IMAGE, "<reason>", "</reason>", "<answer>", "</answer>"}
 
@@ -94,7 +95,14 @@ class Row:
             raise RowError(f"frames go outside 1..{POOL}: {outside}")
         if entries and not self.video:
             raise RowError("video is missing: frames are named, but no clip")
-        _require_places("question", "".join(turn.text for turn in self.turns), self.observed)
+        prompt = "".join(turn.text for turn in self.turns)
+        _require_places("question", prompt, self.observed)
+        if tag := _OTHER_PLACE.search(prompt):
+            raise RowError(f"question has a place written in another way: {tag[0]}; <image> and <video> are known")
+        if option := next((option for option in self.options if PLACEHOLDER.search(option)), None):
+            raise RowError(f"option has the place of a picture or clip: {option!r:.80}")
+        if not (self.as_given or self.question):
+            raise RowError("question is empty")
         if self.response:
             _require_places("response", self.response, self.future)
             other = [tag for tag in TAG.findall(self.response) if tag not in _OF_A_RESPONSE]

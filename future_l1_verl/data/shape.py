@@ -8,14 +8,16 @@ from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.format import SPAN, has_shape
 
 _MARKER = re.compile(r"THOUGHT \d+:\s*")
-_ANS, _RIMAGE = re.compile(r"<(/?)ans\s*>", re.IGNORECASE), re.compile(r"<rimage\s*/?>", re.IGNORECASE)
+_TAG = re.compile(r"<\s*(/?)\s*(rimage|image|ans|answer|reason)\s*/?\s*>", re.IGNORECASE)
+_OURS = {"rimage": "image", "ans": "answer"}
 _ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)
 _REASON = re.compile(r"\s*(?:</?reason>\s*)+")
 
 
 def unified(text: str) -> str:
-    """A text of TwiFF with our tags: ``<image>`` for ``<rimage>``, ``<answer>`` for ``<ans>``, no "THOUGHT n:"."""
-    return _ANS.sub(r"<\1answer>", _RIMAGE.sub("<image>", _MARKER.sub("", text)))
+    """A text with tags as ours are written: ``<image>`` for TwiFF's ``<rimage>``, ``<answer>`` for ``<ans>`` or ``< Answer >``;
+    no "THOUGHT n:"."""
+    return _TAG.sub(lambda tag: f"<{tag[1]}{_OURS.get(tag[2].lower(), tag[2].lower())}>", _MARKER.sub("", text))
 
 
 def in_shape(response: str, answer: str, future: int) -> str:
@@ -31,6 +33,8 @@ def in_shape(response: str, answer: str, future: int) -> str:
         raise ValueError("no reasoning")
     if has_shape(response.replace("<image>", SPAN), "interleaved") and answer_text(response) == answer:
         return response
+    if after := _REASON.sub("", response.partition("</answer>")[2]).strip():
+        raise ValueError(f"response goes on after its answer: {after!r:.80}")
     lead, *reasons = [_REASON.sub(" ", _ANSWER.sub("", part)).strip() for part in response.split("<image>")]
     if silent := [number for number, reason in enumerate(reasons, start=1) if not reason]:
         raise ValueError(f"future frame without reasoning: {silent} of {future}")

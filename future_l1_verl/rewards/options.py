@@ -91,8 +91,9 @@ def inlined(question: str) -> list[str]:
 
 
 def asked(question: str, options: list[str]) -> str:
-    """The question with its options, one a line, unless it has them already or there are none."""
-    if [normalise(option) for option in inlined(question)] == [normalise(option) for option in options]:
+    """The question with its options, one a line, unless it has them already, whatever it says after them, or there are none."""
+    there, wanted = ([normalise(option) for option in each] for each in (inlined(question), options))
+    if there[:-1] == wanted[:-1] and "".join(there[-1:]).startswith("".join(wanted[-1:])):
         return question
     return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
 

@@ -71,6 +71,47 @@ def test_twiff_in_parquet(media: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "One.<RIMAGE>Two.<Ans>It falls.</ANS>",
+        "One.< rimage />Two.< ans >It falls.< /ans >",
+        "<Reason>One.</Reason><Image><reason>Two.</ reason><Answer>It falls.</Answer>",
+    ],
+)
+def test_tags_in_other_spellings_are_those_tags(answer: str, media: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([twiff(answer=answer, reasoning_images_index=[5])]))
+    (row,) = read([tmp_path / "rows.json"], media)
+    assert row.said == "<reason>One.</reason><image><reason>Two.</reason><answer>It falls.</answer>"
+    (tmp_path / "rows.json").write_text(json.dumps([stage_2(answer="< Answer >right</ans >")]))
+    (row,) = read([tmp_path / "rows.json"], media)
+    assert row.truth == "right"
+
+
+@pytest.mark.parametrize("answer", ["A<rimage>B<ans>It falls.</ans> Then C.", "<ans>It falls.</ans>A<rimage>B"])
+def test_what_follows_the_answer_is_no_reasoning(answer: str, media: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([twiff(answer=answer, reasoning_images_index=[5])]))
+    (row,) = read([tmp_path / "rows.json"], media)
+    assert row.truth == "It falls."
+    with pytest.raises(RowError, match="response goes on after its answer: "):
+        row.require_response()
+
+
+def test_options_that_are_pictures_are_asked_by_letter(media: Path, tmp_path: Path) -> None:
+    """What stands behind their letters cannot be told apart as text."""
+    fields = {"problem": "Which?\nA. <image>\nB. <image>", "answer": "B", "images": ["picture.png"] * 2}
+    (tmp_path / "rows.json").write_text(json.dumps([fields]))
+    (row,) = read([tmp_path / "rows.json"], media)
+    assert (row.options, row.truth) == ((), "B")
+
+
+def test_options_are_not_asked_twice_where_the_question_goes_on(media: Path, tmp_path: Path) -> None:
+    problem = "<image><image>Where to?\nA. left\nB. right\nAnswer with the letter."
+    (tmp_path / "rows.json").write_text(json.dumps([stage_2(problem=problem, options=["left", "right"])]))
+    (row,) = read([tmp_path / "rows.json"], media)
+    assert asked(row) == problem and row.options == ("left", "right")
+
+
 def test_twiff_as_json_lines(media: Path) -> None:
     for row, observed in zip(golden("twiff.jsonl", media), ((1, 2), (1,)), strict=True):
         assert (row.observed, row.future, row.truth, row.video) == (observed, (5,), "It falls.", str(media / "ID_7.mp4"))
@@ -189,14 +230,59 @@ def test_a_clip_with_the_future_in_it_is_refused(name: str, trick: str, media: P
     assert rows and all(isinstance(row, BadRow) and row.reason.startswith("the future would be shown: ") for row in rows)
 
 
-@pytest.mark.parametrize("field", ["frame_idx", "frames_used", "question_frames", "image_ids"])
-def test_a_row_that_names_its_frames_never_falls_back_to_the_whole_clip(field: str, media: Path, tmp_path: Path) -> None:
-    fields = {"video": "ID_7.mp4", "question": "What next?", "answer": "It falls.", field: [1, 2]}
-    pq.write_table(pa.Table.from_pylist([fields]), tmp_path / "rows.parquet")
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("frame_idx", [1, 2], pa.list_(pa.int64())),
+        ("question_frames", [1, 2], pa.large_list(pa.int32())),
+        ("image_ids", [1, 2], pa.list_(pa.uint8(), 2)),
+        ("shown", [[1, 2], [3]], pa.list_(pa.list_(pa.int16()))),
+        ("shown", ["1", "2"], pa.list_(pa.string())),
+        ("shown", {"at": [0.5, 1.5]}, pa.struct({"at": pa.list_(pa.float32())})),
+        ("shown", {"last_frame": 3}, pa.struct({"last_frame": pa.int64()})),
+        ("Frames_used", ["1.png"], pa.list_(pa.string())),
+        ("start_frame", 3, pa.int32()),
+        ("frames_of", "1-4", pa.large_string()),
+    ],
+)
+def test_a_row_that_names_its_frames_never_falls_back_to_the_whole_clip(
+    field: str, value: Any, kind: pa.DataType, media: Path, tmp_path: Path
+) -> None:
+    fields = {"video": "ID_7.mp4", "question": "What next?", "answer": "It falls.", field: value}
+    table = pa.Table.from_pylist([{name: fields[name] for name in ("video", "question", "answer")}])
+    pq.write_table(table.append_column(field, pa.array([value], kind)), tmp_path / "rows.parquet")
     problem = {"problem" if name == "question" else name: value for name, value in fields.items()}
-    (tmp_path / "rows.json").write_text(json.dumps([fields, problem]))
+    choice = changed("v1_33k.json") | {field: value}
+    (tmp_path / "rows.json").write_text(json.dumps([fields, problem, choice]))
     for row in read([tmp_path / "rows.parquet", tmp_path / "rows.json"], media):
         assert isinstance(row, BadRow) and row.reason.startswith(f"frames are named in an unknown way: {field}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": "<video>?"}, {"role": "assistant", "content": "It falls."}]},
+        {"prompt": [{"role": "user", "content": "?"}], "reward_model": {"ground_truth": "It falls."}},
+        {"problem": "What next?", "answer": "It falls."},
+    ],
+)
+@pytest.mark.parametrize("named", ["video_dataset/youtube/v0.mp4", "./Video_Dataset/youtube/v0.mp4"])
+def test_whoever_shows_a_whole_clip_shows_its_first_part(
+    fields: dict[str, Any], named: str, media: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([fields | {"videos": [{"video": named}]}]))
+    (row,) = read([tmp_path / "rows.json"], media)
+    assert row.clip == str(media / "first_part_video/youtube/v0.mp4")
+    (row,) = read([tmp_path / "rows.json"], f"{media}/video_dataset/youtube/{{name}}")
+    assert isinstance(row, BadRow) and row.reason.startswith("the future would be shown: ")
+
+
+def test_a_folder_of_whole_clips_is_known_in_any_case(media: Path, tmp_path: Path) -> None:
+    (tmp_path / "VIDEO_DATASET").mkdir()
+    (tmp_path / "VIDEO_DATASET/v0.mp4").write_bytes((media / "video_dataset/youtube/v0.mp4").read_bytes())
+    (tmp_path / "rows.json").write_text(json.dumps([changed("futurebench.json", video_path="v0.mp4")]))
+    (row,) = read([tmp_path / "rows.json"], tmp_path / "VIDEO_DATASET")
+    assert isinstance(row, BadRow) and row.reason.startswith("the future would be shown: ")
 
 
 # What is wrong, and how the reason begins.
@@ -239,6 +325,8 @@ BAD: dict[str, tuple[Any, str]] = {
     "a frame as the answer": (twiff(answer="A<rimage>B<rimage>C<ans><rimage></ans>"), "placeholders do not fit: 3 <image>"),
     "another tag in the answer": (twiff(answer="A<rimage>B<rimage>C<ans><b>D</b></ans>"), "response has other tags: <b>, </b>"),
     "a tag around a short answer": (stage_2(answer="<final>right</final>"), "answer is not clear: <final> is left in it"),
+    "two answers": (talk("<image>?", "A<image>B<answer>It rises.</answer>"), "two answers: 'It rises.' in the response, 'It"),
+    "two answers of TwiFF": (twiff(response="A<rimage>B<rimage>C<ans>D</ans>"), "two answers: 'D' in the response, "),
     "another tag in the reasoning": (twiff(answer="<think>A<rimage>B<rimage>C<ans>D</ans>"), "response has other"),
     "indices missing": (twiff(question_images_index=None), "question_images_index or frames or image is missing"),
     "future indices missing": (twiff(reasoning_images_index=None), "reasoning_images_index or recon_frames or"),
@@ -248,6 +336,13 @@ BAD: dict[str, tuple[Any, str]] = {
     "an index as a fraction": (twiff(question_images_index=[1.0, 2.0]), "question_images_index is not a list of frame numbers"),
     "truth as an index": (twiff(question_images_index=[True, 2]), "question_images_index is not a list of frame numbers"),
     "no observed frame": (twiff(question_images_index=[]), "no observed frame"),
+    "pictures without the future ones": (
+        {"question": "?", "answer": "It falls.", "question_images": ["picture.png"], "reasoning_images": None},
+        "reasoning_images is missing"),
+    "nothing asked": (twiff(question="<image> <image>"), "question is empty"),
+    "nothing asked in a talk": (talk("<image>", "A<image>B"), "question is empty"),
+    "a place in capitals": (twiff(question="<Image><Image>What?"), "question has a place written in another way: <Image>"),
+    "a place with a number": (changed("geo3k.json", prompt=[{"role": "user", "content": "<image><image 2>?"}]), "question has"),
     "too few places": (twiff(question="<image>?"), "placeholders do not fit: 1 <image> and 0 <video> in the question"),
     "too many frames": (twiff(answer="A<rimage>B<ans>C</ans>"), "placeholders do not fit: 1 <image>"),
     "frames without a place": (twiff(answer="A<ans>C</ans>"), "placeholders do not fit: 0 <image>"),
@@ -259,6 +354,10 @@ BAD: dict[str, tuple[Any, str]] = {
         changed("twiff.jsonl", conversations=[*rows_of(GOLDEN / "twiff.jsonl")[0]["conversations"]] * 2), "conversations"),
     "turns of another form": (changed("twiff.jsonl", conversations=["what?", "left"]), "conversations are not turns of"),
     "a turn of another type": (talk("<image>?", 3), "conversations are not turns of role and content"),  # type: ignore[arg-type]
+    "columns of other lengths": (
+        changed("twiff.jsonl", conversations={"from": ["human", "gpt", "gpt"], "value": ["<image>?", "A"]}), "conversations"),
+    "a part that is heard": (
+        changed("geo3k.json", prompt=[{"role": "user", "content": [{"type": "audio"}, {"type": "image"}]}]), "prompt are not"),
     "a speaker that nobody knows": (changed("chat.json", messages=[{"role": "judge", "content": "?"}] * 2), "messages are"),
     "conversation without an answer": (talk("<image>?", "A<image>B", answer=None), "answer is missing"),
     "a letter beyond the options": (question(Answer="E"), "no option is the answer: "),
@@ -269,12 +368,17 @@ BAD: dict[str, tuple[Any, str]] = {
     "eleven options": (question(Options=[f"It does {n}." for n in range(11)], Answer="A"), "options cannot be used: "),
     "letters with a gap": (question(Options={"A": "left", "C": "right"}), "options cannot be used: "),
     "options as one string": (stage_2(options="left, right"), "options cannot be used: "),
+    "other options than the question's": (stage_2(options=["right", "up"]), "options are not those that the question ends"),
+    "fewer options than the question's": (question(Question="What? A) It falls. B) It rolls."), "options are not those that"),
+    "an option with a clip in it": (question(Options={"A": "<video> rolls", "B": "It falls."}), "option has the place of"),
     "options as numbers": (stage_2(options=[1, 2]), "options cannot be used: "),
     "no option is right": (stage_2(answer="up"), "no option is the answer: "),
     "qa of another type": (changed("futurebench.json", qa=["?"]), "qa is not an object: ['?']"),
     "two questions in one": (changed("v1_33k.json", mc_qa=[{}, {}]), "mc_qa is not one question: there are 2"),
     "pictures and clips": (changed("easyr1.json", videos=["ID_7.mp4"]), "both pictures and clips"),
     "data of another type": (changed("video_r1.json", data_type="audio"), "data_type is one of image, video: 'audio'"),
+    "data without a path": (changed("video_r1.json", path=None), "path is missing"),
+    "a cut of a clip": (changed("easyr1.json", images=None, videos=[{"video": "ID_7.mp4", "video_end": 1.0}]), "videos are"),
     "a picture as a number": (changed("easyr1.json", images=[3]), "images is not a path or an embedded picture: 3"),
     "an empty picture": (changed("geo3k.json", images=[{"bytes": b"".hex(), "path": None}]), "images is not a path"),
     "more pictures than places": (changed("geo3k.json", images=["picture.png"] * 2), "placeholders do not fit: 1 <image>"),
@@ -288,7 +392,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "a picture's token": (twiff(question="<image><image><|image_pad|>"), "text holds a special token: <|image_pad|>"),
     "a latent's token": (twiff(answer="A<rimage><|latent|>B<rimage>C<ans>D</ans>"), "text holds a special token: <|latent|>"),
     "the end of a turn": (stage_2(problem="<image><image>?<|im_end|>"), "text holds a special token: <|im_end|>"),
-    "a token in an option": (stage_2(options=["right", "<|video_pad|>"]), "text holds a special token: <|video_pad|>"),
+    "a token in an option": (question(Options=["It rolls.", "<|video_pad|>"], Answer="A"), "text holds a special token: <"),
     "half a character": (stage_2(problem="<image><image>\ud800?"), "text is not Unicode: "),
 }  # fmt: skip
 

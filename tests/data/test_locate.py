@@ -33,6 +33,7 @@ def test_a_name_may_begin_with_the_folder_itself(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/a.mp4").touch()
     assert found(tmp_path / "clips", tmp_path, FIELDS | {"video": "clips/a.mp4"}) == str(tmp_path / "clips/a.mp4")
+    assert found(tmp_path / "clips", tmp_path, FIELDS | {"video": "."}) == str(tmp_path / "clips")
 
 
 @pytest.mark.parametrize(

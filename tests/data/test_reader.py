@@ -50,7 +50,7 @@ def saved_split(folder: Path, rows: list[Fields]) -> list[Path]:
 
 
 def shards(folder: Path, rows: list[Fields]) -> list[Path]:
-    (folder / "shards").mkdir()
+    (folder / "shards").mkdir(parents=True)
     for number, part in enumerate((rows[:2], rows[2:])):
         pq.write_table(pa.Table.from_pylist(part), folder / f"shards/train-0000{number}-of-00002.parquet", row_group_size=2)
     return [folder / "shards"]
@@ -118,6 +118,8 @@ def test_pictures_are_not_read_where_they_are_not_wanted(tmp_path: Path, monkeyp
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     (row,) = every([tmp_path / "rows.parquet"], pictures=False)
     assert row.observed == (1,) and sorted(asked_for) == sorted(fields(0))
+    (row,) = every(saved(tmp_path, rows), pictures=False)
+    assert row.observed == (1,)
 
 
 def test_a_corrupt_page_costs_its_group_of_rows_and_no_other(tmp_path: Path) -> None:
@@ -146,21 +148,83 @@ def test_a_text_of_parquet_that_is_not_utf_8_costs_its_row(tmp_path: Path) -> No
     assert bad.source == f"{path}: row 1" and bad.reason.startswith("text is not UTF-8: ")
 
 
-def test_json_that_breaks_off_gives_the_rows_before(tmp_path: Path) -> None:
-    content = json.dumps(ROWS)
-    (path,) = text(tmp_path / "rows.json", content[: content.index("2.mp4")])
-    *found, bad = every([path])
-    assert [row.source for row in found] == [f"{path}: row 0", f"{path}: row 1"]
-    assert bad.source == f"{path}: row 2" and bad.reason.startswith("JSON breaks off: the rest of the file is lost")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda content: content[: content.index("2.mp4")], "premature EOF"),
+        (lambda content: content.replace('"2.mp4"', "NaN"), "NaN"),
+        (lambda content: content.replace("[5]", f"[{10**30}]", 1), "integer overflow"),
+        (lambda content: content + content, "trailing garbage"),
+    ],
+)
+def test_an_array_that_is_damaged_is_refused(changed: Callable[[str], str], said: str, tmp_path: Path) -> None:
+    """Nobody can tell how many rows are lost with the rest of it, so no share of bad rows would notice."""
+    (path,) = text(tmp_path / "rows.json", changed(json.dumps(ROWS)))
+    with pytest.raises(RowError, match=rf"rows\.json: JSON breaks off or is damaged: .*{said}"):
+        every([path])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"tags": [1, 2]} | row for row in ROWS],
+        [{"boxes": [{"x": 1}]} | row for row in ROWS],
+        [{"note": {"data": [{}]}} | row for row in ROWS],
+    ],
+)
+def test_lists_in_a_row_are_no_rows(rows: list[Fields], tmp_path: Path) -> None:
+    assert [row.number for row in every(lines(tmp_path / "rows.json", rows))] == list(range(5))
+
+
+def test_an_object_with_fields_of_its_own_is_no_row(tmp_path: Path) -> None:
+    (path,) = text(tmp_path / "rows.json", json.dumps({"id": "set", "split": "test", "errors": [], "data": ROWS}))
+    assert [row.number for row in every([path])] == list(range(5))
+
+
+def test_sets_that_lie_together_are_not_mixed(tmp_path: Path) -> None:
+    (path,) = text(tmp_path / "rows.json", json.dumps({"train": ROWS, "test": ROWS}))
+    with pytest.raises(RowError, match=r"rows\.json: holds several sets, train, test; make one a file of its own"):
+        every([path])
+    for other in ("val-00000-of-00001", "Validation"):
+        folder = shards(tmp_path / other, ROWS)[0]
+        (folder / "train-00000-of-00002.parquet").rename(folder / f"{other}.parquet")
+        with pytest.raises(RowError, match=r"shards: holds several sets; name the files of one: train, val"):
+            every([folder])
+
+
+def test_files_that_a_system_leaves_are_no_shards(tmp_path: Path) -> None:
+    folder = shards(tmp_path, ROWS)[0]
+    for name in ("._train-00000-of-00002.parquet", "_metadata.parquet", ".tmp.parquet"):
+        (folder / name).write_bytes(b"Mac OS X")
+    assert len(every([folder])) == 5
+
+
+def test_columns_that_no_format_knows_are_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt_text": ["?"], "target": ["!"]}), tmp_path / "rows.parquet")
+    Dataset.from_dict({"prompt_text": ["?"], "target": ["!"]}).save_to_disk(str(tmp_path / "saved"))
+    for path in (tmp_path / "rows.parquet", tmp_path / "saved"):
+        with pytest.raises(RowError, match=rf"{path}: unknown form: .* has the fields prompt_text, target"):
+            every([path])
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.int32()])
+@pytest.mark.parametrize("listed", [pa.large_list, lambda item: pa.list_(item, 1), pa.list_])
+def test_the_types_of_a_column_do_not_matter(kind: pa.DataType, listed: Callable[..., pa.DataType], tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    for name, values in table.to_pydict().items():
+        column = pa.array(values, listed(kind)) if isinstance(values[0], list) else pa.array(values).dictionary_encode()
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert [row.observed + row.future for row in every([tmp_path / "rows.parquet"])] == [(1, 5)] * 5
 
 
 def test_a_line_that_is_no_json_costs_its_row(tmp_path: Path) -> None:
     (path,) = lines(tmp_path / "rows.jsonl", ROWS[:2])
     first, second = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([first, b'{"video": ', b'{"video": "\xff"}', b"", second]))
+    path.write_bytes(b"\n".join([first, b'{"video": ', b'{"video": "\xff"}', b"", b"[" * 100_000, second]))
     one, *bad, other = every([path])
-    assert [row.source for row in (one, other)] == [f"{path}: row 0", f"{path}: row 3"]
-    assert [row.source for row in bad] == [f"{path}: row 1", f"{path}: row 2"]
+    assert [row.source for row in (one, other)] == [f"{path}: row 0", f"{path}: row 4"]
+    assert [row.source for row in bad] == [f"{path}: row {number}" for number in (1, 2, 3)]
     assert all(row.reason.startswith("line is not JSON: ") for row in bad)
 
 

@@ -8,17 +8,29 @@ row the one with the larger group takes it.
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from future_l1_verl.data.fields import Fields, Locate
-from future_l1_verl.data.rows import Row, RowError
+from future_l1_verl.data.fields import Fields, Locate, require_no_frames
+from future_l1_verl.data.rows import Picture, Row, RowError
 
 FORMATS: dict[str, ModuleType] = {
     module.name: import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
 }
 FIELDS = frozenset(field for module in FORMATS.values() for field in module.FIELDS)
+
+
+def known(names: Iterable[str]) -> bool:
+    """Whether rows with fields of these names may have a format."""
+    present = set(names)
+    return any(keys <= present for module in FORMATS.values() for keys in module.KEYS)
+
+
+def unknown(names: Iterable[object]) -> RowError:
+    """What is wrong with fields that no format knows."""
+    return RowError(f"unknown form: no format of {', '.join(FORMATS)} has the fields {', '.join(map(str, names))}")
 
 
 def format_of(fields: Fields) -> str:
@@ -28,7 +40,7 @@ def format_of(fields: Fields) -> str:
     best = max(sizes.values())
     found = [name for name, size in sizes.items() if size == best]
     if not best:
-        raise RowError(f"unknown form: no format of {', '.join(FORMATS)} has the fields {', '.join(map(str, fields))}")
+        raise unknown(name for name in fields if name in present)
     if len(found) > 1:
         raise RowError(f"ambiguous form: {' and '.join(found)} both know the fields {', '.join(map(str, fields))}")
     return found[0]
@@ -40,4 +52,6 @@ def parse(fields: Any, source: str, number: int, locate: Locate) -> Row:
         raise RowError(f"row is not an object with fields: {fields!r:.80}")
     name = format_of(fields)
     found = FORMATS[name].parse(fields, locate)
+    if not any(isinstance(item, int | Picture) for item in found.get("observed", ())):
+        require_no_frames(fields)
     return Row(**found | {"source": source, "number": number, "data_source": found.get("data_source") or name})

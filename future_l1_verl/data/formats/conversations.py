@@ -27,7 +27,7 @@ def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
         "observed": observed,
         "response": response,
         "future": future,
-        "truth": of.answered(response, answer),
+        "truth": of.answered(response, answer, options),
         "options": options,
         "video": video,
     }

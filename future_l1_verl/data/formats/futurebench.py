@@ -13,7 +13,6 @@ FIELDS = (*of.COMMON, "video", "video_path", "qa", "question", "Question", "answ
 
 
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
-    of.require_no_frames(fields)
     return questioned(fields, fields | of.mapping(fields, "qa"), locate)
 
 

@@ -16,5 +16,5 @@ def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     if len(turns) < 2 or turns[-1].role != "assistant" or not turns[-1].text.strip():
         raise RowError("messages: the last of at least two has to be an assistant's, and not empty")
     *asked, said = turns
-    shown = of.in_order(asked, of.pictures(fields, "images", locate), of.clips(fields, locate))
+    shown = of.in_order(asked, of.pictures(fields, "images", locate), of.clips(fields, locate, "videos"))
     return of.identity(fields) | {"turns": tuple(asked), "observed": shown, "response": said.text, "as_given": True}

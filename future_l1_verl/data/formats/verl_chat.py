@@ -16,7 +16,7 @@ def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     turns = of.turns(fields, "prompt")
     if not turns or turns[-1].role != "user":
         raise RowError(f"prompt does not end with what a user says: {fields['prompt']!r:.80}")
-    pictures, clips = of.pictures(fields, "images", locate), of.clips(fields, locate)
+    pictures, clips = of.pictures(fields, "images", locate), of.clips(fields, locate, "videos")
     if not any(PLACEHOLDER.search(turn.text) for turn in turns):
         turns[-1] = Turn("user", of.places((*pictures, *clips)) + turns[-1].text)
     return of.identity(fields) | {
