@@ -33,7 +33,8 @@ def in_shape(response: str, answer: str, future: int) -> str:
         raise ValueError("no reasoning")
     if has_shape(response.replace("<image>", SPAN), "interleaved") and answer_text(response) == answer:
         return response
-    if after := _REASON.sub("", response.partition("</answer>")[2]).strip():
+    after = _REASON.sub("", response.partition("</answer>")[2]).strip()
+    if after and "<image>" not in after:
         raise ValueError(f"response goes on after its answer: {after!r:.80}")
     lead, *reasons = [_REASON.sub(" ", _ANSWER.sub("", part)).strip() for part in response.split("<image>")]
     if silent := [number for number, reason in enumerate(reasons, start=1) if not reason]:
