@@ -56,7 +56,12 @@ def _in_folder(root: Path, fields: Fields, *names: str) -> str:
 
 
 def _by_map(file: Path, known: dict[str, str], fields: Fields, *names: str) -> str:
-    keys = [*names, *(Path(name).name for name in names), *(Path(name).stem for name in names), str(fields.get("id"))]
+    keys = [
+        *names,
+        *(Path(name).name for name in names),
+        *(Path(name).stem for name in names),
+        *(str(fields[name]) for name in ("id",) if fields.get(name) is not None),
+    ]
     if (found := next((known[key] for key in keys if key in known), None)) is None:
         raise RowError(f"video is not in the map of clips: {names[-1]} ({file})")
     return str(file.parent / found)
@@ -65,14 +70,17 @@ def _by_map(file: Path, known: dict[str, str], fields: Fields, *names: str) -> s
 def _map(path: Path) -> dict[str, str]:
     try:
         if path.suffix.lower() == ".json":
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
+            pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                found = dict(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-        if not all(isinstance(text, str) for pair in found.items() for text in pair):
-            raise ValueError("an entry is not a string")
-    except (AttributeError, ValueError) as error:
+                pairs = [row for row in csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",") if row]
+        if wrong := [pair for pair in pairs if len(pair) != 2 or not all(isinstance(text, str) for text in pair)]:
+            raise ValueError(f"an entry is not a pair of texts: {wrong[0]!r:.80}")
+    except (TypeError, ValueError, RecursionError, csv.Error) as error:
         raise RowError(f"{path}: is no map of clips, a JSON object or CSV of name and path: {error}") from error
+    found = dict(pairs)
+    if twice := [name for name, clip in pairs if found[name] != clip]:
+        raise RowError(f"{path}: has two clips for one name: {twice[0]}")
     return found
 
 
@@ -84,6 +92,8 @@ class _Template(string.Formatter):
         value = kwargs[first]
         for name in rest:
             value = mapping({first: value}, first)[name]
+        if value is None:
+            raise ValueError(f"{field_name} is null")
         return value, first
 
 

@@ -88,7 +88,7 @@ def test_tags_in_other_spellings_are_those_tags(answer: str, media: Path, tmp_pa
     assert row.truth == "right"
 
 
-@pytest.mark.parametrize("answer", ["A<rimage>B<ans>It falls.</ans> Then C.", "A<rimage>B<reason>C</reason><ans>It falls.</ans>(end)"])
+@pytest.mark.parametrize("answer", ["A<rimage>B<ans>It falls.</ans> Then C.", "A<rimage>B</reason><ans>It falls.</ans>(end)"])
 def test_what_follows_the_answer_is_no_reasoning(answer: str, media: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([twiff(answer=answer, reasoning_images_index=[5])]))
     (row,) = read([tmp_path / "rows.json"], media)

@@ -57,8 +57,16 @@ def test_a_template_has_the_fields_of_the_row(
 
 
 def test_a_template_that_does_not_fit_costs_the_row(tmp_path: Path) -> None:
-    (tmp_path / "rows.json").write_text(json.dumps([FIELDS]))
-    for template in ("{key}.mp4", "{meta_data.begin}.mp4", "{video:05d}.mp4"):
+    fields = FIELDS | {"category": None, "meta_data": FIELDS["meta_data"] | {"shot": None}}
+    (tmp_path / "rows.json").write_text(json.dumps([fields]))
+    for template in (
+        "{key}.mp4",
+        "{meta_data.begin}.mp4",
+        "{video:05d}.mp4",
+        "{category}.mp4",
+        "{meta_data.shot}.mp4",
+        "{}.mp4",
+    ):
         (row,) = read([tmp_path / "rows.json"], template)
         assert isinstance(row, BadRow) and row.reason.startswith("the template of clips does not fit the row: " + template)
 
@@ -81,10 +89,35 @@ def test_a_map_by_name_stem_or_id(kind: str, key: str, tmp_path: Path) -> None:
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RowError, match="gone: is neither a folder nor a file that maps names to clips, nor a template"):
         place(tmp_path / "gone", tmp_path)
-    for content in ("[1, 2]", '{"a": 3}', "no JSON"):
+    for content in ("[1, 2]", '{"a": 3}', '{"a": {"path": "b"}}', "3", "no JSON"):
         (tmp_path / "map.json").write_text(content)
         with pytest.raises(RowError, match=r"map\.json: is no map of clips"):
             place(tmp_path / "map.json", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["a.mp4,b.mp4,c.mp4", "a.mp4", "a.mp4;b.mp4", "a.mp4," + "x" * 200_000])
+def test_a_line_that_is_no_pair_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_text(f"ID_7.mp4,c.mp4\n\n{content}\n")
+    with pytest.raises(RowError, match=r"map\.csv: is no map of clips"):
+        place(tmp_path / "map.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("map.csv", "ID_7.mp4,a.mp4\nx,y\nID_7.mp4,b.mp4\n"), ("map.json", '{"ID_7": "a.mp4", "ID_7": "b.mp4"}')],
+)
+def test_a_name_with_two_clips_is_refused(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RowError, match=r"has two clips for one name: ID_7"):
+        place(tmp_path / name, tmp_path)
+    (tmp_path / name).write_text(content.replace("b.mp4", "a.mp4"))
+    assert found(tmp_path / name, tmp_path) == str(tmp_path / "a.mp4")
+
+
+def test_a_row_without_an_id_is_no_entry_none(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text('{"None": "a.mp4"}')
+    with pytest.raises(RowError, match=r"video is not in the map of clips: ID_7\.mp4"):
+        found(tmp_path / "map.json", tmp_path, FIELDS | {"id": None})
 
 
 def test_a_file_name_is_no_protocol(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
