@@ -153,7 +153,7 @@ def answered(response: str, field: str, choices: tuple[str, ...]) -> str:
     said, stated = answer_text(response), answer_text(field) or field.rpartition(IMAGE)[2].strip()
     if not said and not stated:
         raise RowError(f"answer is empty: nothing follows the last <image> of {field!r:.80}")
-    if said and stated:
+    if said and stated and said != stated:
         chosen = {chosen_option(answer, choices) for answer in (said, stated)}
         if len(chosen) > 1 or (not choices and not grade(said, stated).correct):
             raise RowError(f"two answers: {said!r:.80} in the response, {stated!r:.80} in the field")
