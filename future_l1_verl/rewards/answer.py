@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from future_l1_verl.rewards.letters import LETTERS, letter_alone, letters
+from future_l1_verl.rewards.letters import LETTERS, denied, letter_alone, letters
 from future_l1_verl.rewards.options import chosen_option, given, only, require_truth
 from future_l1_verl.rewards.quantity import same_number
 from future_l1_verl.rewards.text import normalise, plain, without_lead_in
@@ -74,7 +74,8 @@ def grade(answer: str, truth: str, options: Sequence[str] | Mapping[str, str] | 
         choice = chosen_option(answer, texts)
         return Grade(correct=choice == require_truth(truth, texts), parsed=choice is not None)
     if letter := letter_alone(plain(truth)):
-        choice = only(letters(plain(answer)).values())
+        found = letters(plain(answer))
+        choice = None if denied(plain(answer), found) else only(found.values())
         return Grade(correct=choice == letter, parsed=choice is not None)
     answer = without_lead_in(answer)
     equal = normalise(answer) == normalise(truth) or same_number(answer, truth)

@@ -7,6 +7,7 @@ Japanese and Korean write no spaces round a letter: there it counts only between
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -15,9 +16,9 @@ Span = tuple[int, int]
 _AFTER_A = r"(?:is|because|since|or|and|but)\b"
 _CAPITAL = rf"(?<![\w'.-])([B-HJ]|A(?!\s+(?!{_AFTER_A})\w)|I(?!\s+\w))(?![\w'-]|\.\w)"
 _ANY_CASE = rf"(?i:{_CAPITAL})"
-_CUE = r"(?i:\b(?:is|it's|be|but|so|thus|therefore|hence|choose|chose|pick|select|think)\b)"
+_CUE = r"(?i:\b(?:is|it's|be|(?<!thing )(?<!all )but|so|thus|therefore|hence|choose|chose|pick|select|think)\b)"
 _ANSWER_CUE = r"(?i:\b(?:answer|option|choice)\b(?:\s+is\b)?)"
-_AND = r"(?:\s*[,/&]\s*|\s+)(?:(?:or|and)\s+)?(?:[Oo]ption\s+)?"
+_AND = r"(?:\s*[,/&]\s*|\s+)(?:(?:or|and)\s+(?:(?:rather|maybe|perhaps|possibly)\s+)?)?(?:[Oo]ption\s+)?"
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _CJK_CUE = (
@@ -51,6 +52,13 @@ _FORMS = [
 _NOT = r"(?i:\b(?:not|cannot|never|no|nor|neither|instead of|rather than|except)|n't)"
 _CJK_NOT = r"(?:不(?![过過仅僅])|非(?!常)|[别別勿没沒])[^,.;:!?]{0,8}"
 _NEGATION = re.compile(rf"(?:{_NOT}\s+(?:be\s+)?(?:(?:the|an?)\s+)?|{_CJK_NOT})\Z")
+_IS = r"(?:is|are|was|were|seems|looks|sounds|appears|can|could|does|did|will|would|must|should)"
+_DENIAL = re.compile(
+    rf"[\"')\]*]*\s+(?:{_IS}(?:\s+(?:be|to be|\w+ly|also|both|all))*\s+(?:not|never|wrong|incorrect|false|untrue|impossible|"
+    rf"unlikely|invalid|excluded|eliminated|ruled out|out)\b|cannot\b|(?:{_IS}|ca|wo)n't\b)"
+    r"|\W*\s(?:no\W+)?(?:wait|actually|sorry)\b|\s+[是就也]?(?:[错錯误誤]|不(?:对|對|是|行|可能|成立|正))",
+    re.IGNORECASE,
+)
 
 
 def letter_alone(text: str) -> str | None:
@@ -66,6 +74,11 @@ def letters(text: str) -> dict[Span, str]:
             if not negated(text, match.start()):
                 found |= {match.span(group): match[group].upper() for group in range(1, form.groups + 1)}
     return found
+
+
+def denied(text: str, spans: Iterable[Span]) -> bool:
+    """Whether a `plain` text goes on to take back what stands at one of the ``spans``: "B is wrong", "B, wait, C"."""
+    return any(_DENIAL.match(text, end) for _, end in spans)
 
 
 def negated(text: str, position: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from future_l1_verl.rewards.letters import LETTERS, Span, letters, negated
+from future_l1_verl.rewards.letters import LETTERS, Span, denied, letters, negated
 from future_l1_verl.rewards.quantity import same_number
 from future_l1_verl.rewards.text import normalise, plain, uniform, without_lead_in
 
@@ -114,7 +114,8 @@ def chosen_option(answer: str, options: Sequence[str]) -> int | None:
 
     An answer that is an option's text names it. Else letters are looked for; a letter with another option's text right beside
     it ("B. the right wall" where that is C) names two. Without a letter, options' texts inside the answer count, as whole
-    words, the longest where one lies in another, and not behind a negation; without any of those, an option's number.
+    words, the longest where one lies in another, and not behind a negation; nothing is named by an answer that goes on to deny
+    it ("B is wrong"); without any of those, an option's number.
     """
     wanted = [_option_text(index, option) for index, option in enumerate(options)]
     for text in (normalise(answer), normalise(without_lead_in(answer))):
@@ -124,6 +125,8 @@ def chosen_option(answer: str, options: Sequence[str]) -> int | None:
     mentions = _mentions(answer, wanted)
     named = {span: index for span, index in mentions.items() if not negated(answer, span[0])}
     found = letters(_masked(answer, mentions))
+    if denied(answer, found or named):
+        return None
     if found:
         beside = {named[span] for span in named for letter in found if _BESIDE.fullmatch(_between(answer, span, letter))}
         return only({_option_of(letter, wanted) for letter in found.values()} | beside)

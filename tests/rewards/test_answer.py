@@ -161,6 +161,29 @@ NEGATED = [
     "neither A nor B",
     "floor rather than left wall",
 ]
+TAKEN_BACK = [
+    *(
+        "B is wrong",
+        "(B) isn't right.",
+        "**B** is not correct",
+        "Option B is clearly false",
+        "The answer B cannot be",
+        "B can't be it",
+    ),
+    *(
+        "B and C are wrong",
+        "B was ruled out",
+        "B would never happen",
+        "the left wall is wrong",
+        '"Left wall" is not the answer',
+    ),
+    *("Anything but B", "All but B", "B, or rather C", "B or maybe C", "B; actually C", "B no wait C", "B... sorry, C"),
+    *("B 是错的", "B 不对", "<answer>B is impossible</answer>"),
+]
+STANDS = [
+    *("B is right, A is wrong", "B, since A cannot be", "The answer is B. The others are not.", "B is the one", "not A but B"),
+    *("B. The ball does not stop", "B is clearly right", "the left wall, as the ball isn't slow"),
+]
 EMPTY = ["", "  ", "...", "$$", "<answer></answer>"]
 
 CHOICES = {
@@ -179,6 +202,8 @@ CHOICES = {
     "several": (SEVERAL, UNPARSED),
     "not an option": (NOT_AN_OPTION, UNPARSED),
     "negated": (NEGATED, UNPARSED),
+    "taken back": (TAKEN_BACK, UNPARSED),
+    "not taken back": (STANDS, RIGHT),
     "empty": (EMPTY, UNPARSED),
 }
 
@@ -538,3 +563,8 @@ def test_neither_torch_nor_sympy_is_imported_for_a_choice() -> None:
     code = "import sys; from future_l1_verl.rewards.answer import grade; grade('B', 'B', ['x', 'y'])"
     code += "; sys.exit(' '.join({'torch', 'verl', 'vllm', 'sympy', 'math_verify'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
+
+
+@pytest.mark.parametrize("answer", ["B is wrong", "It cannot be B", "Anything but B", "B and C are not right", "B, wait, C"])
+def test_a_letter_of_options_in_the_question_that_is_taken_back(answer: str) -> None:
+    assert grade(answer, "B") == UNPARSED
