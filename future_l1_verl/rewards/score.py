@@ -63,6 +63,12 @@ async def compute_score(
     naming the row and the field, on a truth or options that no answer can be compared with.
     """
     _refuse_unknown(unknown, compute_score.__kwdefaults__, "")
+    weights = {"accuracy": accuracy, "format": format, "repetition": repetition, "overlong": overlong}
+    for name, value in weights.items():
+        if type(value) not in (int, float):
+            raise ValueError(f"{name} must be a number, not {value!r}")
+    if not isinstance(judge, Mapping | None):
+        raise ValueError(f"judge must be a mapping of the fields of JudgeSettings, not {judge!r:.80}")
     question, truth, options = _row(data_source, ground_truth, {} if extra_info is None else extra_info)
     answer = answer_text(solution_str) if "<answer>" in solution_str else solution_str.strip() or None
     _refuse_unknown(judge or {}, [field.name for field in fields(JudgeSettings)], "judge.")
@@ -77,14 +83,13 @@ async def compute_score(
         length = len(_tokenizer(tokenizer)(solution_str, add_special_tokens=False)["input_ids"])
         penalty = overlong_penalty(length, max_response_length, overlong_buffer)
     parts = {
-        "acc": float(grade.correct),
+        "accuracy": float(grade.correct),
         "format": float(has_shape(solution_str, "text_only")),
         "repetition": repetition_penalty(solution_str.split(), repetition_ngram),
         "overlong": penalty,
     }
-    weights = {"acc": accuracy, "format": format, "repetition": repetition, "overlong": overlong}
     score = sum(weights[name] * value for name, value in parts.items())
-    return {"score": score} | parts | {"parsed": float(grade.parsed)}
+    return {"score": score, "acc": parts.pop("accuracy")} | parts | {"parsed": float(grade.parsed)}
 
 
 def _row(data_source: str, ground_truth: object, extra_info: object) -> tuple[str, str, list[str]]:

@@ -101,9 +101,13 @@ def test_a_row_that_no_answer_can_be_compared_with_is_named(truth: Any, extra: A
         ({"zzz": 3}, "unknown keyword 'zzz'$"),
         ({"judge": {"url": "http://judge", "modell": "m"}}, "unknown keyword 'judge.modell'; did you mean 'judge.model'?"),
         ({"judge": {"url": "http://judge"}}, "model must be named"),
+        ({"judge": "http://judge"}, "judge must be a mapping of the fields of JudgeSettings, not 'http://judge'"),
+        ({"accuracy": "1"}, "accuracy must be a number, not '1'"),
+        ({"format": None}, "format must be a number, not None"),
+        ({"overlong": True}, "overlong must be a number, not True"),
     ],
 )
-def test_a_keyword_that_is_not_known_is_refused(kwargs: dict, message: str) -> None:
+def test_a_keyword_that_is_not_known_or_of_another_type_is_refused(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         scored(GOOD, **kwargs)
 

@@ -23,8 +23,8 @@ def _whole(words: str) -> str:
 
 
 _NEGATED = r"(?:\bnot|n['\u2019]t)\s+(?:\w+\s+)?"
-_AGAINST_YES = re.compile(rf"{_whole('no|incorrect|false')}|{_NEGATED}{_whole('yes|correct|true')}", re.IGNORECASE)
-_AGAINST_NO = re.compile(_whole("yes|correct|true"), re.IGNORECASE)
+_AGAINST_YES = re.compile(rf"{_whole('no|incorrect|false|wrong')}|{_NEGATED}{_whole('yes|correct|true|right')}", re.IGNORECASE)
+_AGAINST_NO = re.compile(_whole("yes|correct|true|is right|are right"), re.IGNORECASE)
 
 
 def parse_verdict(text: str) -> bool | None:
