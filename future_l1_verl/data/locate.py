@@ -50,9 +50,12 @@ def place(videos: str | Path | None, data: Path) -> Place:
 
 def _in_folder(root: Path, fields: Fields, *names: str) -> str:
     """The first that exists of the names below the folder, which may be the one that a name begins with."""
-    paths = [root / name for name in names]
-    paths += [root / Path(*Path(name).parts[1:]) for name in names if Path(name).parts[:1] == (root.name,)]
-    return str(next((path for path in paths if os.path.exists(path)), paths[0]))
+    paths = [os.path.join(root, name) for name in names]
+    found = next(filter(os.path.exists, paths), None)
+    if found is None:
+        below = (os.path.join(root, *Path(name).parts[1:]) for name in names if Path(name).parts[:1] == (root.name,))
+        found = next(filter(os.path.exists, below), paths[0])
+    return str(Path(found))
 
 
 def _by_map(file: Path, known: dict[str, str], fields: Fields, *names: str) -> str:

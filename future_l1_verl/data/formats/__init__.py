@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -33,16 +34,17 @@ def unknown(names: Iterable[object]) -> RowError:
     return RowError(f"unknown form: no format of {', '.join(FORMATS)} has the fields {', '.join(map(str, names))}")
 
 
-def format_of(fields: Fields) -> str:
-    """The name of the format that a row has. Raises RowError if no format, or more than one, knows it."""
-    present = {name for name, value in fields.items() if value is not None}
+@lru_cache
+def format_of(present: frozenset[str]) -> str:
+    """The name of the format of a row in which these fields have a value; a file has few kinds of rows. Raises RowError if no
+    format, or more than one, knows it."""
     sizes = {name: max((len(keys) for keys in module.KEYS if keys <= present), default=0) for name, module in FORMATS.items()}
     best = max(sizes.values())
     found = [name for name, size in sizes.items() if size == best]
     if not best:
-        raise unknown(name for name in fields if name in present)
+        raise unknown(sorted(map(str, present)))
     if len(found) > 1:
-        raise RowError(f"ambiguous form: {' and '.join(found)} both know the fields {', '.join(map(str, fields))}")
+        raise RowError(f"ambiguous form: {' and '.join(found)} both know the fields {', '.join(sorted(map(str, present)))}")
     return found[0]
 
 
@@ -50,7 +52,7 @@ def parse(fields: Any, source: str, number: int, locate: Locate) -> Row:
     """A row of any format. Raises RowError, without the source."""
     if not isinstance(fields, dict):
         raise RowError(f"row is not an object with fields: {fields!r:.80}")
-    name = format_of(fields)
+    name = format_of(frozenset(field for field, value in fields.items() if value is not None))
     found = FORMATS[name].parse(fields, locate)
     if not any(isinstance(item, int | Picture) for item in found.get("observed", ())):
         require_no_frames(fields)
