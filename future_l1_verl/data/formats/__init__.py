@@ -14,7 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from future_l1_verl.data.fields import Fields, Locate, require_no_frames
+from future_l1_verl.data.fields import Locate, require_no_frames
 from future_l1_verl.data.rows import Picture, Row, RowError
 
 FORMATS: dict[str, ModuleType] = {
