@@ -52,7 +52,10 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _named(entries: Sequence[str]) -> dict[str, Path]:
-    return {name: Path(folder) for name, folder in (entry.split("=", 1) for entry in entries)}
+    """Raises ValueError for an entry that is no NAME=DIR."""
+    if wrong := [entry for entry in entries if not all(entry.partition("="))]:
+        raise ValueError(f"{wrong[0]!r} is not of the form NAME=DIR")
+    return {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in entries)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return args.call(args)
-    except (ValueError, JudgeUnavailable, FileNotFoundError, OpenAIError) as error:
+    except (ValueError, JudgeUnavailable, OSError, OpenAIError) as error:
         print(error, file=sys.stderr)
         return 2
 

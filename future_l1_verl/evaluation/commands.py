@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     who.add_argument("--data-parallel", type=positive, default=1)
     who.add_argument("--dtype", default="auto")
     who.add_argument("--max-model-len", type=positive)
-    who.add_argument("--gpu-memory-utilization", type=float)
-    who.add_argument("--engine", type=json.loads, default={}, metavar="JSON", help="further arguments of vLLM's engine")
+    who.add_argument("--gpu-memory-utilization", type=number(0.01, 1))
+    who.add_argument("--engine", type=json_object, default={}, metavar="JSON", help="further arguments of vLLM's engine")
     who.add_argument("--concurrency", type=positive, default=128, help="questions at once, frames in memory; default: 128")
 
     how = command.add_argument_group("how")
     how.add_argument("--max-tokens", type=positive, help="of a reply; default: the task's")
-    how.add_argument("--temperature", type=float, default=0.0)
-    how.add_argument("--top-p", type=float, default=1.0)
+    how.add_argument("--temperature", type=number(0, 2), default=0.0)
+    how.add_argument("--top-p", type=number(1e-6, 1), default=1.0)
     how.add_argument("--seed", type=int, default=0, help="of sampling and interventions")
     how.add_argument("--min-latents", type=positive, default=1)
     how.add_argument("--intervene", choices=KINDS, help="replace the latents of the answers of --intact")
@@ -80,7 +81,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     judge.add_argument("--judge-concurrency", type=positive, default=64)
     judge.add_argument("--judge-api-key-file")
     judge.add_argument("--judge-max-tokens", type=positive, default=64, help="of its reply, thoughts included; default: 64")
-    judge.add_argument("--judge-request", type=json.loads, default={}, metavar="JSON", help="further fields of its requests")
+    judge.add_argument("--judge-request", type=json_object, default={}, metavar="JSON", help="further fields of its requests")
     judge.add_argument("--marking", choices=PROTOCOLS, default="ours", help="how TwiFF-Bench is marked; default: ours")
     judge.add_argument("--judge-cache", help="file of verdicts, for the processes of one machine")
 
@@ -92,6 +93,22 @@ def positive(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    def parsed(text: str) -> float:
+        if not least <= (value := float(text)) <= most:
+            raise argparse.ArgumentTypeError(f"must be from {least} to {most}, not {text}")
+        return value
+
+    return parsed
+
+
+def json_object(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"must be a JSON object, not {text}: {error}") from error
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -177,6 +194,10 @@ def _style(args: argparse.Namespace, trained: TrainedAs, has_latents: bool) -> S
     if args.system_prompt is not None:
         style = replace(style, system=args.system_prompt or None)
     style = replace(style, observed=args.observed or style.observed)
+    if style.observed not in FORMS:
+        raise ValueError(
+            f"{args.model}/config.json: trained_observed is {style.observed!r}; choose --observed {' or '.join(FORMS)}"
+        )
     for sentence in differences(trained, {"system_prompt": style.system, "observed": style.observed}):
         print(sentence, file=sys.stderr)
     return style
@@ -211,7 +232,10 @@ def _config(model: Path) -> dict[str, Any]:
     """Raises FileNotFoundError for a folder that is no checkpoint."""
     if not (model / "config.json").is_file():
         raise FileNotFoundError(f"--model {model}: holds no config.json; a checkpoint directory is needed")
-    return json.loads((model / "config.json").read_text(encoding="utf-8"))
+    try:
+        return json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--model {model}: config.json is not JSON: {error}") from error
 
 
 def _latent_settings(model: Path, decoding: Decoding, has_latents: bool) -> LatentSettings | None:

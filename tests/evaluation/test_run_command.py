@@ -206,6 +206,48 @@ def test_numbers_that_make_no_sense_are_refused(flag: str, setting: Setting, cap
     assert f"{flag}: must be at least 1, not 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "[1]"], "argument --engine: must be a JSON object, not [1]"),
+        (["--judge-request", "{"], "argument --judge-request: must be a JSON object, not {"),
+        (["--temperature", "-1"], "argument --temperature: must be from 0 to 2, not -1"),
+        (["--temperature", "nan"], "argument --temperature: must be from 0 to 2, not nan"),
+        (["--top-p", "0"], "argument --top-p: must be from 1e-06 to 1, not 0"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    arguments: list[str], message: str, setting: Setting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        setting.run("futurebench", *arguments)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"model_type": ', "config.json is not JSON: "),
+        ('{"trained_shape": "text_only", "trained_observed": "movie"}', "'movie'"),
+    ],
+)
+def test_a_checkpoint_that_says_no_sense_is_refused_in_a_line(
+    config: str, message: str, setting: Setting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (setting.folder / "odd").mkdir()
+    (setting.folder / "odd/config.json").write_text(config)
+    assert setting.run("futurebench", "--model", str(setting.folder / "odd")) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_or_read_are_said_in_a_line(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    (setting.folder / "file").write_text("")
+    assert setting.run("futurebench", out="file") == 2
+    assert "file" in capsys.readouterr().err
+    assert main(["report", "--run", str(setting.folder), "--stage", "base"]) == 2
+    assert capsys.readouterr().err == "'base' is not of the form NAME=DIR\n"
+
+
 def test_half_an_answer_of_a_server_is_none(setting: Setting) -> None:
     whole = json.loads(completion("Where is 0?", 0).body)
     for change, says_what in (
