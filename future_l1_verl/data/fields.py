@@ -86,8 +86,8 @@ def _picture(fields: Fields, name: str, item: Any, locate: Locate) -> Picture:
     raise RowError(f"{name} is not a path or an embedded picture: {item!r:.80}")
 
 
-def named_frames(fields: Fields, locate: Locate) -> tuple[str, tuple[Shown, ...], tuple[Shown, ...]]:
-    """Clip, observed and future frames of a row in TwiFF's manner: entries of its pool, or the pictures themselves."""
+def named_frames(fields: Fields, locate: Locate) -> dict[str, Any]:
+    """``video``, ``observed`` and ``future`` of a row in TwiFF's manner: entries of its pool, or the pictures themselves."""
     if fields.get("question_images") is not None:
         first(fields, "reasoning_images")
         video, observed, future = "", *(pictures(fields, name, locate) for name in ("question_images", "reasoning_images"))
@@ -96,7 +96,7 @@ def named_frames(fields: Fields, locate: Locate) -> tuple[str, tuple[Shown, ...]
         future = indices(fields, *FUTURE)
     if not observed:
         raise RowError("no observed frame")
-    return video, observed, future
+    return {"video": video, "observed": observed, "future": future}
 
 
 def require_no_frames(fields: Fields) -> None:

@@ -19,15 +19,9 @@ def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     if [turn.role for turn in turns[-2:]] != ["user", "assistant"] or any(turn.role != "system" for turn in leading):
         raise RowError(f"conversations are not one turn of human and one of gpt: {fields['conversations']!r:.80}")
     asked, said = turns[-2:]
-    video, observed, future = of.named_frames(fields, locate)
+    frames = of.named_frames(fields, locate)
     response, options = unified(said.text.strip()), of.options(fields)
     answer = unified(of.text(fields, "answer")) if fields.get("answer") is not None or not answer_text(response) else ""
-    return of.identity(fields) | {
-        "turns": (*leading, *of.asking(asked.text.strip(), options, observed)),
-        "observed": observed,
-        "response": response,
-        "future": future,
-        "truth": of.answered(response, answer, options),
-        "options": options,
-        "video": video,
-    }
+    asking = (*leading, *of.asking(asked.text.strip(), options, frames["observed"]))
+    truth = of.answered(response, answer, options)
+    return of.identity(fields) | frames | {"turns": asking, "response": response, "truth": truth, "options": options}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from future_l1_verl.data import fields as of
-from future_l1_verl.data.rows import RowError, Shown, bare
+from future_l1_verl.data.rows import RowError, bare
 
 KEYS = ({"problem", "answer"}, {"problem", "solution"}, {"problem", "answer", "solution"})
 FIELDS = (*of.COMMON, *of.FRAMES, "problem", "answer", "solution", "images", "videos", "path", "data_type")
@@ -14,19 +14,12 @@ FIELDS = (*of.COMMON, *of.FRAMES, "problem", "answer", "solution", "images", "vi
 
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     question, truth = of.text(fields, "problem"), of.truth(fields, "answer", "solution")
-    video, observed, future = _shown(fields, locate)
-    options = of.choice(fields, bare(question), truth)
-    return of.identity(fields) | {
-        "turns": of.asking(question, options, observed),
-        "observed": observed,
-        "future": future,
-        "truth": truth,
-        "options": options,
-        "video": video,
-    }
+    shown, options = _shown(fields, locate), of.choice(fields, bare(question), truth)
+    asking = of.asking(question, options, shown["observed"])
+    return of.identity(fields) | shown | {"turns": asking, "truth": truth, "options": options}
 
 
-def _shown(fields: of.Fields, locate: of.Locate) -> tuple[str, tuple[Shown, ...], tuple[Shown, ...]]:
+def _shown(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     if any(isinstance(item, int | float) for name in of.OBSERVED for item in of.listed(fields, name)):
         return of.named_frames({"reasoning_image": []} | fields, locate)
     kind = fields.get("data_type")
@@ -37,4 +30,4 @@ def _shown(fields: of.Fields, locate: of.Locate) -> tuple[str, tuple[Shown, ...]
     clips = of.clips(given, locate, "videos", "video", "video_path")
     if pictures and clips:
         raise RowError("both pictures and clips: a problem shows one or the other")
-    return "", pictures or clips, ()
+    return {"observed": pictures or clips}

@@ -16,17 +16,11 @@ FIELDS = (*of.COMMON, *of.FRAMES, "question", "answer", "response")
 
 
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
-    video, observed, future = of.named_frames(fields, locate)
+    frames = of.named_frames(fields, locate)
     answer, options = unified(of.text(fields, "answer")), of.options(fields)
     response = answer if "<image>" in answer or "<answer>" in answer else ""
     if fields.get("response"):
         response = unified(of.text(fields, "response"))
-    return of.identity(fields) | {
-        "turns": of.asking(of.text(fields, "question"), options, observed),
-        "observed": observed,
-        "response": response,
-        "future": future,
-        "truth": of.answered(response, answer, options),
-        "options": options,
-        "video": video,
-    }
+    asking = of.asking(of.text(fields, "question"), options, frames["observed"])
+    truth = of.answered(response, answer, options)
+    return of.identity(fields) | frames | {"turns": asking, "response": response, "truth": truth, "options": options}
