@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dry_run import NASTY, ROOT, calls, copy_of_recipes, overrides, printed, run, values
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 SPECIAL = st.text(st.sampled_from("\\'\"${}[]() ,=#;&~*:a图\n\t"))
@@ -14,10 +14,11 @@ ANY = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 @given(SPECIAL | ANY)
+@example("${")
 def test_a_quoted_value_is_that_value_to_hydra(value: str) -> None:
     script = 'source "$1" && printf %s "key=$(quoted "$2")"'
     done = subprocess.run(["bash", "-c", script, "-", ROOT / "recipes/functions.sh", value], capture_output=True, check=True)
-    assert values([done.stdout.decode()]) == {"key": value}
+    assert values([done.stdout.decode()]).key == value  # a DictConfig would take the expected dict for one of its own
 
 
 def under(folder: str) -> list[str]:
