@@ -85,17 +85,19 @@ class Row:
     number: int = 0
 
     def __post_init__(self) -> None:
-        texts = (*(turn.text for turn in self.turns), self.response, self.truth, *self.options)
-        for text in texts:
-            _require_sayable(text)
-        for name in (self.id, self.category, self.data_source):
-            _require_unicode(name)
+        prompt = "".join(turn.text for turn in self.turns)
+        texts = " ".join((prompt, self.response, self.truth, *self.options))
+        if token := _SPECIAL.search(texts):
+            raise RowError(f"text holds a special token: {token[0]}")
+        try:
+            "".join((texts, self.id, self.category, self.data_source)).encode()
+        except UnicodeEncodeError as error:
+            raise RowError(f"text is not Unicode: {error.reason}") from error
         entries = [entry for entry in (*self.observed, *self.future) if isinstance(entry, int)]
         if outside := [entry for entry in entries if not 1 <= entry <= POOL]:
             raise RowError(f"frames go outside 1..{POOL}: {outside}")
         if entries and not self.video:
             raise RowError("video is missing: frames are named, but no clip")
-        prompt = "".join(turn.text for turn in self.turns)
         _require_places("question", prompt, self.observed)
         if tag := _OTHER_PLACE.search(prompt):
             raise RowError(f"question has a place written in another way: {tag[0]}; <image> and <video> are known")
@@ -142,10 +144,9 @@ class Row:
     @property
     def files(self) -> list[str]:
         """The paths of all clips and pictures that the row needs."""
-        paths = [item.path if isinstance(item, Clip) else item.content for item in (*self.observed, *self.future)
-                 if isinstance(item, Clip) or (isinstance(item, Picture) and isinstance(item.content, str))]  # fmt: skip
-        named = any(isinstance(item, int) for item in (*self.observed, *self.future))
-        return list(dict.fromkeys([*([self.video] if named else []), *paths]))
+        # Of a clip its path, of a picture its path or its bytes.
+        shown = [self.video if isinstance(item, int) else item[0] for item in (*self.observed, *self.future)]
+        return list(dict.fromkeys(path for path in shown if isinstance(path, str)))
 
     def require_answer(self) -> None:
         """Raises RowError if there is no right answer to compare with, or a file is missing."""
@@ -177,19 +178,6 @@ def refuse(problems: list[str], shown: int = 20) -> None:
     if problems:
         more = f"\n... and {len(problems) - shown} more" if len(problems) > shown else ""
         raise RowError("\n".join(problems[:shown]) + more)
-
-
-def _require_sayable(text: str) -> None:
-    if token := _SPECIAL.search(text):
-        raise RowError(f"text holds a special token: {token[0]}")
-    _require_unicode(text)
-
-
-def _require_unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RowError(f"text is not Unicode: {error.reason} at character {error.start}") from error
 
 
 def _require_places(name: str, text: str, shown: tuple[Shown, ...]) -> None:
