@@ -49,9 +49,9 @@ def candidate(row: dict) -> candidates.Candidate:
 
 def test_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     write_set(tmp_path / "set", Settings(clips=CLIPS, test_clips=1, seed=0), lambda items, label: items)
-    table = pq.read_table(tmp_path / "set/rl_train.parquet").to_pylist()
-    sources = ({"source": f"row {number}", "video": str(tmp_path / "set" / row["video"])} for number, row in enumerate(table))
-    rows = {row["video"]: candidate(row | changed) for row, changed in zip(table, sources, strict=True)}
+    made = pq.read_table(tmp_path / "set/rl_train.parquet").to_pylist()
+    sources = ({"source": f"row {number}", "video": str(tmp_path / "set" / row["video"])} for number, row in enumerate(made))
+    rows = {row["video"]: candidate(row | changed) for row, changed in zip(made, sources, strict=True)}
     count = candidates.write(tmp_path / "candidates.parquet", rows.values())
     assert count == CLIPS
 
