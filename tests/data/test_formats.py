@@ -194,6 +194,16 @@ def test_our_rows_of_stage_2(media: Path) -> None:
     assert (row.category, row.data_source, row.question) == ("2-hop", "set/2-hop", "Where to?\nA. left\nB. right")
 
 
+def test_our_rows_are_asked_to_the_letter(media: Path, tmp_path: Path) -> None:
+    """Their options are for the verdict, unless the problem lists them; others' are for the prompt too."""
+    ours = rows_of(GOLDEN / "stage_2.json")[0] | {"problem": "<image><image>Where to?"}
+    theirs = rows_of(GOLDEN / "easyr1.json")[0] | {"problem": "<image>Where to?", "answer": "A", "options": ["left", "right"]}
+    (tmp_path / "rows.json").write_text(json.dumps([ours, theirs]))
+    one, other = read([tmp_path / "rows.json"], media)
+    assert (asked(one), one.options) == ("<image><image>Where to?", ("left", "right"))
+    assert (asked(other), other.options) == ("<image>Where to?\nA. left\nB. right", ("left", "right"))
+
+
 def test_chat_rows(media: Path) -> None:
     mixed, columns, parts = golden("chat.json", media)
     assert mixed.observed == (Clip(str(media / "ID_7.mp4")), Picture(str(media / "picture.png")))

@@ -7,6 +7,7 @@ from typing import Any
 
 from future_l1_verl.data import fields as of
 from future_l1_verl.data.rows import RowError, bare
+from future_l1_verl.rewards.options import inlined
 
 KEYS = ({"problem", "answer"}, {"problem", "solution"}, {"problem", "answer", "solution"})
 FIELDS = (*of.COMMON, *of.FRAMES, "problem", "answer", "solution", "images", "videos", "path", "data_type")
@@ -15,7 +16,9 @@ FIELDS = (*of.COMMON, *of.FRAMES, "problem", "answer", "solution", "images", "vi
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     question, truth = of.text(fields, "problem"), of.truth(fields, "answer", "solution")
     shown, options = _shown(fields, locate), of.choice(fields, bare(question), truth)
-    asking = of.asking(question, options, shown["observed"])
+    # Ours are asked to the letter; the others name options for the prompt to list.
+    listed = options if not shown.get("video") or inlined(question) else ()
+    asking = of.asking(question, listed, shown["observed"])
     return of.identity(fields) | shown | {"turns": asking, "truth": truth, "options": options}
 
 
