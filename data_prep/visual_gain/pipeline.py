@@ -127,7 +127,7 @@ def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: Judge
 
 
 def _decisive(judge: JudgeSettings) -> dict[str, Any]:
-    """What of a judge decides its verdicts."""
+    """Returns the settings of a judge that decide its verdicts."""
     return {"model": judge.model, "mode": judge.mode, "prompt": read_prompt(judge.prompt), "request": judge.request}
 
 

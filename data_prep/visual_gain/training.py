@@ -59,7 +59,7 @@ def rl_row(candidate: Candidate, video: str, data_source: str) -> Row:
 
 
 def response(candidate: Candidate) -> str:
-    """What stage 1 learns to say of a candidate, in the paper's shape. Raises RowError with the reason alone (`in_shape`)."""
+    """Returns the response of a candidate in the paper's shape. Raises RowError with the reason alone (`in_shape`)."""
     try:
         return in_shape(candidate["response"], candidate["answer"], len(candidate["reasoning_image"]))
     except ValueError as error:

@@ -25,7 +25,7 @@ class TrainedAs:
 
     @classmethod
     def of(cls, checkpoint: str | Path, text_only: bool = False) -> TrainedAs:
-        """What a checkpoint says; for one that says nothing our wording, for frames. Raises FileNotFoundError."""
+        """Returns what a checkpoint says; for one that says nothing our wording, for frames. Raises FileNotFoundError."""
         config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
         if f"{PREFIX}shape" in config:
             return cls(*(config.get(PREFIX + name) for name in ("system_prompt", "observed", "shape")))
@@ -37,7 +37,7 @@ class TrainedAs:
 
 
 def default_prompt(text_only: bool) -> str:
-    """What is said before a question, to a model that thinks in spans or to the text-only control."""
+    """Returns the system prompt of a model that thinks in spans, or of the text-only control."""
     texts = yaml.safe_load((resources.files("future_l1_verl.config") / "system_prompts.yaml").read_text(encoding="utf-8"))
     return texts["text_only" if text_only else "spans"]
 

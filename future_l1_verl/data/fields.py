@@ -148,8 +148,8 @@ def truth(fields: Fields, *names: str) -> str:
 
 
 def answered(response: str, field: str, choices: tuple[str, ...]) -> str:
-    """What stands in ``<answer>`` of either, or else what follows the last frame of the field. Raises RowError if the two say
-    different things."""
+    """Returns the text in ``<answer>`` of either, or else the text after the last frame of the field. Raises RowError if the
+    two say different things."""
     said, stated = answer_text(response), answer_text(field) or field.rpartition(IMAGE)[2].strip()
     if not said and not stated:
         raise RowError(f"answer is empty: nothing follows the last <image> of {field!r:.80}")

@@ -54,7 +54,7 @@ def read(
 
 
 def total(paths: Sequence[str | Path], limit: int | None = None) -> int | None:
-    """How many rows there are to read; None if a file does not say so beforehand. Raises RowError as `read`."""
+    """Returns the number of rows to read; None if a file does not say so beforehand. Raises RowError as `read`."""
     files = [file for path in paths for file in _files(Path(path))]
     if any(file.suffix.lower() != ".parquet" for file in files):
         return None

@@ -36,7 +36,7 @@ class BadRow(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one side says: ``role`` is system, user or assistant."""
+    """The words of one side: ``role`` is system, user or assistant."""
 
     role: str
     text: str
@@ -120,7 +120,7 @@ class Row:
 
     @property
     def question(self) -> str:
-        """What is asked, without the places of frames: the last text of the user. The one text that a judge sees."""
+        """The question without the places of frames: the last text of the user, and the one text that a judge sees."""
         return bare(next(turn.text for turn in reversed(self.turns) if turn.role == "user"))
 
     @property

@@ -1,4 +1,4 @@
-"""What is seen of a row: its frames and pictures, decoded."""
+"""The frames and pictures of a row, decoded."""
 
 from __future__ import annotations
 

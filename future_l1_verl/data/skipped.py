@@ -64,8 +64,10 @@ class Skipped:
         return found
 
     def item(self, rows: Sequence[Row], index: int, make: Callable[[Row], T]) -> T:
-        """What ``make`` gives for a row, or for the next one that can be used; those between are listed with their errors,
-        of whatever kind: one row must not end a training. Raises RowError once too many of those seen here cannot be used.
+        """Returns what ``make`` gives for a row, or for the next one that can be used; those between are listed with their
+        errors, of whatever kind: one row must not end a training.
+
+        Raises RowError once too many of those seen here cannot be used.
         """
         for offset in range(len(rows)):
             row = rows[(index + offset) % len(rows)]

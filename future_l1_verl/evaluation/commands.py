@@ -189,7 +189,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _style(args: argparse.Namespace, trained: TrainedAs, has_latents: bool) -> Style:
-    """How questions are put; says where that is not how the checkpoint was trained."""
+    """Returns how questions are put, and prints where that is not how the checkpoint was trained."""
     style = Style.of(args.prompt, trained, has_latents)
     if args.system_prompt is not None:
         style = replace(style, system=args.system_prompt or None)

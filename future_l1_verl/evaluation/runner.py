@@ -139,7 +139,7 @@ def _require_same_questions(rows: Mapping[int, Row], before: Mapping[int, Record
 
 
 def _asked(row: Row) -> dict[str, Any]:
-    """What a `Record` says of its question, by its names."""
+    """Returns the fields of a `Record` that describe its question."""
     asked = {"id": row.id, "split": row.category, "problem": row.question, "truth": row.truth}
     return asked | {"options": list(row.options)}
 

@@ -60,13 +60,13 @@ def askable(
 
 
 def _key(row: Row, settings: str) -> str:
-    """What the finding on a row depends on: the row, the files that it shows, and how it is asked."""
+    """Returns a digest of all that the finding depends on: the row, the files that it shows, and how it is asked."""
     files = [(path, (status := os.stat(path)).st_size, status.st_mtime_ns) for path in row.files]
     return hashlib.sha256(f"{row}\0{files}\0{settings}".encode()).hexdigest()
 
 
 def prompt(row: Row, observed: Sequence[Frame | list[Frame]], config: DictConfig, processor: ProcessorMixin) -> list[Message]:
-    """How a row is asked, ``observed`` what is seen of it. Raises RowError if it is longer than a prompt may be."""
+    """Returns the chat of a row, ``observed`` its decoded frames. Raises RowError if it is longer than a prompt may be."""
     chat = messages(row, observed, config.system_prompt, config.observed)
     if (length := prompt_length(processor, chat)) > config.max_prompt_length:
         raise RowError(f"prompt is too long: {length} tokens, data.max_prompt_length is {config.max_prompt_length}")
@@ -83,7 +83,7 @@ def _problem(row: Row, config: DictConfig, processor: ProcessorMixin, look: Call
 
 
 def _blank(row: Row, item: Shown, spread: int, look: Callable[[str], Probe]) -> Frame | list[Frame]:
-    """What `see` gives, as far as it can be known without decoding a clip: the times of a video's frames are guessed."""
+    """Returns what `see` would, as far as it is known without decoding a clip: the times of a video's frames are guessed."""
     if isinstance(item, Picture):
         return Frame(read_picture(item.content), math.nan)
     clip = look(item.path if isinstance(item, Clip) else row.video)

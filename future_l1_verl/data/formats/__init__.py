@@ -30,7 +30,7 @@ def known(names: Iterable[str]) -> bool:
 
 
 def unknown(names: Iterable[object]) -> RowError:
-    """What is wrong with fields that no format knows."""
+    """Returns the error for fields that no format knows."""
     return RowError(f"unknown form: no format of {', '.join(FORMATS)} has the fields {', '.join(map(str, names))}")
 
 
