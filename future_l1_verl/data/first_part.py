@@ -1,4 +1,4 @@
-"""What may be shown of a clip of FutureBench or V1-33K.
+"""The part that may be shown of a clip of FutureBench or V1-33K.
 
 Both name a clip in ``video_dataset``, which shows what is asked for; the part before it has the same name in
 ``first_part_video``.

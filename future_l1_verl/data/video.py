@@ -21,7 +21,7 @@ class VideoError(ValueError):
 
 
 class Probe(NamedTuple):
-    """What a video file tells of itself: its number of ``frames`` by the container's packets, ``width`` and ``height`` of
+    """The facts that a video file tells of itself: its number of ``frames`` by the container's packets, ``width`` and ``height`` of
     the frames as they are read, and whether they are ``timed``, that is, carry timestamps.
     """
 
@@ -52,7 +52,7 @@ def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
 
 
 def probe(path: str | Path) -> Probe:
-    """What the file tells without being decoded, but for its first frame. The number of frames is that of packets which hold
+    """Returns what the file tells without being decoded, but for its first frame. The number of frames is that of packets which hold
     one to be shown: of a file that is damaged in the middle, fewer may decode. Raises VideoError.
     """
     count, first = 0, None
