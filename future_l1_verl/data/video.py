@@ -21,8 +21,8 @@ class VideoError(ValueError):
 
 
 class Probe(NamedTuple):
-    """The facts that a video file tells of itself: its number of ``frames`` by the container's packets, ``width`` and ``height`` of
-    the frames as they are read, and whether they are ``timed``, that is, carry timestamps.
+    """The facts that a video file tells of itself: its number of ``frames`` by the container's packets, ``width`` and
+    ``height`` of the frames as they are read, and whether they are ``timed``, that is, carry timestamps.
     """
 
     frames: int
