@@ -52,8 +52,8 @@ def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
 
 
 def probe(path: str | Path) -> Probe:
-    """Returns what the file tells without being decoded, but for its first frame. The number of frames is that of packets which hold
-    one to be shown: of a file that is damaged in the middle, fewer may decode. Raises VideoError.
+    """Returns what the file tells without being decoded, but for its first frame. The number of frames is that of packets which
+    hold one to be shown: of a file that is damaged in the middle, fewer may decode. Raises VideoError.
     """
     count, first = 0, None
     with _opened(path) as container:
