@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from future_l1_verl.latents.spans import Role
-
 FAMILIES = ("vmf", "gaussian", "none")
 
 
@@ -70,16 +68,6 @@ class Family:
                 return h.new_zeros(len(h))
 
 
-def log_density(z: Tensor, h: Tensor, family: str, kappa: float | None = None, sigma: float | None = None) -> Tensor:
-    """``[K, H], [K, H] -> [K]``: see `Family`; ``family`` is vmf (needs kappa), gaussian (needs sigma) or none."""
-    return Family(family, kappa, sigma).log_density(h, z)
-
-
-def kl(h: Tensor, h_ref: Tensor, family: str, kappa: float | None = None, sigma: float | None = None) -> Tensor:
-    """``[K, H], [K, H] -> [K]``: see `Family`."""
-    return Family(family, kappa, sigma).kl(h, h_ref)
-
-
 @lru_cache
 def mean_resultant_length(kappa: float, dim: int) -> float:
     """A(kappa) = I_{d/2}(kappa) / I_{d/2-1}(kappa), the length of the mean of a von Mises-Fisher on the sphere in R^d.
@@ -91,13 +79,6 @@ def mean_resultant_length(kappa: float, dim: int) -> float:
     for order in range(dim // 2 + int(kappa) + 60, -1, -1):
         ratio = kappa / (dim + 2 * order + kappa * ratio)
     return ratio
-
-
-def decision_entries(roles: Tensor, log_probs: Tensor, log_go_on: Tensor) -> Tensor:
-    """The part of the role table that the output head decides, all ``[N]``: ``log_probs`` (log p(token)) at text and stops,
-    ``log_go_on`` (log(1 - p(end))) at free slots, 0 at what was forced."""
-    decided = torch.where((roles == Role.TEXT) | (roles == Role.STOP), log_probs, 0.0)
-    return torch.where(roles == Role.LATENT, log_go_on, decided)
 
 
 def log_not(log_probs: Tensor, token: int) -> Tensor:

@@ -1,15 +1,16 @@
-"""The architectures that take latents, each by what it does differently, and how an instance of one comes to take them."""
+"""The supported architectures, each by what it does differently; `adopt` converts a model in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 from transformers.utils import ModelOutput
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.latent_vl import LatentVL, Objective, Seen
+from future_l1_verl.modeling.attention import use_packed_attention
+from future_l1_verl.modeling.latent_vl import LatentVL, Objective, VisionFeatures
+from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.modeling.targets import Targets
 
 
@@ -21,7 +22,7 @@ class LatentQwen3VL(LatentVL, Qwen3VLForConditionalGeneration):
     def _layers(self, seen: ModelOutput) -> list[Tensor]:
         return seen.deepstack_features
 
-    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: Tensor | None) -> Tensor:
+    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: object) -> Tensor:
         return self.model.language_model(
             inputs_embeds=embeddings,
             visual_pos_masks=visual if layers else None,
@@ -41,15 +42,17 @@ class LatentQwen2_5VL(LatentVL, Qwen2_5_VLForConditionalGeneration):
 
     MERGERS = ("merger",)
 
-    def _see(self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...]) -> Seen:
+    def _encode_vision(
+        self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...], device: torch.device
+    ) -> VisionFeatures:
         if pixels[1] is not None:
             raise ValueError("vLLM and transformers place videos of Qwen2.5-VL differently: set data.observed=frames")
-        return super()._see(pixels, grids)
+        return super()._encode_vision(pixels, grids, device)
 
     def _layers(self, seen: ModelOutput) -> list[Tensor]:
         return []
 
-    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: Tensor | None) -> Tensor:
+    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: object) -> Tensor:
         return self.model.language_model(inputs_embeds=embeddings, use_cache=False, **inputs).last_hidden_state
 
 
@@ -62,28 +65,30 @@ BACKBONES: dict[type[nn.Module], type[LatentVL]] = {
 def adopt(
     module: nn.Module,
     objective: Objective,
-    local_part: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     divergence: Objective | None = None,
     spans: bool = True,
-    pool_targets: bool = False,
+    targets: str = "resize",
     unit_targets: bool = False,
+    sequence: Whole | None = None,
 ) -> LatentVL:
-    """Makes ``module`` take latents, in place.
+    """Makes ``module`` take latents and packed micro-batches, in place.
 
     ``divergence`` compares the states that feed the slots with ``reference_states``. Without ``spans`` the start token is
-    impossible. ``pool_targets`` and ``unit_targets`` say how future frames become latents (`Targets`). ``local_part`` cuts
-    ``[B, T, ...]`` to this rank's part of the sequence (Ulysses); the language model's output is cut already. Raises TypeError
-    for another architecture, mixtures of experts among them, and ValueError for a checkpoint without latent settings.
+    impossible. ``targets`` (resize or pool) and ``unit_targets`` say how future frames become latents (`Targets`). ``sequence``
+    cuts sequences over ranks. Raises TypeError for another architecture, mixtures of experts among them, and ValueError for a
+    checkpoint without latent settings or an attention without a kernel for packed questions.
     """
     if type(module) not in BACKBONES:
         known = " and ".join(backbone.__name__ for backbone in BACKBONES)
         raise TypeError(f"latents are implemented for {known}, not for {type(module).__name__}")
     latent = LatentSettings.from_config(module.config)
+    sequence = sequence or Whole()
+    use_packed_attention(module.model.language_model, sequence)
     module.__class__ = BACKBONES[type(module)]
     module.latent = latent
     module.objective = objective
     module.divergence = divergence
-    module.targets = Targets(latent.max_latents, pool_targets, unit_targets)
+    module.targets = Targets(latent.max_latents, pool=targets == "pool", unit=unit_targets)
     module.spans = spans
-    module.local_part = local_part
+    module.sequence = sequence
     return module

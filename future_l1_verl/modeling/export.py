@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoProcessor
 
+from future_l1_verl.modeling.checkpoint import check_checkpoint
 from future_l1_verl.modeling.prepare import (
     INDEX,
     copy_checkpoint,
@@ -26,7 +27,6 @@ from future_l1_verl.modeling.prepare import (
     write_config,
     wrongly_loaded,
 )
-from future_l1_verl.sft.checks import check_checkpoint
 
 FOLDERS = ("huggingface", "actor/huggingface")
 """Where verl writes the checkpoint inside ``global_step_N``: in stage 1, in stage 2."""

@@ -1,4 +1,4 @@
-"""Latents going into a Qwen-VL forward, and a per-slot objective coming out: what all backbones share.
+"""Latents going into a Qwen-VL forward, and the likelihood of what was said coming out: what all backbones share.
 
 The classes add no parameter: `backbones.adopt` gives one to an instance of the stock model, so checkpoints stay plain.
 """
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from future_l1_verl.latents.likelihood import log_not
-from future_l1_verl.latents.spans import feeding_positions
 from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.modeling.head import Head
+from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.modeling.targets import Targets
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -24,24 +25,23 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass
 class LatentOutput(ModelOutput):
-    """Logits ``[B, T, V]``, and what slots contribute.
+    """What the model makes of a packed micro-batch with N scored tokens, K of them slots (`Packing` gives the order).
 
-    ``log_go_on``: fp32 ``[B, T]``; entry p is log(1 - p(end)) where a slot follows at p + 1, 0 elsewhere. ``latent_term`` and
-    ``latent_divergence``, of that shape: the objective and the divergence of that slot. ``latent_states``: ``[K, H]``, the
-    hidden state that feeds each slot, row by row; under Ulysses those of other ranks are 0. ``latent_targets``: ``[K, H]``,
-    what is in the slots, returned along with the states.
+    ``log_probs``, ``entropy``: fp32 ``[N]``, the decisions of the output head (`Head`). ``latent_term``,
+    ``latent_divergence``: fp32 ``[K]``, the objective and the divergence of each slot. ``latent_states``, ``latent_targets``:
+    ``[K, H]``, the states that feed the slots, and what is in them.
     """
 
-    logits: Tensor
-    log_go_on: Tensor | None = None
+    log_probs: Tensor
     latent_term: Tensor | None = None
+    entropy: Tensor | None = None
     latent_divergence: Tensor | None = None
     latent_states: Tensor | None = None
     latent_targets: Tensor | None = None
 
 
 @dataclass
-class Seen:
+class VisionFeatures:
     """What the vision tower made of images, videos and future frames."""
 
     features: tuple[Tensor, Tensor, Tensor]  # [N, H] each, in that order
@@ -62,7 +62,7 @@ class LatentVL(nn.Module):
     divergence: Objective | None
     targets: Targets
     spans: bool
-    local_part: Callable[[Tensor], Tensor]
+    sequence: Whole
 
     def freeze(self, tower: bool, merger: bool) -> None:
         """Takes the gradients of the vision tower's own parameters, of its mergers', or of both."""
@@ -71,18 +71,19 @@ class LatentVL(nn.Module):
                 parameter.requires_grad_(False)
 
     def _layers(self, seen: ModelOutput) -> list[Tensor]:
-        """Of the tower's output, the features ``[N, H]`` of each layer that go into the language model's layers as well."""
+        """Returns, of the tower's output, the features ``[N, H]`` that go into layers of the language model as well."""
         raise NotImplementedError
 
-    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: Tensor | None) -> Tensor:
-        """Last hidden states ``[B, T, H]``; ``layers`` ``[visual positions, H]`` are empty where nothing is seen."""
+    def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: object) -> Tensor:
+        """Returns the last hidden states ``[1, T, H]``; ``layers`` ``[visual positions, H]`` are empty where nothing is
+        seen."""
         raise NotImplementedError
 
     def forward(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
+        position_ids: Tensor,
+        packing: Packing,
         pixel_values: Tensor | None = None,
         image_grid_thw: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
@@ -91,22 +92,27 @@ class LatentVL(nn.Module):
         latent_pixel_values: Tensor | None = None,
         latent_grid_thw: Tensor | None = None,
         reference_states: Tensor | None = None,
-        return_latent_states: bool = False,
         temperature: float = 1.0,
+        return_entropy: bool = False,
+        return_latent_states: bool = False,
         use_cache: bool = False,
-        **ignored: object,
     ) -> LatentOutput:
-        """``input_ids`` is ``[B, T]``; slots are its ``<|latent|>`` positions.
+        """Scores the answers of a packed micro-batch: ``input_ids [1, T]``, ``position_ids [4, 1, T]`` (text and M-RoPE).
 
-        Latents come either as vectors ``latents [K, H]`` (one per slot, row by row) or as future frames
+        Images and videos are those of each question once, in the order of the questions. Slots are the ``<|latent|>``
+        positions; their latents come either as vectors ``latents [K, H]``, row by row, or as future frames
         ``latent_pixel_values`` with ``latent_grid_thw``, of whose merged vision features `Targets` makes them, detached (paper
         section 2). ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows;
-        ``temperature`` is that of the decisions (logits are returned as they are). Raises ValueError if slots and latents, or
-        placeholders and features, differ in number.
+        ``temperature`` is that of the decisions. ``use_cache`` must be False. Raises ValueError if slots and latents, or
+        placeholders and features, differ in number, or if a slot stands in a prompt.
         """
+        if use_cache:
+            raise ValueError("a packed micro-batch is no prefix of anything: use_cache must be False")
         embeddings = self.model.get_input_embeddings()(input_ids)
-        seen = self._see(
-            (pixel_values, pixel_values_videos, latent_pixel_values), (image_grid_thw, video_grid_thw, latent_grid_thw)
+        seen = self._encode_vision(
+            (pixel_values, pixel_values_videos, latent_pixel_values),
+            (image_grid_thw, video_grid_thw, latent_grid_thw),
+            embeddings.device,
         )
         images, videos, frames = seen.features
         if latents is None:
@@ -122,23 +128,43 @@ class LatentVL(nn.Module):
         visual = is_image | is_video
         layers = [_in_order_of_positions(layer, is_image[visual], len(images)) for layer in seen.layers]
         hidden = self._decode(
-            embeddings + seen.anchor, visual, layers, attention_mask=attention_mask, position_ids=position_ids
+            *self._part(embeddings + seen.anchor, visual, layers),
+            position_ids=self.sequence.part(position_ids, dim=-1),
+            packing=packing,
         )
-        logits = self.lm_head(hidden)
-        self._forbid_unsayable(logits, self.local_part(input_ids))
-        at_slots = _Slots(slots, self.local_part)
-        output = LatentOutput(
-            logits=logits,
-            log_go_on=at_slots.log_go_on(logits, self.latent.tokens.end, temperature),
-            latent_term=at_slots.compare(self.objective, hidden, latents),
+        states = self.sequence.whole(hidden, dim=1)[0].index_select(0, packing.states)
+        before, said = input_ids[0, packing.states], input_ids[0, packing.asked :]
+        is_slot = said == self.latent.tokens.latent
+        if int(is_slot.sum()) != len(latents):
+            raise ValueError("a <|latent|> stands in a prompt; only answers have latents")
+        log_probs, entropy = self._head()(states, before, said, temperature, return_entropy)
+        feeding = states[is_slot]
+        return LatentOutput(
+            log_probs=log_probs,
+            latent_term=self.objective(feeding, latents),
+            entropy=entropy,
+            latent_divergence=None if reference_states is None else self.divergence(feeding, reference_states),
+            latent_states=feeding if return_latent_states else None,
+            latent_targets=latents if return_latent_states else None,
         )
-        if reference_states is not None:
-            output.latent_divergence = at_slots.compare(self.divergence, hidden, reference_states)
-        if return_latent_states:
-            output.latent_states, output.latent_targets = at_slots.states(hidden), latents
-        return output
 
-    def _see(self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...]) -> Seen:
+    def _head(self) -> Head:
+        """Returns the output head without what is never sampled: placeholders of images and videos (verl bans them in the
+        rollout, vllm_rollout/utils.py), and the start token of a model without spans."""
+        placeholders = (self.config.image_token_id, self.config.video_token_id)
+        banned = placeholders if self.spans else (*placeholders, self.latent.tokens.start)
+        return Head(self.lm_head, self.latent.tokens, banned)
+
+    def _part(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Cuts what the language model reads to this rank's part of the sequence."""
+        here = self.sequence.part(visual, dim=1)
+        order = visual.flatten().cumsum(0).view_as(visual) - 1
+        rows = self.sequence.part(order, dim=1)[here]
+        return self.sequence.part(embeddings, dim=1), here, [layer[rows] for layer in layers]
+
+    def _encode_vision(
+        self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...], device: torch.device
+    ) -> VisionFeatures:
         """Encodes images, videos and future frames in one call of the vision tower, and calls it even for nothing.
 
         Under FSDP a call is a collective: ranks that hold different modalities would otherwise wait for each other for ever.
@@ -149,7 +175,6 @@ class LatentVL(nn.Module):
         if not present:
             vision, side = self.config.vision_config, tower.spatial_merge_size
             patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-            device = self.get_input_embeddings().weight.device
             present = [(torch.zeros(merged, patch, device=device), torch.tensor([[1, side, side]], device=device))]
         trained = any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
@@ -160,49 +185,11 @@ class LatentVL(nn.Module):
         # Zero, but part of the graph: every rank has a gradient for every vision parameter, whatever it saw.
         anchor = 0.0 * (features.sum() + sum(layer.sum() for layer in layers))
         observed = counts[0] + counts[1]
-        return Seen(
+        return VisionFeatures(
             features=features[: sum(counts)].split(counts),
             layers=[layer[:observed] for layer in layers] if observed else [],
             anchor=anchor,
         )
-
-    def _forbid_unsayable(self, logits: Tensor, ids: Tensor) -> None:
-        """What the decoder never samples has no probability here: ``<|latent|>`` outside a span (design.md), the start token
-        of a model without spans, and placeholders of images and videos (verl bans them, vllm_rollout/utils.py:108).
-
-        A large finite number, not -inf: the entropy would be 0 * inf.
-        """
-        tokens, never = self.latent.tokens, torch.finfo(logits.dtype).min / 1024
-        outside = (ids != tokens.start) & (ids != tokens.latent)
-        logits[..., tokens.latent] = logits[..., tokens.latent].masked_fill(outside, never)
-        banned = [self.config.image_token_id, self.config.video_token_id] + ([] if self.spans else [tokens.start])
-        logits[..., banned] = never
-
-
-class _Slots:
-    """Where this rank's hidden states feed slots, and which slots of the whole batch those are."""
-
-    def __init__(self, slots: Tensor, local_part: Callable[[Tensor], Tensor]) -> None:
-        feeding = feeding_positions(slots)
-        order = (feeding.flatten().cumsum(0) - 1).view_as(feeding)
-        self.here = local_part(feeding)
-        self.order = local_part(order)[self.here]
-        self.total = int(slots.sum())
-
-    def compare(self, function: Objective, hidden: Tensor, rows: Tensor) -> Tensor:
-        """``[B, T]``: ``function`` of the state that feeds a slot and of the slot's row, at the feeding positions."""
-        values = function(hidden[self.here], rows[self.order])
-        return values.new_zeros(hidden.shape[:2]).masked_scatter(self.here, values)
-
-    def log_go_on(self, logits: Tensor, end: int, temperature: float) -> Tensor:
-        """``[B, T]``, from logits ``[B, T, V]``; only the rows before slots are normalised."""
-        rows = logits[self.here]
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32)) / temperature
-        values = log_not(rows.log_softmax(-1), end)
-        return values.new_zeros(logits.shape[:2]).masked_scatter(self.here, values)
-
-    def states(self, hidden: Tensor) -> Tensor:
-        return hidden.new_zeros(self.total, hidden.shape[-1]).index_copy(0, self.order, hidden[self.here])
 
 
 def _in_order_of_positions(layer: Tensor, is_image: Tensor, images: int) -> Tensor:

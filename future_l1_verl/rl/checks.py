@@ -14,20 +14,20 @@ from future_l1_verl.config.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.rows import RowError, refuse
 from future_l1_verl.latents.likelihood import Family
+from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
 from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
 from future_l1_verl.rewards.total import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
 from future_l1_verl.rl.askable import askable
 from future_l1_verl.rl.loss import LatentLoss
 from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settings
-from future_l1_verl.sft.checks import (
-    check_checkpoint,
+from future_l1_verl.training.checks import (
     files,
     limit,
     require_a_batch,
     require_given,
     require_known_keys,
-    require_videos,
+    require_known_overrides,
     skipping,
 )
 
@@ -59,7 +59,7 @@ def _names(*types: type) -> set[str]:
 
 
 _KNOWN = {
-    "latent": {"spans", "likelihood", "kappa", "sigma", "min_latents"},
+    "latent": {"spans", "likelihood", "kappa", "sigma", "min_latents", "freeze_tower", "freeze_merger"},
     "latent_loss": _names(LatentLoss),
     "rewards": _names(Weights, RewardSettings) - {"weights"},
     "advantage": {"normalise", "latent_parts"},
@@ -94,6 +94,7 @@ def check(config: DictConfig) -> None:
         raise ValueError("actor_rollout_ref.rollout.n must be at least 2: an advantage is a comparison within a group")
     if (dtype := config.actor_rollout_ref.rollout.dtype) not in DTYPES:
         raise ValueError(f"actor_rollout_ref.rollout.dtype is one of {', '.join(DTYPES)}, not {dtype}: pixels are stored in it")
+    require_known_overrides(config.actor_rollout_ref.model)
     _check_pools(config)
     _check_sections(config)
     _check_latents(config)

@@ -15,7 +15,7 @@ from future_l1_verl.data.rows import Row
 from future_l1_verl.data.seeing import see
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.rl.askable import askable, prompt
-from future_l1_verl.sft.checks import files, limit
+from future_l1_verl.training.checks import files, limit
 
 
 class LatentRLDataset(RLHFDataset):

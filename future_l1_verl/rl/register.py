@@ -12,7 +12,7 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 import future_l1_verl.rl.advantage
 import future_l1_verl.rl.loss
 import future_l1_verl.rl.position_ids
-import future_l1_verl.sft.engine  # noqa: F401  each registers itself with verl
+import future_l1_verl.training.engine  # noqa: F401  each registers itself with verl
 
 
 def _replica() -> type:

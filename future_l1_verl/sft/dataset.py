@@ -18,8 +18,8 @@ from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.targets import target_pixels
-from future_l1_verl.sft.checks import files, limit
 from future_l1_verl.sft.conversations import Conversation, conversation
+from future_l1_verl.training.checks import files, limit
 
 END_OF_TURN = "<|im_end|>"
 
@@ -90,7 +90,7 @@ class LatentSFTDataset(Dataset):
         if not images:
             return {}
         config = self.config
-        pixels, grid = target_pixels(images, self.processor.image_processor, config.max_latents, config.latents == "resize")
+        pixels, grid = target_pixels(images, self.processor.image_processor, config.max_latents, config.targets == "resize")
         return {"latent_pixel_values": pixels, "latent_grid_thw": grid}
 
     def _response(self, talk: Conversation) -> str:

@@ -1,7 +1,6 @@
 """The stage-1 loss: cross-entropy over text and control tokens plus an error at the latents (paper section 2).
 
-Index convention of the errors: row k belongs to slot k; ``h`` is the hidden state at its feeding position, ``z`` the embedding
-of the future frame in it. ``[K, H], [K, H] -> [K]`` in fp32; gradients reach h alone.
+Index convention: row k of ``h`` and ``z`` belongs to slot k (latents/errors.py).
 """
 
 from __future__ import annotations
@@ -9,26 +8,9 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 from verl.utils.metric import AggregationType, Metric
 
-
-def squared_error(h: Tensor, z: Tensor) -> Tensor:
-    """Mean over the hidden dimension (lambda = 0.1 belongs with the mean, assumptions.md)."""
-    return (h.float() - z.detach().float()).square().mean(-1)
-
-
-def summed_squared_error(h: Tensor, z: Tensor) -> Tensor:
-    """Sum over the hidden dimension, as the paper's formula is written: H times `squared_error`."""
-    return (h.float() - z.detach().float()).square().sum(-1)
-
-
-def cosine_error(h: Tensor, z: Tensor) -> Tensor:
-    """1 - cos(h, z), in [0, 2]: blind to scale."""
-    return 1 - cosine_similarity(h.float(), z.detach().float(), dim=-1)
-
-
-ERRORS = {"mean": squared_error, "sum": summed_squared_error, "cosine": cosine_error}
+from future_l1_verl.latents.errors import squared_error
 
 
 def latent_sft_loss(

@@ -25,8 +25,8 @@ from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 
 from future_l1_verl.data.skipped import counts
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.sft.engine import MODEL_TYPE
 from future_l1_verl.sft.objective import latent_sft_loss, prediction_metrics
+from future_l1_verl.training.engine import MODEL_TYPE
 
 
 class LatentTrainingWorker(TrainingWorker):
@@ -99,11 +99,12 @@ class BestKeeper(CheckpointHandler):
 class LatentSFTTrainer(SFTTrainer):
     def _build_config(self) -> None:
         if self.config.data.text_only:
-            self.config.model.override_config.trained_shape = "text_only"
+            self.config.model.override_config.model_config.trained_shape = "text_only"
         super()._build_config()
         with open_dict(self.config):
             self.config.data.max_latents = LatentSettings.from_config(self.model_config.hf_config).max_latents
             self.config.data.supervise_decisions = self.config.latent.supervise_decisions
+            self.config.data.targets = self.config.latent.targets
 
     def fit(self) -> None:
         """Upstream logs nothing of a validation but its loss, through a tracker that it makes itself (sft_trainer.py:330)."""

@@ -29,7 +29,7 @@ class Nearest(NamedTuple):
 class Tower:
     """The vision tower and merger of a checkpoint: float32 on a CPU, the checkpoint's type elsewhere.
 
-    Frames are shrunk to ``max_latents`` embeddings, which is ``data.latents=resize`` of stage 1.
+    Frames are shrunk to ``max_latents`` embeddings, which is ``latent.targets=resize`` of stage 1.
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "cpu") -> None:

@@ -1,0 +1,28 @@
+"""How far a predicted latent is from its target: the objectives of stage 1 (paper section 2).
+
+Index convention: row k belongs to slot k; ``h`` is the hidden state at its feeding position, ``z`` the embedding of the future
+frame in it. ``[K, H], [K, H] -> [K]`` in fp32; gradients reach h alone.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+
+def squared_error(h: Tensor, z: Tensor) -> Tensor:
+    """Mean over the hidden dimension (lambda = 0.1 belongs with the mean, docs/assumptions.md)."""
+    return (h.float() - z.detach().float()).square().mean(-1)
+
+
+def summed_squared_error(h: Tensor, z: Tensor) -> Tensor:
+    """Sum over the hidden dimension, as the paper's formula is written: H times `squared_error`."""
+    return (h.float() - z.detach().float()).square().sum(-1)
+
+
+def cosine_error(h: Tensor, z: Tensor) -> Tensor:
+    """1 - cos(h, z), in [0, 2]: blind to scale."""
+    return 1 - cosine_similarity(h.float(), z.detach().float(), dim=-1)
+
+
+ERRORS = {"mean": squared_error, "sum": summed_squared_error, "cosine": cosine_error}

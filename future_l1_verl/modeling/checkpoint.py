@@ -1,0 +1,26 @@
+"""What a checkpoint must have before anything is built of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import AutoProcessor
+
+from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
+
+
+def check_checkpoint(directory: str | Path) -> LatentSettings:
+    """The latent settings of a checkpoint. Raises ValueError or OSError if its config or processor is missing or lacks them."""
+    settings = LatentSettings.from_checkpoint(directory)
+    tokens = LatentTokens.from_tokenizer(AutoProcessor.from_pretrained(directory).tokenizer)
+    if tokens != settings.tokens:
+        raise ValueError(f"{directory}: config.json has {settings.tokens}, the tokenizer {tokens}")
+    return settings
+
+
+def require_videos(directory: str | Path) -> None:
+    """Raises ValueError for a checkpoint whose engines do not agree on the times of a video's frames."""
+    kind = json.loads((Path(directory) / "config.json").read_text())["model_type"]
+    if kind == "qwen2_5_vl":
+        raise ValueError("Qwen2.5-VL: vLLM and transformers disagree on the times of videos; use data.observed=frames")

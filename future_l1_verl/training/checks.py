@@ -1,0 +1,55 @@
+"""What both stages ask of their settings before any worker starts."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from future_l1_verl.data.skipped import Skipped
+
+
+def skipping(config: DictConfig) -> Skipped:
+    """What lists the rows of a file that cannot be used. Raises ValueError for a share of them that is none."""
+    if not 0 <= config.data.max_bad_rate < 1:
+        raise ValueError(f"data.max_bad_rate must lie in [0, 1), not {config.data.max_bad_rate}")
+    return Skipped(config.data.manifest, config.data.max_bad_rate)
+
+
+def require_a_batch(name: str, rows: int, batch: int) -> None:
+    """Raises ValueError if there are fewer rows than a batch has, of which verl makes no step."""
+    if rows < batch:
+        raise ValueError(f"{name}: {rows} usable rows, fewer than a batch: data.train_batch_size={batch}")
+
+
+def require_given(config: DictConfig, *keys: str) -> None:
+    """Raises ValueError naming the first key that has no value."""
+    for key in keys:
+        if OmegaConf.select(config, key, throw_on_missing=True) is None:
+            raise ValueError(f"{key} is needed")
+
+
+def require_known_keys(config: DictConfig, section: str, known: set[str]) -> None:
+    """Hydra refuses an unknown key, unless it was added with a plus sign."""
+    unknown = sorted(set(config[section]) - known)
+    if unknown:
+        raise ValueError(f"{section}.{unknown[0]} does not exist; there are {', '.join(sorted(known))}")
+
+
+def files(value: str | ListConfig | None) -> list[str]:
+    """The files of ``data.train_files`` or ``data.val_files``: one, several or none."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def limit(max_samples: int) -> int | None:
+    """How many rows verl wants of files at most: None for its -1, all of them."""
+    return max_samples if max_samples > 0 else None
+
+
+def require_known_overrides(model: DictConfig) -> None:
+    """Raises ValueError for a key of ``model.override_config`` that verl would not look at: beside ``model_config`` it reads
+    the attention alone (verl/workers/config/model.py)."""
+    unknown = sorted(set(model.override_config) - {"attn_implementation", "latent", "model_config"})
+    if unknown:
+        raise ValueError(
+            f"model.override_config.{unknown[0]} has no effect; what config.json says is changed by "
+            f"model.override_config.model_config.{unknown[0]}, the section latent by latent.*"
+        )

@@ -1,0 +1,266 @@
+"""The FSDP engine of stage 1, of the actor and of the reference: verl's own, with packed questions in and the role table out.
+
+Chosen by the model type ``latent_language_model``; importing this module registers it with verl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft import PeftModel
+from tensordict import NonTensorStack, TensorDict
+from torch import Tensor
+from verl.trainer.config import CheckpointConfig
+from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_id, get_device_name
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
+from verl.workers.engine import EngineRegistry
+
+from future_l1_verl.latents.checksum import checksum
+from future_l1_verl.latents.spans import Role, response_layout
+from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
+from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.modeling.sequence import Whole
+from future_l1_verl.platform.verl_engine import PortableEngine
+from future_l1_verl.training.micro_batches import questions_of, rows_of_prompts
+from future_l1_verl.training.settings import EngineSettings
+from future_l1_verl.training.ulysses import Ulysses
+from future_l1_verl.versions import require
+
+MODEL_TYPE = "latent_language_model"
+PIXELS = ("pixel_values", "pixel_values_videos")
+SEEN = (*PIXELS, "image_grid_thw", "video_grid_thw")
+"""What the model reads of a question's images and videos; of the row's own future frames it reads `TARGETS`."""
+TARGETS = ("latent_pixel_values", "latent_grid_thw")
+
+
+@EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp", "fsdp2"], device=["cpu", "cuda"])
+class LatentEngine(PortableEngine):
+    """Computes each question once a pass, injects latents, and returns per-entry outputs that follow the role table.
+
+    Rows of a batch with the same ``uid`` are answers to one question (`Packing`); without that field each row is its own. A
+    batch brings the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
+    ``multi_modal_inputs`` (stage 1). Outputs, ragged like ``input_ids`` and shifted like verl's (entry p is about token p +
+    1), 0 in prompts:
+
+    ``log_probs``: what the output head decided. For a rollout the role table's entry without its density; in stage 1
+    log p(token), and log(1 - p(end)) where a slot follows.
+    ``latent_term``: the objective of the slot that follows: the error in stage 1, the log-density in stage 2.
+    ``latent_kl``: the KL of the latent that follows to the reference, for a batch with the field ``ref_latent_states``.
+    ``entropy``: of the decision, for a batch with ``calculate_entropy``.
+    ``latent_states``, ``latent_targets``: ragged ``[slots, H]``, the states that feed the slots and what is in them, for a
+    batch with ``return_latent_states``.
+    """
+
+    def __init__(
+        self,
+        model_config: HFModelConfig,
+        engine_config: FSDPEngineConfig,
+        optimizer_config: FSDPOptimizerConfig,
+        checkpoint_config: CheckpointConfig,
+    ) -> None:
+        """Raises ValueError for settings that cannot work together, naming the keys."""
+        require("verl", "transformers")
+        self.latent = EngineSettings.from_section(model_config.override_config["latent"])
+        _require_possible(self.latent, model_config, engine_config)
+        super().__init__(model_config, engine_config, optimizer_config, checkpoint_config)
+
+    def _build_module(self) -> LatentVL:
+        """Upstream (transformer_impl.py) knows two model types only, and leaves the model's forward to transformers, or to
+        functions of its own for packed rows and Ulysses, which know nothing of shared prompts."""
+        self.model_config.model_type = "language_model"
+        with self._unpatched():
+            module = super()._build_module()
+        self.model_config.model_type = MODEL_TYPE
+        size = self.ulysses_sequence_parallel_size
+        adopt(
+            module,
+            self.latent.objective,
+            self.latent.divergence,
+            spans=self.latent.spans,
+            targets=self.latent.targets,
+            unit_targets=self.latent.unit_targets,
+            sequence=Ulysses(size) if size > 1 else Whole(),
+        )
+        module.freeze(tower=self.latent.freeze_tower, merger=self.latent.freeze_merger)
+        return module
+
+    @contextmanager
+    def _unpatched(self) -> Iterator[None]:
+        """What upstream patches into transformers depends on these two (models/transformers/monkey_patch.py)."""
+        kept = self.use_remove_padding, self.ulysses_sequence_parallel_size
+        self.use_remove_padding, self.ulysses_sequence_parallel_size = False, 1
+        try:
+            yield
+        finally:
+            self.use_remove_padding, self.ulysses_sequence_parallel_size = kept
+
+    def _build_lora_module(self, module: LatentVL) -> PeftModel:
+        """Upstream (transformer_impl.py) adapts every linear layer that ``target_modules`` fits, those of the vision tower
+        too, whose features are the latents of stage 1. Raises ValueError if a loaded adapter does so.
+        """
+        chosen = self.model_config.exclude_modules
+        tower = r"model\.visual\..*"
+        object.__setattr__(self.model_config, "exclude_modules", f"{tower}|{chosen}" if chosen else tower)
+        try:
+            adapted = super()._build_lora_module(module)
+        finally:
+            object.__setattr__(self.model_config, "exclude_modules", chosen)
+        outside = [name for name, p in adapted.named_parameters() if p.requires_grad and ".visual." in name]
+        if outside:
+            raise ValueError(
+                f"model.lora_adapter_path={self.model_config.lora_adapter_path} adapts the vision tower ({outside[0]})"
+            )
+        return adapted
+
+    def forward_backward_batch(self, data: TensorDict, loss_function: object, forward_only: bool = False) -> object:
+        """Upstream counts the supervised tokens of the global batch; stage 1's loss also needs the number of latents. Pixels
+        come with one row of a question, and any micro-batch may need them."""
+        if "latents" in data:
+            _require_unchanged(data)
+        _share_pixels(data)
+        latents = (data["input_ids"].values() == self._latent_id).sum().to(get_device_id())
+        torch.distributed.all_reduce(latents, group=self.get_data_parallel_group())
+        tu.assign_non_tensor(data, batch_num_latents=max(int(latents), 1))
+        return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Upstream's rows have a prompt each; here they are packed by question."""
+        ids, positions = micro_batch["input_ids"].unbind(), micro_batch["position_ids"].unbind()
+        device, questions = ids[0].device, questions_of(micro_batch)
+        prompts = rows_of_prompts(micro_batch)
+        first = {question: row for row, question in reversed(list(enumerate(questions)))}
+        for row, question in enumerate(questions):
+            length, other = prompts[row], first[question]
+            if prompts[other] != length or not torch.equal(ids[row][:length], ids[other][:length]):
+                raise ValueError(f"rows {other} and {row} of the micro-batch have the same uid but not the same prompt")
+        packing = Packing(
+            prompts=tuple(prompts[first[question]] for question in range(len(first))),
+            answers=tuple(len(row) - length for row, length in zip(ids, prompts, strict=True)),
+            questions=tuple(questions),
+            device=device,
+        )
+        size = self.ulysses_sequence_parallel_size
+        packing = replace(packing, padding=-len(packing) % size)
+        inputs = {
+            "input_ids": packing.pack(ids)[None],
+            "position_ids": packing.pack(positions)[:, None],
+            "packing": packing,
+            "temperature": float(micro_batch["temperature"]),
+            "return_entropy": tu.get_non_tensor_data(micro_batch, "calculate_entropy", False),
+            "return_latent_states": tu.get_non_tensor_data(micro_batch, "return_latent_states", False),
+        }
+        media = list(micro_batch["multi_modal_inputs"]) if "multi_modal_inputs" in micro_batch else [{}] * len(ids)
+        inputs |= _joined([media[first[question]] for question in range(len(first))], SEEN, device)
+        inputs |= _joined(media, TARGETS, device)
+        if "latents" in micro_batch:
+            inputs["latents"] = _rows_of_slots(micro_batch, "latents", self._latent_id)
+        if "ref_latent_states" in micro_batch:
+            inputs["reference_states"] = _rows_of_slots(micro_batch, "ref_latent_states", self._latent_id)
+        return inputs, {"packing": packing}
+
+    def prepare_model_outputs(
+        self, output: LatentOutput, output_args: dict, micro_batch: TensorDict, logits_processor_func: object
+    ) -> dict[str, Tensor]:
+        """Upstream makes log-probs of the logits of all tokens; the model brings those of the answers."""
+        ids, packing = micro_batch["input_ids"], output_args["packing"]
+        said = torch.cat([row[len(row) - length :] for row, length in zip(ids.unbind(), packing.answers, strict=True)])
+        is_slot = said == self._latent_id
+
+        def ragged(values: Tensor) -> Tensor:
+            return torch.nested.nested_tensor_from_jagged(packing.entries(values), ids.offsets())
+
+        def at_slots(values: Tensor) -> Tensor:
+            return ragged(values.new_zeros(len(said)).masked_scatter(is_slot, values))
+
+        def by_row(rows: Tensor) -> Tensor:
+            counts = [int(row.sum()) for row in is_slot.split(packing.answers)]
+            return torch.nested.as_nested_tensor(list(rows.float().split(counts)), layout=torch.jagged)
+
+        log_probs = output.log_probs
+        if "latents" in micro_batch:
+            forced = (self._roles(ids, packing) == Role.LATENT_FORCED) | (self._roles(ids, packing) == Role.STOP_FORCED)
+            log_probs = torch.where(forced, 0.0, log_probs)
+        outputs = {"log_probs": ragged(log_probs), "latent_term": at_slots(output.latent_term)}
+        if output.entropy is not None:
+            outputs["entropy"] = ragged(output.entropy)
+        if output.latent_divergence is not None:
+            outputs["latent_kl"] = at_slots(output.latent_divergence)
+        if output.latent_states is not None:
+            outputs["latent_states"], outputs["latent_targets"] = by_row(output.latent_states), by_row(output.latent_targets)
+        return outputs
+
+    def _roles(self, ids: Tensor, packing: Packing) -> Tensor:
+        """int8 ``[N]``: the roles of the scored tokens."""
+        module = self.module
+        padded = ids.to_padded_tensor(padding=-1)
+        roles = response_layout(padded, module.latent.tokens, module.latent.max_latents, self.latent.min_latents).roles
+        ends = ids.offsets().diff().tolist()
+        return torch.cat([row[end - n : end] for row, end, n in zip(roles, ends, packing.answers, strict=True)])
+
+    @property
+    def _latent_id(self) -> int:
+        return self.module.latent.tokens.latent
+
+
+def _require_possible(latent: EngineSettings, model: HFModelConfig, engine: FSDPEngineConfig) -> None:
+    frozen = (latent.freeze_tower, latent.freeze_merger)
+    if engine.strategy == "fsdp" and get_device_name() == "cpu":
+        raise ValueError("FSDP1 needs an accelerator: on a CPU set engine.strategy=fsdp2")
+    if model.lora_rank > 0 and not all(frozen):
+        raise ValueError("model.lora_rank trains adapters of the language model alone: leave latent.freeze_* true")
+    if model.lora_rank == 0 and engine.strategy == "fsdp" and any(frozen) and not engine.use_orig_params:
+        raise ValueError("engine.strategy=fsdp shards frozen and trained parameters together: set engine.use_orig_params=true")
+    heads, size = model.hf_config.get_text_config().num_attention_heads, engine.ulysses_sequence_parallel_size
+    if heads % size:
+        raise ValueError(f"ulysses_sequence_parallel_size={size} must divide the model's {heads} attention heads")
+
+
+def _require_unchanged(data: TensorDict) -> None:
+    """Raises ValueError naming the row if latents are not, byte for byte, those that left the agent loop."""
+    for index, (latents, expected) in enumerate(zip(data["latents"].unbind(), data["latents_checksum"].unbind(), strict=True)):
+        if checksum(latents) != int(expected):
+            raise ValueError(f"row {index} of the batch: its latents are not the ones the rollout used (checksum differs)")
+
+
+def _share_pixels(data: TensorDict) -> None:
+    """Gives every row of a question the pixels that one of them has, in place; nothing is copied."""
+    if "multi_modal_inputs" not in data:
+        return
+    questions, media = questions_of(data), list(data["multi_modal_inputs"])
+    pixels: dict[int, dict[str, Tensor]] = {}
+    for question, inputs in zip(questions, media, strict=True):
+        pixels.setdefault(question, {}).update({name: inputs[name] for name in PIXELS if name in inputs})
+    for row, (question, inputs) in enumerate(zip(questions, media, strict=True)):
+        for grid, needed in (("image_grid_thw", "pixel_values"), ("video_grid_thw", "pixel_values_videos")):
+            if grid in inputs and needed not in pixels[question]:
+                raise ValueError(f"row {row} of the batch has {grid}, but no row of its question has {needed}")
+    data["multi_modal_inputs"] = NonTensorStack(
+        *(inputs | pixels[question] for question, inputs in zip(questions, media, strict=True))
+    )
+
+
+def _joined(media: list[dict[str, Tensor]], names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
+    """The tensors of each name behind each other, on the device."""
+    found = {name: [inputs[name] for inputs in media if name in inputs] for name in names}
+    return {name: torch.cat(tensors).to(device) for name, tensors in found.items() if tensors}
+
+
+def _rows_of_slots(micro_batch: TensorDict, field: str, latent_id: int) -> Tensor:
+    """``[K, H]``: the rows of a ragged field ``[K_i, H]``, one per slot.
+
+    verl fills a batch up with copies of a row whose tokens are all end-of-text (uid ``pad...``): such a row has latents but
+    no slots, and contributes none. Raises ValueError naming the row if the numbers differ otherwise.
+    """
+    rows = []
+    for index, (ids, values) in enumerate(zip(micro_batch["input_ids"].unbind(), micro_batch[field].unbind(), strict=True)):
+        slots = int((ids == latent_id).sum())
+        if slots not in (0, len(values)):
+            raise ValueError(f"row {index} of the micro-batch has {slots} slots but {len(values)} {field}")
+        rows.append(values[:slots])
+    return torch.cat(rows)
