@@ -26,7 +26,7 @@ def run(data: Path, model: Path, rows: int, workers: int, cache: str | None, fol
     processor = hf_processor(str(model))
     config = OmegaConf.create({
         "max_latents": 4, "max_length": 4096, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
-        "video_frames": 16, "latents": "resize", "text_only": False, "cache_dir": cache, "max_bad_rate": 0.0,
+        "video_frames": 16, "targets": "resize", "text_only": False, "cache_dir": cache, "max_bad_rate": 0.0,
         "manifest": f"{folder}/skipped.jsonl", "videos": None,
     })  # fmt: skip
     dataset = LatentSFTDataset(str(data / "sft_train.parquet"), processor.tokenizer, config, processor, max_samples=rows)

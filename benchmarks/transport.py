@@ -151,7 +151,7 @@ def get(answers: int, carried: bool) -> TensorDict:
 
 
 def actor(latents: list[Tensor]) -> Callable[[], object]:
-    from future_l1_verl.sft.engine import _require_unchanged, _rows_of_slots
+    from future_l1_verl.training.engine import _require_unchanged, _rows_of_slots
 
     ragged = torch.nested.as_nested_tensor(latents, layout=torch.jagged)
     ids = torch.nested.as_nested_tensor([torch.full((len(answer),), TOKENS.latent) for answer in latents], layout=torch.jagged)

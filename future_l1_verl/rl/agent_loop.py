@@ -93,8 +93,10 @@ class LatentAgentLoopWorker(GroupWorker):
         await super()._agent_loop_postprocess(output, validate, **row)
 
     def _compute_multi_modal_inputs(self, output: LatentAgentLoopOutput, input_ids: Tensor) -> dict[str, Any]:
-        """For the actor. Upstream (agent_loop.py:868) decodes the whole answer and processes its images to find it."""
-        return dict(output.multi_modal_inputs)  # upstream takes an entry out
+        """For the actor. Upstream (agent_loop.py, same name) decodes the whole answer and processes its images to find it, and
+        stores them with each. Here the first answer of a question that is stored has its pixels (training/engine.py)."""
+        carries = shared_prompt.first("pixels")
+        return {name: value for name, value in output.multi_modal_inputs.items() if carries or not name.startswith("pixel")}
 
     async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Rollout:
         ids, layout = torch.tensor(output.response_ids), self._layout(output)

@@ -43,6 +43,7 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "actor_rollout_ref.rollout.calculate_log_probs": (True, "parity is measured at every step"),
     "actor_rollout_ref.rollout.router_config_path": (None, "the answers to a prompt are routed by its name (rl/client.py)"),
     "actor_rollout_ref.model.use_fused_kernels": (False, "they do not return the hidden states that latents are scored by"),
+    "actor_rollout_ref.actor.shuffle": (False, "the answers to a question stay together (training/balancing.py)"),
     "algorithm.use_kl_in_reward": (False, "it takes the density of a latent for a token's log-prob"),
     "algorithm.rollout_correction.bypass_mode": (False, "the rollout's log-probs do not hold the density of latents"),
     "algorithm.rollout_correction.rollout_is": (None, "the rollout's log-probs do not hold the density of latents"),

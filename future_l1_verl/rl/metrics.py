@@ -12,6 +12,7 @@ from future_l1_verl.evaluation.scoring import by_split, score
 from future_l1_verl.latents.spans import Layout, Role
 from future_l1_verl.rewards.latent import Case, adjacent_cosines
 from future_l1_verl.rewards.total import PARTS, GroupRewards
+from future_l1_verl.rl.parity import parity
 
 RATIO_SUMS = ("ratio", "clip_fraction", "old_kl", "ref_kl")
 COUNTS = (
@@ -20,26 +21,6 @@ COUNTS = (
 )
 COLLAPSE = 0.1
 """Below this share of answers with a span the latents are about to vanish, and R_ctr and R_div with them."""
-
-
-def parity(rollout: Tensor, actor: Tensor, roles: Tensor, present: Tensor) -> dict[str, float]:
-    """How far the actor's log-probs are from the rollout's, in nats: of tokens (text and stops), and of decisions to go on.
-
-    ``rollout``, ``actor``: fp32 ``[B, L]``; ``roles``: int8 ``[B, L]``; ``present``: bool ``[B, L]``, False where there is
-    nothing to compare: on padding, and at tokens that other weights than the actor's have generated. Without any text there are
-    no gaps, and ``parity/entries`` is 0.
-    """
-    gap = (rollout - actor).abs()
-    text = gap[present & ((roles == Role.TEXT) | (roles == Role.STOP))]
-    decisions = gap[present & (roles == Role.LATENT)]
-    if not len(text):
-        return {"parity/entries": 0.0}
-    return {
-        "parity/text_gap_max": float(text.max()),
-        "parity/text_gap_mean": float(text.mean()),
-        "parity/entries": float(len(text)),
-        "parity/decision_gap_max": float(decisions.max()) if len(decisions) else 0.0,
-    }
 
 
 def token_versions(segments: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
@@ -52,6 +33,7 @@ def off_policy_metrics(versions: Tensor, current: int) -> dict[str, float]:
     """How many synchronisations the weights that wrote a token are behind the ``current`` ones, over all tokens; and the share
     of answers that more than one version wrote. ``versions`` as `token_versions` gives them.
     """
+    versions = versions[(versions >= 0).any(1)]
     present = versions >= 0
     lag = (current - versions)[present].double()
     last = versions.amax(1, keepdim=True)
@@ -157,6 +139,19 @@ def divide_ratio_sums(metrics: dict[str, float]) -> dict[str, float]:
             total = divided.pop(f"actor/{part}/{name}_sum", None)
             if total is not None:
                 divided[f"actor/{part}/{name}"] = total / entries if entries else 0.0
+    return divided
+
+
+def divide_parity_sums(metrics: dict[str, float]) -> dict[str, float]:
+    """Replaces the `sums` that an update brought, of tokens by its own weights and of others, by parity and the others' gap."""
+    divided = dict(metrics)
+    found = {
+        name: {key.rsplit("/", 1)[1]: divided.pop(key) for key in metrics if key.startswith(f"actor/{name}/")}
+        for name in ("parity", "stale")
+    }
+    if found["parity"]:
+        divided |= parity(found["parity"])
+        divided["off_policy/text_gap_mean"] = parity(found["stale"]).get("parity/text_gap_mean", 0.0)
     return divided
 
 

@@ -15,6 +15,7 @@ from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import logger as separate_log
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from future_l1_verl.rl.parity import parity
 from future_l1_verl.rl.trainer import LatentTrainer
 from future_l1_verl.rl.worker import SeparateWorker
 
@@ -30,6 +31,7 @@ class ColocateAsyncTrainer(LatentTrainer, PPOTrainerColocateAsync):
 class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
     """The rollout has devices of its own and goes on while the actor learns; the reference may have its own too."""
 
+    parity_before: dict[str, float]
     saved_version: int | None = None  # of the weights that the actor keeps on the host, from the step before
 
     def _setup(self) -> None:
@@ -62,7 +64,8 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Upstream computes them with the weights of the beginning of the step, which it keeps on the host as number 0. A
-        rollout that is faster than the actor has written everything with the weights before: those are still there."""
+        rollout that is faster than the actor has written everything with the weights before: those are still there, and parity
+        is taken with them."""
         before = {}
         if self.local_trigger_step == 0:
             versions = self._versions(batch)
@@ -70,7 +73,14 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
                 before = self._parity_of_saved(batch, versions == self.saved_version)
             self.saved_version = self.version
         batch = super()._compute_old_log_prob(batch, metrics)
-        metrics.update(before)
+        if self._needs_old_pass(batch) is None:
+            self.actor_rollout_wg.save_model_to_cpu(0)  # upstream does it in the pass that is left out
+        self.parity_before = before
+        return batch
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        metrics.update(self.parity_before)
         return batch
 
     def _parity_of_saved(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, float]:
@@ -78,7 +88,7 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
         actor = self.actor_rollout_wg
         actor.save_model_to_cpu(1)
         actor.restore_model_from_cpu(0)
-        found = self._parity(PPOTrainer._compute_old_log_prob(self, batch, {}), compared)
+        found = parity(self._parity_sums(PPOTrainer._compute_old_log_prob(self, batch, {}), compared))
         actor.restore_model_from_cpu(1)
         actor.clear_cpu_model(1)
         return found

@@ -13,6 +13,7 @@ from typing import Any
 class _Prompt:
     uid: str
     made: dict[str, asyncio.Future] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
 
 
 # Of the task that runs a prompt and those it starts, one for each answer.
@@ -26,6 +27,15 @@ def begin(uid: str) -> None:
 
 def uid() -> str:
     return _current.get().uid
+
+
+def first(name: str) -> bool:
+    """Whether this is the first time that one of the answers asks for ``name``."""
+    done = _current.get().done
+    if name in done:
+        return False
+    done.add(name)
+    return True
 
 
 async def once(name: str, make: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
-from tensordict import TensorDict
+from tensordict import NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.utils import MetricsAggregator
 from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
@@ -27,18 +30,21 @@ from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
 from future_l1_verl.rl.metrics import (
     COLLAPSE,
     COUNTS,
+    divide_parity_sums,
     divide_ratio_sums,
     judged_rows,
     off_policy_metrics,
-    parity,
     reward_metrics,
     token_versions,
     usage_metrics,
     validation_metrics,
 )
+from future_l1_verl.rl.parity import parity, sums
 from future_l1_verl.rl.replay_buffer import StrictReplayBuffer, StrictReplayBufferAsync
 from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
+from future_l1_verl.training.balancing import first_of_parts, over_ranks
+from future_l1_verl.training.engine import PIXELS
 
 log = logging.getLogger(__name__)
 
@@ -94,19 +100,88 @@ class LatentTrainer(trainer_base.PPOTrainer):
         super()._setup()
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
         self.weights = RewardSettings.of(self.config.rewards).weights
+        self.said: str | None = ""
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
 
+    def _balance_batch(
+        self, batch: KVBatchMeta, metrics: dict, logging_prefix: str = "global_seqlen", keep_minibatch: bool = False
+    ) -> KVBatchMeta:
+        """Upstream (trainer_base.py) divides answers among the actor's ranks one by one, as if each had a prompt of its own.
+        Here the answers to a question stay together, and cost what they cost together."""
+        ranks = _data_parallel_size(self.actor_rollout_wg, "actor")
+        batch = upsample_batch_to_divisible_size(batch, self._get_required_batch_multiple(ranks), self.tokenizer.eos_token_id)
+        questions = _questions(batch)
+        prompts, answers = ([tag[name] for tag in batch.tags] for name in ("prompt_len", "response_len"))
+        parts = over_ranks(questions, prompts, answers, ranks)
+        once = {part[row] for part in parts for row in first_of_parts([questions[row] for row in part], [len(part)])}
+        lengths = [answer + prompt * (row in once) for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))]
+        metrics.update(log_seqlen_unbalance(lengths, parts, logging_prefix))
+        batch.reorder([row for part in parts for row in part])
+        self._give_pixels(batch, ranks)
+        return batch
+
+    def _give_pixels(self, batch: KVBatchMeta, ranks: int) -> None:
+        """Stores the pixels of a question once more for each part of it, where it is divided among ranks or updates."""
+        sizes = {len(batch) // ranks, self._rows_of_an_update // ranks}
+        if self.use_reference_policy and not self.ref_in_actor:
+            sizes.add(len(batch) // _data_parallel_size(self.ref_policy_wg, "ref"))
+        questions = _questions(batch)
+        rows = first_of_parts(questions, sizes)
+        divided = {question for question, parts in Counter(questions[row] for row in rows).items() if parts > 1}
+        keys = [key for key, question in zip(batch.keys, questions, strict=True) if question in divided]
+        if not keys:
+            return
+        stored = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["multi_modal_inputs"])
+        whole = {
+            key.split("_")[0]: dict(inputs)
+            for key, inputs in zip(keys, stored["multi_modal_inputs"], strict=True)
+            if any(name in inputs for name in PIXELS)
+        }
+        rows = [row for row in rows if questions[row] in whole]
+        if rows:
+            fields = {"multi_modal_inputs": NonTensorStack(*(whole[questions[row]] for row in rows))}
+            tq.kv_batch_put(
+                keys=[batch.keys[row] for row in rows],
+                partition_id=batch.partition_id,
+                fields=TensorDict(fields, batch_size=len(rows)),
+            )
+
+    @property
+    def _rows_of_an_update(self) -> int:
+        return self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n
+
+    def _needs_old_pass(self, batch: KVBatchMeta) -> str | None:
+        """Why the log-probs before the update need a pass of their own; None where the batch is one update: they are then the
+        update's own, detached, whose gradient is the same."""
+        epochs, size = self.config.actor_rollout_ref.actor.ppo_epochs, self._rows_of_an_update
+        if epochs != 1:
+            return f"actor_rollout_ref.actor.ppo_epochs is {epochs}"
+        if len(batch) != size:
+            return f"a batch of {len(batch)} answers is more than an update (actor.ppo_mini_batch_size * rollout.n = {size})"
+        if self.parameter_sync_step != 1:
+            return f"the rollout gets weights after {self.parameter_sync_step} updates (parameter_sync_step)"
+        return None
+
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Upstream keeps one number per token and compares probabilities over all; latents have a density of their own."""
+        """Upstream makes a pass for them in any case, keeps one number per token and compares probabilities over all; latents
+        have a density of their own."""
+        versions = self._versions(batch)
+        metrics.update(off_policy_metrics(versions, self.version))
+        reason = self._needs_old_pass(batch)
+        if reason != self.said:
+            print("log-probs before an update:", f"from a pass of their own: {reason}" if reason else "those of the update")
+            self.said = reason
+        if reason is None:
+            mask = _get(batch, ["response_mask"])["response_mask"]
+            lag = torch.where(versions >= 0, self.version - versions, -1)
+            return _put(batch, {"lag": response_to_nested(lag, mask)})
         batch = super()._compute_old_log_prob(batch, metrics)
         data = _get(batch, ["latent_term", "response_mask"])
         density = response_from_nested(data["latent_term"], data["response_mask"])
         batch = _put(batch, {"old_log_density": density})
-        versions = self._versions(batch)
-        metrics.update(off_policy_metrics(versions, self.version))
-        metrics.update(self._parity(batch, versions == self.version))
-        stale = self._parity(batch, (versions >= 0) & (versions != self.version))
+        metrics.update(parity(self._parity_sums(batch, versions == self.version)))
+        stale = parity(self._parity_sums(batch, (versions >= 0) & (versions != self.version)))
         metrics["off_policy/text_gap_mean"] = stale.get("parity/text_gap_mean", 0.0)
         return batch
 
@@ -116,14 +191,20 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return self.global_steps - 1
 
     def _versions(self, batch: KVBatchMeta) -> torch.Tensor:
-        rows = _get(_without_padding(batch), ["extra_fields"])["extra_fields"]
-        return token_versions([row["segments"] for row in rows])
+        """int64 ``[B, L]``: the version of the weights that wrote each token, -1 in rows that only fill the batch up."""
+        rows = _get(batch, ["extra_fields"])["extra_fields"]
+        return token_versions(
+            [
+                [(-1, tag["response_len"])] if tag.get("is_padding", False) else row["segments"]
+                for row, tag in zip(rows, batch.tags, strict=True)
+            ]
+        )
 
-    def _parity(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, float]:
+    def _parity_sums(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of the rollout's log-probs with the ``old_log_probs`` in the batch, at the tokens ``compared``, bool ``[B, L]``."""
-        fields = _get(_without_padding(batch), ["responses", "rollout_log_probs", "old_log_probs"])
+        fields = _get(batch, ["responses", "rollout_log_probs", "old_log_probs"])
         rollout, actor = (fields[key].to_padded_tensor(padding=0.0) for key in ("rollout_log_probs", "old_log_probs"))
-        return parity(rollout, actor, self._layout(fields["responses"]).roles, compared)
+        return sums(rollout, actor, self._layout(fields["responses"]).roles, compared)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Upstream keeps log-probs alone; the KL of latents needs the reference's states at the feeding positions."""
@@ -153,8 +234,10 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return _put(batch, {"advantages": each, "returns": each})
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Upstream's metrics of an update are means; ours bring sums with them, parity's among them if it measured that."""
+        batch.extra_info["one_update"] = self._needs_old_pass(batch) is None
         batch = super()._update_actor(batch, metrics)
-        divided = divide_ratio_sums(metrics)
+        divided = divide_parity_sums(divide_ratio_sums(metrics))
         metrics.clear()
         metrics.update(divided)
         return batch
@@ -191,6 +274,18 @@ class LatentTrainer(trainer_base.PPOTrainer):
         """Roles of ragged responses, padded to ``[B, L]``."""
         padded, latent = responses.to_padded_tensor(padding=-1), self.config.latent
         return response_layout(padded, self.latent.tokens, self.latent.max_latents, latent.min_latents)
+
+
+def _data_parallel_size(workers: Any, mesh: str) -> int:
+    """How many ranks a batch is divided among."""
+    if mesh not in workers._dispatch_info:
+        workers._dispatch_info[mesh] = workers._query_dispatch_info(mesh)
+    return max(workers._dispatch_info[mesh]) + 1
+
+
+def _questions(batch: KVBatchMeta) -> list[str]:
+    """The uid of each row, with which its key begins."""
+    return [key.split("_")[0] for key in batch.keys]
 
 
 def _get(batch: KVBatchMeta, fields: list[str]) -> TensorDict:

@@ -30,7 +30,7 @@ def test_frames_are_embedded_as_stage_1_made_its_targets(run: MadeRun) -> None:
     processor = hf_processor(str(root / "model"))
     config = {
         "max_latents": 4, "max_length": 512, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
-        "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
+        "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
         "manifest": str(root / "skipped.jsonl"), "videos": None,
     }  # fmt: skip
     data = LatentSFTDataset(str(root / "data/sft_train.parquet"), processor.tokenizer, OmegaConf.create(config), processor)

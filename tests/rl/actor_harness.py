@@ -41,7 +41,10 @@ def config(checkpoint: Path, *overrides: str, platform: str = "cpu") -> DictConf
 
 
 def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> TensorDict:
-    """Eight rollouts of two prompts, one with an image, with every role among them, as they arrive at the actor."""
+    """Eight rollouts of two prompts, one with an image, with every role among them, as they arrive at the actor.
+
+    The pixels come with one answer, as they are stored.
+    """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from future_l1_verl.rl.agent_loop import LatentAgentLoopWorker
@@ -71,7 +74,8 @@ def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> T
             "response_mask": worker._chosen(layout).long(), "loss_mask": worker._chosen(layout).long(),
             "latents": torch.randn(int(layout.slots.sum()), 128, generator=generator),
             "advantages": torch.full((len(response),), 0.5 if CORRECT[i] else -0.5) * worker._chosen(layout),
-            "images": {key: seen[key] for key in ("pixel_values", "image_grid_thw") if key in seen},
+            "images": {key: seen[key] for key in ("pixel_values", "image_grid_thw")[i != 2 :] if key in seen},
+            "uid": f"prompt {i // 4}",
         })  # fmt: skip
     return batch(rows)
 
@@ -110,6 +114,18 @@ def batch(rows: list[dict[str, Any]]) -> TensorDict:
     data["position_ids"] = tu.nested_tensor_from_tensor_list([row["position_ids"] for row in rows], ragged_idx=2)
     data["multi_modal_inputs"] = NonTensorStack(*[row["images"] for row in rows])
     data["latents_checksum"] = _checksums(data)
+    data["uid"] = NonTensorStack(*[row.get("uid", f"row {i}") for i, row in enumerate(rows)])
+    return data
+
+
+def apart(data: TensorDict) -> TensorDict:
+    """The same rows as verl has them: each with its own prompt and pixels."""
+    data, media = data.copy(), list(data["multi_modal_inputs"])
+    pixels = {}
+    for uid, inputs in zip(data["uid"], media, strict=True):
+        pixels.setdefault(uid, {}).update(inputs)
+    data["multi_modal_inputs"] = NonTensorStack(*[dict(pixels[uid]) for uid in data["uid"]])
+    data["uid"] = NonTensorStack(*[f"row {i}" for i in range(len(data))])
     return data
 
 
@@ -164,7 +180,6 @@ class Actor:
         engine_config = actor.engine
         object.__setattr__(engine_config, "ulysses_sequence_parallel_size", sequence_parallel)
         object.__setattr__(engine_config, "forward_only", forward_only)
-        engine_config.use_remove_padding = model.use_remove_padding
         self.engine = EngineRegistry.new(
             model_type=model.model_type, backend=engine_config.strategy, model_config=model, engine_config=engine_config,
             optimizer_config=actor.optim, checkpoint_config=actor.checkpoint,
@@ -197,7 +212,7 @@ class Actor:
         return {name: p.full_tensor().detach().clone() for name, p in self.engine.module.named_parameters()}
 
     def _prepared(
-        self, data: TensorDict, micro_batch: int = 8, packed: bool = False, max_tokens: int | None = None
+        self, data: TensorDict, micro_batch: int = 8, max_tokens: int | None = None, one_update: bool = False
     ) -> TensorDict:
         """Cut into micro-batches of ``micro_batch`` rows, or dynamically of about ``max_tokens`` tokens."""
         from verl.utils import tensordict_utils as tu
@@ -205,8 +220,7 @@ class Actor:
         data = data.copy()
         tu.assign_non_tensor(
             data, temperature=self.temperature, use_dynamic_bsz=max_tokens is not None, max_token_len_per_gpu=max_tokens,
-            micro_batch_size_per_gpu=micro_batch, use_remove_padding=packed, use_fused_kernels=False, calculate_entropy=False,
-            global_batch_size=8,
+            micro_batch_size_per_gpu=micro_batch, calculate_entropy=False, global_batch_size=8, one_update=one_update,
         )  # fmt: skip
         return data
 

@@ -32,7 +32,7 @@ from future_l1_verl.rewards.score import compute_score
 from future_l1_verl.rl import checks
 from future_l1_verl.rl.askable import CACHE, askable
 from future_l1_verl.rl.dataset import LatentRLDataset
-from future_l1_verl.sft.checks import files
+from future_l1_verl.training.checks import files
 
 ROWS, BAD_ROWS = 40, 10
 MAX_LENGTH = 300

@@ -96,7 +96,7 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("sft", "latent.weight=-0.1", "latent.weight"),
         ("sft", "latent.error=huber", "latent.error is one of mean, sum, cosine, not 'huber'"),
         ("sft", "data.observed=gif", "data.observed is one of frames, video, not 'gif'"),
-        ("sft", "data.latents=crop", "data.latents is one of resize, pool, not 'crop'"),
+        ("sft", "latent.targets=crop", "latent.targets is one of resize, pool, not 'crop'"),
         ("sft", "data.max_bad_rate=1", "data.max_bad_rate must lie in"),
         ("rl", "rewards.contrastive=-1", "rewards.contrastive"),
         ("rl", "rewards.temperature=0", "rewards.temperature must be positive"),

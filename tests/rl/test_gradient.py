@@ -17,7 +17,7 @@ from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.rl.trainer import loss_function
-from future_l1_verl.sft.engine import LatentEngine
+from future_l1_verl.training.engine import LatentEngine
 
 FAMILIES = {"vmf": Family("vmf", kappa=2.0), "gaussian": Family("gaussian", sigma=3.0)}
 

@@ -108,7 +108,7 @@ def dataset(folder: Path, out: Path, bad: list[Any], max_bad_rate: float) -> tup
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = OmegaConf.create({
         "max_latents": 4, "max_length": MAX_LENGTH, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
-        "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": max_bad_rate,
+        "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": max_bad_rate,
         "manifest": str(out / "skipped.jsonl"), "videos": None,
     })  # fmt: skip
     processor = hf_processor(str(folder / "model"))

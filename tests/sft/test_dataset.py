@@ -24,7 +24,7 @@ def dataset(folder: Path, rows: Path | None = None, **changed: object) -> Latent
     with tempfile.TemporaryDirectory() as manifest:
         config = {
             "max_latents": 4, "max_length": 512, "system_prompt": None, "supervise_decisions": False, "observed": "frames",
-            "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
+            "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
             "manifest": f"{manifest}/skipped.jsonl", "videos": None,
         } | changed  # fmt: skip
     files = str(rows or folder / "data/sft_train.parquet")

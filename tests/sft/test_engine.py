@@ -11,7 +11,7 @@ from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 from future_l1_verl.modeling.latent_vl import LatentOutput
 from future_l1_verl.sft import engine as engine_module
-from future_l1_verl.sft.engine import LatentEngine
+from future_l1_verl.training.engine import LatentEngine
 
 S, L, E, PAD, VOCABULARY = 4, 5, 6, 0, 8
 SETTINGS = LatentSettings(LatentTokens(S, L, E), 2)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "rl"))
 from actor_harness import run_ranks
 
 from future_l1_verl.modeling import tiny
-from future_l1_verl.sft.engine import LatentEngine
+from future_l1_verl.training.engine import LatentEngine
 
 RANKS = Path(__file__).with_name("engine_ranks.py")
 
@@ -143,6 +143,6 @@ def settings(**changed: Any) -> dict[str, SimpleNamespace]:
 def test_settings_that_cannot_work_together_are_refused(
     device: str, changed: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("future_l1_verl.sft.engine.get_device_name", lambda: device)
+    monkeypatch.setattr("future_l1_verl.training.engine.get_device_name", lambda: device)
     with pytest.raises(ValueError, match=message):
         LatentEngine(**settings(**changed))

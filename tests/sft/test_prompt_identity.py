@@ -70,7 +70,7 @@ def of_stage_1(folder: Path, form: str) -> list[int]:
     processor = hf_processor(str(folder / "model"))
     config = OmegaConf.create({
         "max_latents": 4, "max_length": 512, "system_prompt": SYSTEM, "supervise_decisions": False, "observed": form,
-        "video_frames": 4, "latents": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.0,
+        "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.0,
         "manifest": str(folder / "skipped.jsonl"), "videos": None,
     })  # fmt: skip
     data = LatentSFTDataset(str(folder / "data/sft_train.parquet"), processor.tokenizer, config, processor)
