@@ -116,6 +116,8 @@ class LatentEngine(PortableEngine):
             raise ValueError(
                 f"model.lora_adapter_path={self.model_config.lora_adapter_path} adapts the vision tower ({outside[0]})"
             )
+        # The class for causal language models adds arguments to a forward (attention_mask, labels) that ours does not have.
+        adapted.__class__ = PeftModel
         return adapted
 
     def forward_backward_batch(self, data: TensorDict, loss_function: object, forward_only: bool = False) -> object:

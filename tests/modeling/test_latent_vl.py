@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -20,13 +21,13 @@ from transformers import (
 )
 
 from future_l1_verl.decoding import hf
-from future_l1_verl.latents.likelihood import decision_entries
-from future_l1_verl.latents.spans import Role, feeding_positions
+from future_l1_verl.latents.errors import squared_error
+from future_l1_verl.latents.spans import Role
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import LatentQwen2_5VL, adopt
 from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
-from future_l1_verl.sft.objective import squared_error
+from future_l1_verl.modeling.packing import Packing
 
 
 @pytest.fixture(scope="module", params=tiny.BACKBONES)
@@ -91,11 +92,30 @@ def positions(plain: PreTrainedModel, inputs: dict[str, torch.Tensor], ids: torc
     return torch.cat([torch.arange(ids.shape[1])[None, None], rope])
 
 
-def run(model: LatentVL, plain: PreTrainedModel, inputs: dict, ids: torch.Tensor, **latents: torch.Tensor) -> LatentOutput:
-    sequence = torch.cat([inputs["input_ids"], ids[None]], dim=1)
-    pictures = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
-    seen = {key: inputs[key] for key in pictures if key in inputs}
-    return model(sequence, torch.ones_like(sequence), positions(plain, inputs, sequence), **seen, **latents)
+PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
+
+
+def run(model: LatentVL, plain: PreTrainedModel, inputs: dict, ids: torch.Tensor, **options: object) -> LatentOutput:
+    return run_packed(model, plain, [inputs], [(0, ids)], **options)
+
+
+def run_packed(
+    model: LatentVL, plain: PreTrainedModel, prompts: list[dict], answers: list[tuple[int, torch.Tensor]], **options: object
+) -> LatentOutput:
+    """Answers, each with the number of its prompt."""
+    rows = [torch.cat([prompts[question]["input_ids"], ids[None]], dim=1) for question, ids in answers]
+    placed = [positions(plain, prompts[question], row)[:, 0] for (question, _), row in zip(answers, rows, strict=True)]
+    packing = Packing(
+        tuple(inputs["input_ids"].shape[1] for inputs in prompts),
+        tuple(len(ids) for _, ids in answers),
+        tuple(question for question, _ in answers),
+    )
+    seen = {
+        key: torch.cat([inputs[key] for inputs in prompts if key in inputs])
+        for key in PICTURES
+        if any(key in inputs for inputs in prompts)
+    }
+    return model(packing.pack([row[0] for row in rows])[None], packing.pack(placed)[:, None], packing, **seen, **options)
 
 
 def test_log_probs_and_hidden_states_are_the_oracles(checkpoint: Path, plain, model: LatentVL) -> None:
@@ -103,23 +123,56 @@ def test_log_probs_and_hidden_states_are_the_oracles(checkpoint: Path, plain, mo
     ids, latents = response(model.latent, 1)
     expected = hf.score(plain, inputs, ids, latents, model.latent, temperature=0.7)
 
-    states = []
-    model.objective = lambda h, z: states.append((h, z)) or torch.zeros(len(h))
     with torch.no_grad():
-        output = run(model.eval(), plain, inputs, ids, latents=latents, temperature=0.7)
-    (hidden, targets), start = states[0], inputs["input_ids"].shape[1] - 1
-    assert torch.equal(targets, latents)
-    torch.testing.assert_close(hidden, expected.hidden, atol=1e-5, rtol=0)
+        output = run(model.eval(), plain, inputs, ids, latents=latents, temperature=0.7, return_latent_states=True)
+    assert torch.equal(output.latent_targets, latents)
+    torch.testing.assert_close(output.latent_states, expected.hidden, atol=1e-5, rtol=0)
+    decided = ~expected.layout.forced
+    entries = reachable_entries(model, plain, inputs, ids, latents, expected.logprobs)
+    torch.testing.assert_close(output.log_probs[decided], entries[decided], atol=1e-5, rtol=0)
 
-    roles = expected.layout.roles
-    log_probs = (output.logits[0, start:-1] / 0.7).log_softmax(-1).gather(-1, ids[:, None])[:, 0]
-    entries = decision_entries(roles, log_probs, output.log_go_on[0, start:-1])
+
+def reachable_entries(model: LatentVL, plain, inputs: dict, ids, latents, logprobs: torch.Tensor) -> torch.Tensor:
+    """The oracle's ``logprobs`` at temperature 0.7 without the mass of placeholders, of whose ban by verl it knows nothing."""
     placeholders = [model.config.image_token_id, model.config.video_token_id]
     banned = plain_mass(plain, inputs, ids, latents, model.latent, placeholders)
-    # The oracle knows nothing of verl's ban of placeholders: their mass is taken out of its text entries here.
-    text = (roles == Role.TEXT) | (roles == Role.STOP)
-    torch.testing.assert_close(entries[text], (expected.logprobs - banned)[text], atol=1e-5, rtol=0)
-    assert entries[expected.layout.forced].abs().max() == 0
+    p_end = -torch.expm1(logprobs)  # of a free slot, whose entry is log(1 - p(end))
+    return torch.where(ids == model.latent.tokens.latent, torch.log1p(-p_end / banned.exp()), logprobs - banned)
+
+
+def as_one_sequence(query, key, value, packing, scale, kernel):
+    """The control: every token sees all before it, the answers of its siblings among them."""
+    rows = (x.transpose(0, 1) for x in (query, key, value))
+    return scaled_dot_product_attention(*rows, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1)
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_answers_that_share_prompts_are_the_oracles_one_by_one(
+    isolated: bool, checkpoint: Path, plain, model: LatentVL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two questions with a picture each, their answers mixed; the oracle reads one answer at a time, with its own prompt."""
+    prompts = [prompt(checkpoint, 1), prompt(checkpoint, 2)]
+    answers = [(question, *response(model.latent, seed)) for seed, question in enumerate([1, 0, 1, 1, 0])]
+    if not isolated:
+        monkeypatch.setattr("future_l1_verl.modeling.attention.attend", as_one_sequence)
+    with torch.no_grad():
+        output = run_packed(
+            model.eval(), plain, prompts, [(question, ids) for question, ids, _ in answers],
+            latents=torch.cat([latents for *_, latents in answers]), temperature=0.7, return_latent_states=True,
+        )  # fmt: skip
+    apart = 0.0
+    for log_probs, states, (question, ids, latents) in zip(
+        output.log_probs.split([len(ids) for _, ids, _ in answers]),
+        output.latent_states.split([len(latents) for *_, latents in answers]),
+        answers,
+        strict=True,
+    ):
+        expected = hf.score(plain, prompts[question], ids, latents, model.latent, temperature=0.7)
+        entries = reachable_entries(model, plain, prompts[question], ids, latents, expected.logprobs)
+        decided = ~expected.layout.forced
+        gap = max((log_probs - entries)[decided].abs().max(), (states - expected.hidden).abs().max())
+        apart = max(apart, float(gap))
+    assert apart <= 1e-5 if isolated else apart >= 1e-3
 
 
 def plain_mass(plain, inputs: dict, ids, latents, settings: LatentSettings, tokens: list[int]) -> torch.Tensor:
@@ -135,12 +188,12 @@ def test_without_injection_the_same_check_fails(checkpoint: Path, plain, model: 
     inputs = prompt(checkpoint, 2)
     ids, latents = response(model.latent, 2)
     with torch.no_grad():
-        right = run(model, plain, inputs, ids, latents=latents).logits
+        right = run(model, plain, inputs, ids, latents=latents).log_probs
         embedding = model.get_input_embeddings().weight[model.latent.tokens.latent]
-        wrong = run(model, plain, inputs, ids, latents=embedding.expand_as(latents)).logits
-    after_span = inputs["input_ids"].shape[1] + 3
-    assert (right - wrong)[0, after_span:].abs().max() > 0.1
-    assert torch.equal(right[0, :after_span], wrong[0, :after_span])
+        wrong = run(model, plain, inputs, ids, latents=embedding.expand_as(latents)).log_probs
+    after = 4  # two words, the start token and the forced slot are decided before a latent is read
+    assert (right - wrong)[after:].abs().max() > 0.1
+    assert torch.equal(right[:after], wrong[:after])
 
 
 def future_frames(model: LatentVL, settings: LatentSettings, ids: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
@@ -159,11 +212,8 @@ def test_stage_1_measures_the_hidden_state_that_feeds_a_slot_against_its_frame(c
     with torch.no_grad():
         target = plain.model.visual(frames["latent_pixel_values"], grid_thw=frames["latent_grid_thw"]).pooler_output
         feeding_states = hf.score(plain, inputs, ids, target, model.latent).hidden
-        term = run(model, plain, inputs, ids, **frames).latent_term[0]
-    start = inputs["input_ids"].shape[1]
-    feeding = feeding_positions(torch.cat([torch.zeros(start, dtype=torch.bool), ids == model.latent.tokens.latent]))
-    torch.testing.assert_close(term[feeding], (feeding_states - target).square().mean(-1), atol=1e-5, rtol=1e-5)
-    assert term[~feeding].abs().max() == 0
+        term = run(model, plain, inputs, ids, **frames).latent_term
+    torch.testing.assert_close(term, (feeding_states - target).square().mean(-1), atol=1e-5, rtol=1e-5)
 
 
 def test_no_gradient_reaches_the_target(checkpoint: Path, plain, model: LatentVL) -> None:
@@ -181,7 +231,7 @@ def test_a_batch_without_pictures_still_calls_the_tower_and_gives_its_parameters
     calls = []
     model.model.visual.register_forward_hook(lambda *_: calls.append(1))
     ids = torch.tensor([[20, 21, 22]])
-    model(ids, torch.ones_like(ids), torch.arange(3).expand(4, 1, 3)).logits.sum().backward()
+    model(ids, torch.arange(3).expand(4, 1, 3), Packing((2,), (1,), (0,))).log_probs.sum().backward()
     assert len(calls) == 1
     gradients = [p.grad for p in model.model.visual.parameters() if p.grad is not None]
     assert gradients and all(float(g.abs().max()) == 0 for g in gradients)
@@ -216,7 +266,7 @@ def test_exactly_what_is_not_frozen_gets_gradients(tower: bool, merger: bool, ch
     inputs = prompt(checkpoint, 7)
     ids, _ = response(model.latent, 7)
     output = run(model, plain, inputs, ids, **future_frames(model, model.latent, ids, 7))
-    (output.logits.square().mean() + output.latent_term.sum()).backward()
+    (output.log_probs.sum() + output.latent_term.sum()).backward()
     groups: dict[str, set[bool]] = {}
     for name, parameter in model.named_parameters():
         group = "merger" if "merger" in name else "tower" if "visual" in name else "language"
@@ -264,3 +314,43 @@ def test_a_latent_too_few_is_refused(checkpoint: Path, plain, model: LatentVL) -
     ids, latents = response(model.latent, 5)
     with pytest.raises(ValueError, match="6 latent positions in input_ids but 5 latent vectors"):
         run(model, plain, inputs, ids, latents=latents[1:])
+
+
+def test_latents_at_the_first_and_the_last_index_of_an_answer(checkpoint: Path, plain, model: LatentVL) -> None:
+    """A prompt that ends in an open span: its last state feeds the first latent; nothing follows the last one."""
+    t, inputs = model.latent.tokens, prompt(checkpoint, 8)
+    opened = torch.cat([inputs["input_ids"], torch.tensor([[t.start]])], dim=1)
+    inputs |= {"input_ids": opened, "mm_token_type_ids": torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, 1))}
+    ids, latents = torch.tensor([t.latent, t.end, 30, t.start, t.latent]), torch.randn(2, 128)
+    with torch.no_grad():
+        found = run(model.eval(), plain, inputs, ids, latents=latents, return_latent_states=True)
+        states = hf._hidden_states(plain, inputs, ids, latents, ids == t.latent)
+    before = inputs["input_ids"].shape[1] - 1
+    torch.testing.assert_close(found.latent_states, states[[before, before + 4]], atol=1e-5, rtol=0)
+
+
+def test_a_latent_in_a_prompt_is_refused(checkpoint: Path, plain, model: LatentVL) -> None:
+    inputs = prompt(checkpoint, 9)
+    inputs["input_ids"] = inputs["input_ids"].clone()
+    inputs["input_ids"][0, -1] = model.latent.tokens.latent
+    with pytest.raises(ValueError, match="stands in a prompt"):
+        run(model, plain, inputs, torch.tensor([30, 31]), latents=torch.randn(1, 128))
+
+
+def test_a_trained_tower_is_called_once_and_learns_from_all_answers(checkpoint: Path, plain, model: LatentVL) -> None:
+    inputs, calls = prompt(checkpoint, 10), []
+    answers = [(0, *response(model.latent, seed)) for seed in range(3)]
+    model.model.visual.register_forward_hook(lambda *_: calls.append(1))
+
+    def gradients(chosen: list) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        latents = torch.cat([latents for *_, latents in chosen])
+        run_packed(model, plain, [inputs], [each[:2] for each in chosen], latents=latents).log_probs.sum().backward()
+        return {name: p.grad.clone() for name, p in model.model.visual.named_parameters() if p.grad is not None}
+
+    together = gradients(answers)
+    assert len(calls) == 1
+    apart = [gradients([answer]) for answer in answers]
+    for name, gradient in together.items():
+        added = sum(each[name] for each in apart)
+        assert float((gradient - added).norm()) <= 1e-5 * float(added.norm()) + 1e-7, name

@@ -40,10 +40,15 @@ def config(checkpoint: Path, *overrides: str, platform: str = "cpu") -> DictConf
         return compose("main", overrides=[*common, *overrides])
 
 
-def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> TensorDict:
-    """Eight rollouts of two prompts, one with an image, with every role among them, as they arrive at the actor.
+# What a prompt shows: what stands in it, and what the processor is given.
+SHOWN: dict[str, list[str]] = {"text": [], "image": ["image"], "video": ["video"], "both": ["video", "image"]}
 
-    The pixels come with one answer, as they are stored.
+
+def recorded(
+    checkpoint: Path, likelihood: str = "vmf", spans: bool = True, shown: Sequence[str] = ("image", "text")
+) -> TensorDict:
+    """Four rollouts each of prompts that show what ``shown`` says, with every role among them, as they arrive at the actor: the
+    pixels of a prompt come with one of them.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -53,31 +58,40 @@ def recorded(checkpoint: Path, likelihood: str = "vmf", spans: bool = True) -> T
     processor, plain = AutoProcessor.from_pretrained(checkpoint), AutoModelForImageTextToText.from_pretrained(checkpoint)
     worker = object.__new__(LatentAgentLoopWorker)
     worker.config = DictConfig({"latent": {"likelihood": likelihood, "min_latents": 1}})
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     rows = []
-    for i in range(8):
-        image = [{"type": "image"}] if i < 4 else []
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": [*image, {"type": "text", "text": "What is next?"}]}],
-            tokenize=False, add_generation_prompt=True,
-        )  # fmt: skip
-        seen = processor(text=[text], images=[Image.fromarray(pixels)] if image else None, return_tensors="pt")
+    for i in range(4 * len(shown)):
+        seen = _processed(processor, SHOWN[shown[i // 4]])
         response = _response(settings, i, generator, spans)
         ids = torch.cat([seen["input_ids"][0], response])
         kinds = torch.zeros(1, len(ids), dtype=torch.int)
         kinds[0, : seen["input_ids"].shape[1]] = seen["mm_token_type_ids"][0]
-        rope, _ = plain.model.get_rope_index(ids[None], mm_token_type_ids=kinds, image_grid_thw=seen.get("image_grid_thw"))
+        grids = {key: seen.get(key) for key in ("image_grid_thw", "video_grid_thw")}
+        rope, _ = plain.model.get_rope_index(ids[None], mm_token_type_ids=kinds, **grids)
         layout = _layout(response, settings)
+        chosen = worker._chosen(layout)
+        kept = [key for key in seen if "grid_thw" in key or (key.startswith("pixel") and i % 4 == 2)]
         rows.append({
             "prompts": seen["input_ids"][0], "responses": response, "input_ids": ids,
             "position_ids": torch.cat([torch.arange(len(ids))[None], rope[:, 0]]),
-            "response_mask": worker._chosen(layout).long(), "loss_mask": worker._chosen(layout).long(),
+            "response_mask": chosen.long(), "loss_mask": chosen.long(),
             "latents": torch.randn(int(layout.slots.sum()), 128, generator=generator),
-            "advantages": torch.full((len(response),), 0.5 if CORRECT[i] else -0.5) * worker._chosen(layout),
-            "images": {key: seen[key] for key in ("pixel_values", "image_grid_thw")[i != 2 :] if key in seen},
+            "advantages": torch.full((len(response),), 0.5 if CORRECT[i % 8] else -0.5) * chosen,
+            "images": {key: seen[key] for key in kept},
             "uid": f"prompt {i // 4}",
         })  # fmt: skip
     return batch(rows)
+
+
+def _processed(processor: Any, parts: list[str]) -> dict[str, Tensor]:
+    """A prompt of a picture, a clip of four frames, both or neither."""
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), dtype=np.uint8)
+    content = [*({"type": part} for part in parts), {"type": "text", "text": "What is next?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
+    media: dict[str, Any] = {"images": [Image.fromarray(pixels[4])]} if "image" in parts else {}
+    if "video" in parts:
+        times = {"fps": 1.0, "duration": 4.0, "total_num_frames": 4, "frames_indices": [0, 1, 2, 3]}
+        media |= {"videos": [pixels[:4]], "video_metadata": [times], "do_sample_frames": False}
+    return dict(processor(text=[text], return_tensors="pt", **media))
 
 
 def text_row(response: Tensor, latents: Tensor, settings: LatentSettings) -> dict[str, Any]:
@@ -144,14 +158,14 @@ def with_rewards(data: TensorDict, config: DictConfig) -> TensorDict:
     layouts = [_layout(response, settings) for response in data["responses"].unbind()]
     lengths = [(layout.spans[:, 1] - layout.spans[:, 0]).tolist() for layout in layouts]
     spans = [latents.split(lengths[i]) for i, latents in enumerate(data["latents"].unbind())]
-    for first in (0, 4):
-        rollouts = [Rollout(Grade(CORRECT[i], True), i % 3 == 0, spans[i]) for i in range(first, first + 4)]
+    for first in range(0, len(data), 4):
+        rollouts = [Rollout(Grade(CORRECT[i % 8], True), i % 3 == 0, spans[i]) for i in range(first, first + 4)]
         for parts in group_rewards(rollouts, rewards.weights, rewards.temperature).parts.tolist():
             named = dict(zip(PARTS, parts, strict=True))
             infos.append(named | {"acc": named["accuracy"]})
     mask = data["response_mask"].to_padded_tensor(padding=0)
     slots = torch.nn.utils.rnn.pad_sequence([layout.slots for layout in layouts], batch_first=True)
-    advantages = rollout_advantages(infos, ["a"] * 4 + ["b"] * 4, rewards.weights, mask, slots, by_std=True, **config.advantage)
+    advantages = rollout_advantages(infos, list(data["uid"]), rewards.weights, mask, slots, by_std=True, **config.advantage)
     rows = [advantages[i, : len(layout.roles)] for i, layout in enumerate(layouts)]
     data = data.copy()
     data["advantages"] = torch.nested.as_nested_tensor(rows, layout=torch.jagged)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest  # noqa: F401  the environment of the tests
 import torch
-from actor_harness import Actor, batch, config, recorded, rows_of, text_row, with_old, with_rewards
+from actor_harness import Actor, apart, batch, config, recorded, rows_of, text_row, with_old, with_rewards
 from tensordict import TensorDict
+
+from future_l1_verl.modeling import attention
 
 ABLATIONS = ("grpo", "dapo", "depo", "dapo+ctr", "dapo+div", "la_dapo", "text_only_grpo", "text_only_dapo")
 
@@ -23,23 +26,18 @@ def _rank() -> int:
     return torch.distributed.get_rank()
 
 
-def _step(
-    checkpoint: Path, ablation: str, data_parallel: int, packed: bool, attention: str = "sdpa", **options: Any
-) -> dict[str, Any]:
+def _step(checkpoint: Path, ablation: str, data_parallel: int, *overrides: str, **options: Any) -> dict[str, Any]:
     """Loss and gradients of the second step on the same rollouts, when the ratios are no longer 1."""
-    model = "actor_rollout_ref.model"
-    settings = [f"{model}.override_config.attn_implementation={attention}", f"{model}.use_remove_padding={packed}"]
-    actor = Actor(config(checkpoint, f"ablation={ablation}", *settings), **options)
+    actor = Actor(config(checkpoint, f"ablation={ablation}", *overrides), **options)
     share = 8 // data_parallel
     first = (_rank() % data_parallel) * share if data_parallel > 1 else 0
-    shape = {"micro_batch": share, "packed": packed}
-    data = with_old(actor, rows_of(recorded(checkpoint), range(first, first + share)), **shape)
-    actor.update(data, **shape)
-    return actor.update(data, **shape)
+    data = with_old(actor, rows_of(recorded(checkpoint), range(first, first + share)), micro_batch=share)
+    actor.update(data, micro_batch=share)
+    return actor.update(data, micro_batch=share)
 
 
 def shapes(checkpoint: str) -> dict[str, dict[str, Any]]:
-    """The same step padded, packed, and in micro-batches."""
+    """The same step in one micro-batch, and in several of so many rows or tokens; a question of 4 answers has some 90."""
     path = Path(checkpoint)
     actor = Actor(config(path, "ablation=depo"))
     data = with_old(actor, recorded(path))
@@ -47,27 +45,123 @@ def shapes(checkpoint: str) -> dict[str, dict[str, Any]]:
     state = {name: tensor.clone() for name, tensor in actor.engine.module.state_dict().items()}
     found = {}
     for name, options in {
-        "padded": {},
-        "packed": {"packed": True},
-        "padded micro-batches": {"micro_batch": 2},
-        "packed micro-batches": {"micro_batch": 4, "packed": True},
+        "whole": {},
+        "rows": {"micro_batch": 2},
+        "questions": {"max_tokens": 130},
+        "parts of questions": {"max_tokens": 60},
     }.items():
         actor.engine.module.load_state_dict(state)
         found[name] = actor.update(data, **options)
     return found
 
 
+# Everything that may be between a question and its log-probs: each is compared with its rows apart.
+VARIANTS: dict[str, tuple[str, Sequence[str], list[str]]] = {
+    "images": ("la_dapo", ("image", "image"), []),
+    "text": ("la_dapo", ("text", "text"), []),
+    "video": ("la_dapo", ("video", "video"), []),
+    "mixed": ("depo", ("both", "text", "image", "video"), []),
+    "LoRA": ("depo", ("image", "text"), ["actor_rollout_ref.model.lora_rank=4"]),
+    "checkpointing": ("depo", ("image", "text"), ["actor_rollout_ref.model.enable_gradient_checkpointing=true"]),
+    "trained tower": ("depo", ("image", "video"), ["latent.freeze_tower=false", "latent.freeze_merger=false"]),
+    "gaussian": ("la_dapo", ("image", "text"), ["latent.likelihood=gaussian", "latent.sigma=0.3"]),
+}
+
+
+def together_and_apart(checkpoint: str, *names: str) -> dict[str, dict[str, float]]:
+    """Of each variant: how far log-probs, densities and gradients of questions are from those of their rows, relatively, and
+    how far if answers saw their siblings."""
+    return {name: _together_and_apart(Path(checkpoint), *VARIANTS[name]) for name in names}
+
+
+def each_ablation_together_and_apart(checkpoint: str) -> dict[str, dict[str, float]]:
+    return {name: _together_and_apart(Path(checkpoint), name, ("image", "text"), []) for name in ABLATIONS}
+
+
+def _together_and_apart(path: Path, ablation: str, shown: Sequence[str], overrides: list[str]) -> dict[str, float]:
+    tree = config(path, f"ablation={ablation}", *overrides)
+    actor = Actor(tree)
+    data = with_rewards(recorded(path, tree.latent.likelihood, tree.latent.spans, shown), tree)
+    rows = len(data)
+    data = with_old(actor, data, micro_batch=rows)
+    actor.update(data, micro_batch=rows)
+    state = {name: tensor.clone() for name, tensor in actor.engine.module.state_dict().items()}
+
+    def measured(batch: TensorDict) -> dict[str, torch.Tensor]:
+        actor.engine.module.load_state_dict(state)
+        entries = actor.infer(batch, micro_batch=rows)
+        gradients = actor.update(batch, micro_batch=rows)["gradients"]
+        return {
+            "log_probs": entries["log_probs"].values(),
+            "density": entries["latent_term"].values(),
+            "gradient": torch.cat([gradient.flatten() for gradient in gradients.values()]),
+        }
+
+    expected = measured(apart(data))
+    found = {name: _distance(value, expected[name]) for name, value in measured(data).items()}
+    with _one_sequence():
+        mixed = measured(data)
+    return found | {f"{name}, mixed up": _distance(value, expected[name]) for name, value in mixed.items()}
+
+
+def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm()) if theirs.any() else float((ours - theirs).abs().max())
+
+
+@contextmanager
+def _one_sequence() -> Iterator[None]:
+    """The control: every token sees all before it."""
+    kept = attention.attend
+
+    def causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Any, scale: float, kernel: Any) -> Any:
+        rows = (x.transpose(0, 1) for x in (query, key, value))
+        return torch.nn.functional.scaled_dot_product_attention(*rows, is_causal=True, scale=scale, enable_gqa=True).transpose(
+            0, 1
+        )
+
+    attention.attend = causal
+    try:
+        yield
+    finally:
+        attention.attend = kept
+
+
+def one_update(checkpoint: str) -> dict[str, dict[str, Any]]:
+    """The first update of a batch with log-probs of a pass before it, and with its own."""
+    path, found = Path(checkpoint), {}
+    for ablation in ("la_dapo", "depo", "grpo"):
+        tree = config(path, f"ablation={ablation}")
+        actor = Actor(tree)
+        data = with_old(actor, with_rewards(recorded(path), tree))
+        mask = data["response_mask"]
+        # The second token of each answer was written by other weights, three versions ago, and rows 4 and 5 only fill up.
+        lag = [torch.where(torch.arange(len(row)) == 1, 3, 0 if i not in (4, 5) else -1) for i, row in enumerate(mask.unbind())]
+        data["lag"] = torch.nested.as_nested_tensor(lag, layout=torch.jagged)
+        rollout = torch.nested.as_nested_tensor(
+            [
+                row + 0.25 * (torch.arange(len(row)) == 0) + 0.5 * (torch.arange(len(row)) == 1)
+                for row in data["old_log_probs"].unbind()
+            ],
+            layout=torch.jagged,
+        )
+        data["rollout_log_probs"] = rollout
+        state = {name: tensor.clone() for name, tensor in actor.engine.module.state_dict().items()}
+        before = actor.update(data)
+        actor.engine.module.load_state_dict(state)
+        found[ablation] = {"pass before": before, "own": actor.update(data, one_update=True, micro_batch=4)}
+    return found
+
+
 def data_parallel(checkpoint: str) -> dict[str, Any]:
-    return _step(Path(checkpoint), "depo", torch.distributed.get_world_size(), packed=False)
+    return _step(Path(checkpoint), "depo", torch.distributed.get_world_size())
 
 
 def sequence_parallel(checkpoint: str) -> dict[str, Any]:
     """The same step with the sequence cut over all ranks (Ulysses)."""
-    from ulysses_on_cpu import ATTENTION, install
+    from ulysses_on_cpu import install
 
     install()
-    ranks = torch.distributed.get_world_size()
-    return _step(Path(checkpoint), "depo", 1, packed=True, sequence_parallel=ranks, attention=ATTENTION)
+    return _step(Path(checkpoint), "depo", 1, sequence_parallel=torch.distributed.get_world_size())
 
 
 def ablations(checkpoint: str) -> dict[str, Any]:

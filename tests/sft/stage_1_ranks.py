@@ -23,8 +23,8 @@ class Stage1:
         from verl.utils.config import omega_conf_to_dataclass
         from verl.workers.engine import EngineRegistry
 
-        import future_l1_verl.training.engine
         from future_l1_verl.sft.objective import latent_sft_loss
+        from future_l1_verl.training.engine import MODEL_TYPE
 
         with initialize_config_module("future_l1_verl.config.sft", version_base=None):
             common = [
@@ -40,7 +40,7 @@ class Stage1:
         optimiser, engine = (omega_conf_to_dataclass(self.config[key]) for key in ("optim", "engine"))
         optimiser.total_training_steps = 30
         self.engine = EngineRegistry.new(
-            model_type=future_l1_verl.training.engine.MODEL_TYPE, backend="fsdp2", model_config=self.model, engine_config=engine,
+            model_type=MODEL_TYPE, backend="fsdp2", model_config=self.model, engine_config=engine,
             optimizer_config=optimiser, checkpoint_config=omega_conf_to_dataclass(self.config.checkpoint),
         )  # fmt: skip
         self.engine.initialize()

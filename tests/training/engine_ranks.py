@@ -13,7 +13,7 @@ import actor_ranks
 import torch
 from actor_harness import Actor, config, recorded, rows_of, with_old
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from ulysses_on_cpu import install
 
 MODEL = "actor_rollout_ref.model"
 LORA = (f"{MODEL}.lora_rank=4",)
@@ -86,7 +86,7 @@ def sharded(checkpoint: str, strategy: str) -> dict[str, Tensor]:
 
 def two_ranks(checkpoint: str) -> dict[str, Any]:
     """The plain step of `options` with the rows, and with every sequence, cut over two ranks."""
-    path, model = Path(checkpoint), f"{MODEL}.override_config"
+    path = Path(checkpoint)
     rank = torch.distributed.get_rank()
     share = rows_of(recorded(path), range(4 * rank, 4 * rank + 4))  # the first rank has all images
     actor = Actor(config(path, "ablation=depo"))
@@ -94,33 +94,11 @@ def two_ranks(checkpoint: str) -> dict[str, Any]:
     actor.update(data, micro_batch=4)
     by_rows = actor.update(data, micro_batch=4)
 
-    attention = _flash_attention_on_cpu()
-    tree = config(path, "ablation=depo", f"{model}.attn_implementation={attention}", f"{MODEL}.use_remove_padding=true")
-    actor = Actor(tree, sequence_parallel=2)
-    data = with_old(actor, recorded(path), packed=True)
-    actor.update(data, packed=True)
-    return {"data_parallel": by_rows, "sequence_parallel": actor.update(data, packed=True)}
-
-
-def _flash_attention_on_cpu() -> str:
-    """verl gives Qwen2.5-VL an attention of its own (models/transformers/qwen2_vl.py): here its kernel becomes torch's."""
-    from ulysses_on_cpu import ATTENTION, install
-    from verl.models.transformers import qwen2_vl
-
     install()
-    qwen2_vl.flash_attn_varlen_func = _varlen
-    qwen2_vl.fa_peft_integration_check = lambda query, key, value, **_: (query, key, value)  # casts fp32 to bf16
-    qwen2_vl._flash_supports_window_size = qwen2_vl._flash_supports_deterministic = False
-    qwen2_vl._flash_use_top_left_mask = False
-    return ATTENTION
-
-
-def _varlen(q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens_q: Tensor, **_: Any) -> Tensor:
-    """Causal attention within each sequence of ``[T, heads, dim]``."""
-    index = torch.arange(len(q))
-    sequence = torch.bucketize(index, cu_seqlens_q, right=True)
-    mask = (sequence[:, None] == sequence) & (index[:, None] >= index)
-    return scaled_dot_product_attention(*(x.transpose(0, 1) for x in (q, k, v)), attn_mask=mask).transpose(0, 1)
+    actor = Actor(config(path, "ablation=depo"), sequence_parallel=2)
+    data = with_old(actor, recorded(path))
+    actor.update(data)
+    return {"data_parallel": by_rows, "sequence_parallel": actor.update(data)}
 
 
 if __name__ == "__main__":
