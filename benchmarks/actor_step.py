@@ -60,7 +60,7 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds a step, by way; and the share of slots in the sequences with spans."""
     from actor_harness import Actor, config, with_old
 
-    shape = {"micro_batch": args.rows, "packed": args.packed}
+    shape = {"micro_batch": args.rows}
     overrides, platform = json.loads(args.overrides), "cuda" if torch.cuda.is_available() else "cpu"
     actors = {
         name: Actor(config(args.model, *likelihood, *overrides, platform=platform)) for name, likelihood in LIKELIHOODS.items()
@@ -93,7 +93,6 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--packed", action="store_true")
     parser.add_argument("--overrides", default="[]", help="of the config tree, a JSON list")
     args = parser.parse_args()
     with one_rank():
@@ -107,7 +106,7 @@ def main() -> None:
     for name in times:
         table.add_row(name, shown(found["milliseconds"][name], 1), shown(found["to_text"][name]))
     Console(width=128).print(table)
-    print(json.dumps({"rows": args.rows, "length": args.length, "packed": args.packed, **found}))
+    print(json.dumps({"rows": args.rows, "length": args.length, **found}))
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ def measure(checkpoint: Path, size: Size, count: int, n: int, rounds: int, max_g
     reason = f"logits and their gradient take {needed:.0f} GB, --max-gb is {max_gb:g}" if needed > max_gb else None
     ways = [way for way in FORWARDS if way != ROWS or reason is None]
     fresh = get_context("forkserver")
-    fresh.set_forkserver_preload([Path(__file__).stem])  # imports take longer than a small cell
+    fresh.set_forkserver_preload(["verl.utils.torch_functional", adopt.__module__, tiny.__name__])  # they take seconds
     memory = {}
     for way in ways:
         with ProcessPoolExecutor(1, mp_context=fresh) as other:

@@ -60,7 +60,7 @@ def gaps(args: argparse.Namespace) -> dict[str, Any]:
     asked, answers = rollouts(args, latent, settings.actor_rollout_ref.rollout.temperature)
     actor = Actor(settings, forward_only=True)
     data = as_batch(asked, answers, latent)
-    output = actor.infer(data, states=True, packed=args.packed)
+    output = actor.infer(data, states=True)
     scored = response_from_nested(output["log_probs"], data["response_mask"]).unbind()
     text = []
     for answer, row in zip(answers, scored, strict=True):
@@ -86,7 +86,6 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--packed", action="store_true")
     parser.add_argument("--engine", default="{}", help="further arguments of the engine, JSON")
     parser.add_argument("--overrides", default="[]", help="of the config tree, a JSON list")
     args = parser.parse_args()

@@ -21,7 +21,7 @@ python=.venv/bin/python
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0
 
 if [ $form = gpu ]; then
-    shape=2b dtype=bfloat16 packed=--packed
+    shape=2b dtype=bfloat16
     engine='{"gpu_memory_utilization": 0.4}'
     overrides='["actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2"]'
     rollout="--batch 64 256 --rounds 5" decode="--rounds 2 --alone 1 --max-tokens 64"
@@ -29,7 +29,7 @@ if [ $form = gpu ]; then
     platform=cuda batch=16 n=8 response=512 at_once=128
 else
     export OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
-    shape=tiny dtype=float32 packed= engine='{}' overrides='[]'
+    shape=tiny dtype=float32 engine='{}' overrides='[]'
     rollout="--batch 2 --rounds 1 --max-tokens 24" decode="--batch 4 --rounds 1 --alone 1 --max-tokens 24"
     actor="--rows 2 --length 64 --rounds 1" transport="--answers 4 --latents 2 --rounds 1"
     platform=cpu batch=4 n=2 response=24 at_once=8
@@ -49,10 +49,10 @@ rm -rf "$out"/{checkpoint,data,tensorboard,stage_2}
 measure machine benchmarks/gpu/machine.py
 # shellcheck disable=SC2086  the settings are words
 {
-    measure parity benchmarks/gpu/parity.py --model "$out/checkpoint" --dtype $dtype $packed --engine "$engine" --overrides "$overrides"
+    measure parity benchmarks/gpu/parity.py --model "$out/checkpoint" --dtype $dtype --engine "$engine" --overrides "$overrides"
     measure rollout benchmarks/rollout.py --model "$out/checkpoint" --dtype $dtype $rollout
     measure decode_vs_hf benchmarks/decode_vs_hf.py --model "$out/checkpoint" --dtype $dtype $decode --engine "$engine"
-    measure actor_step benchmarks/actor_step.py --model "$out/checkpoint" $packed $actor --overrides "$overrides"
+    measure actor_step benchmarks/actor_step.py --model "$out/checkpoint" $actor --overrides "$overrides"
     measure transport benchmarks/transport.py $transport
 }
 

@@ -215,7 +215,9 @@ def _require_possible(latent: EngineSettings, model: HFModelConfig, engine: FSDP
     if engine.strategy == "fsdp" and get_device_name() == "cpu":
         raise ValueError("FSDP1 needs an accelerator: on a CPU set engine.strategy=fsdp2")
     if model.lora_rank > 0 and not all(frozen):
-        raise ValueError("model.lora_rank trains adapters of the language model alone: leave latent.freeze_* true")
+        raise ValueError(
+            "model.lora_rank trains adapters of the language model alone: leave latent.freeze_tower, latent.freeze_merger true"
+        )
     if model.lora_rank == 0 and engine.strategy == "fsdp" and any(frozen) and not engine.use_orig_params:
         raise ValueError("engine.strategy=fsdp shards frozen and trained parameters together: set engine.use_orig_params=true")
     heads, size = model.hf_config.get_text_config().num_attention_heads, engine.ulysses_sequence_parallel_size

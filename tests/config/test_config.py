@@ -59,7 +59,7 @@ def test_stage_1_has_the_papers_values() -> None:
     assert (config.optim.lr, list(config.optim.betas), config.optim.weight_decay) == (1e-5, [0.9, 0.95], 0.1)
     assert (config.optim.clip_grad, config.optim.lr_scheduler_type, config.optim.lr_warmup_steps_ratio) == (1.0, "cosine", 0.1)
     assert (config.data.train_batch_size, config.data.max_length, config.trainer.total_epochs) == (128, 16384, 1)
-    assert config.model.override_config.freeze_tower and config.model.override_config.freeze_merger
+    assert config.latent.freeze_tower and config.latent.freeze_merger
 
 
 def test_stage_2_is_la_dapo_unless_told_otherwise() -> None:
@@ -97,6 +97,10 @@ def test_stage_2_asks_as_stage_1_trained() -> None:
     """Both trees write into the checkpoint how it is trained; what one says nothing of is asked in stage 1's words."""
     sft, rl = tree("sft"), tree("rl")
     assert (rl.data.system_prompt, rl.data.observed) == (AS_TRAINED, AS_TRAINED)
-    assert sft.model.override_config.trained_system_prompt == sft.data.system_prompt == default_prompt(text_only=False)
-    assert sft.model.override_config.trained_observed == sft.data.observed == "frames"
-    assert rl.actor_rollout_ref.model.override_config.trained_shape == rl.rewards.shape
+    assert (
+        sft.model.override_config.model_config.trained_system_prompt
+        == sft.data.system_prompt
+        == default_prompt(text_only=False)
+    )
+    assert sft.model.override_config.model_config.trained_observed == sft.data.observed == "frames"
+    assert rl.actor_rollout_ref.model.override_config.model_config.trained_shape == rl.rewards.shape

@@ -16,7 +16,7 @@ TABLE_8: dict[str, Any] = {
     "data.train_batch_size": 128, "data.max_length": 16384, "data.video_frames": 16, "data.text_only": False,
     "trainer.total_epochs": 1, "trainer.total_training_steps": None,
     "engine.dtype": "bfloat16", "latent.weight": 0.1, "latent.error": "mean",
-    "model.override_config.freeze_tower": True, "model.override_config.freeze_merger": True, "model.lora_rank": 0,
+    "latent.freeze_tower": True, "latent.freeze_merger": True, "model.lora_rank": 0,
 }  # fmt: skip
 
 MODEL = f"/models/{NASTY[0]}/{NASTY[1]}"
@@ -65,7 +65,7 @@ def test_the_control_differs_in_its_own_keys_alone() -> None:
     assert differences(configs("sft_qwen3vl8b.sh")[0], control) == {
         "data.text_only": True,
         "data.system_prompt": prompt,
-        "model.override_config.trained_system_prompt": prompt,
+        "model.override_config.model_config.trained_system_prompt": prompt,
         "trainer.experiment_name": "sft_text_only",
     }
 

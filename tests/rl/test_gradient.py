@@ -1,7 +1,7 @@
 """Autograd of the full loss against finite differences: a two-layer Qwen3-VL in fp64, every role, every term."""
 
 from pathlib import Path
-from types import MethodType, SimpleNamespace
+from types import MethodType
 
 import pytest
 import torch
@@ -17,7 +17,8 @@ from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.rl.trainer import loss_function
-from future_l1_verl.training.engine import LatentEngine
+from future_l1_verl.training.engine import LatentEngine, _share_pixels
+from future_l1_verl.training.settings import EngineSettings
 
 FAMILIES = {"vmf": Family("vmf", kappa=2.0), "gaussian": Family("gaussian", sigma=3.0)}
 
@@ -43,10 +44,9 @@ def engine_of(checkpoint: Path, family: Family) -> LatentEngine:
         if isinstance(part, Qwen3VLTextRMSNorm):
             part.forward = MethodType(in_full_precision, part)
     engine = object.__new__(LatentEngine)
-    engine.module = adopt(module, family.log_density, divergence=family.kl)
+    engine.module = adopt(module, family.log_density, family.kl)
     engine.module.model.visual.requires_grad_(False)
-    engine.min_latents, engine.pad_to_length, engine.use_ulysses_sp = 1, False, False
-    engine.engine_config = SimpleNamespace(entropy_checkpointing=False)
+    engine.latent, engine.ulysses_sequence_parallel_size = EngineSettings(likelihood=family.name), 1
     return engine
 
 
@@ -65,12 +65,13 @@ def batch(checkpoint: Path, engine: LatentEngine) -> TensorDict:
     data["latents"] = jagged(data["latents"].values().double(), data["latents"])
     for row in data["multi_modal_inputs"]:
         row.update({key: value.double() for key, value in row.items() if key == "pixel_values"})
+    _share_pixels(data)
     states = torch.randn(data["latents"].values().shape, generator=generator, dtype=torch.float64)
     data["ref_latent_states"] = jagged(states, data["latents"])
     mask = data["response_mask"]
     data["advantages"] = jagged(noise(mask, generator, 1.0), mask)
     tu.assign_non_tensor(
-        data, temperature=0.9, use_remove_padding=True, calculate_entropy=False, dp_size=1, global_batch_size=8,
+        data, temperature=0.9, calculate_entropy=False, dp_size=1, global_batch_size=8,
         batch_num_tokens=int(mask.values().sum()),
     )  # fmt: skip
     with torch.no_grad():

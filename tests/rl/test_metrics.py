@@ -10,15 +10,16 @@ from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
 from future_l1_verl.rewards.total import Rollout, Weights, group_rewards
 from future_l1_verl.rl.metrics import (
+    divide_parity_sums,
     divide_ratio_sums,
     judged_rows,
     off_policy_metrics,
-    parity,
     reward_metrics,
     span_usage,
     token_versions,
     usage_metrics,
 )
+from future_l1_verl.rl.parity import parity, sums
 
 
 def test_parity_looks_at_text_stops_and_decisions() -> None:
@@ -27,7 +28,7 @@ def test_parity_looks_at_text_stops_and_decisions() -> None:
     rollout = torch.tensor([[-1.0, -5.0, -0.75, -2.0, -5.0, -9.0]])
     actor = torch.tensor([[-1.5, 0.0, 0.0, -2.25, 0.0, 0.0]])
     # |-1 + 1.5| = 0.5 and |-2 + 2.25| = 0.25 for tokens, 0.75 for the decision; the others are forced or padding.
-    assert parity(rollout, actor, roles, present) == {
+    assert parity(sums(rollout, actor, roles, present)) == {
         "parity/text_gap_max": 0.5,
         "parity/text_gap_mean": 0.375,
         "parity/entries": 2.0,
@@ -35,9 +36,21 @@ def test_parity_looks_at_text_stops_and_decisions() -> None:
     }
 
 
+def test_an_update_brings_parity_of_its_own_tokens_and_the_gap_of_stale_ones() -> None:
+    sums_of = {"entries": 4.0, "text_gap_sum": 1.0, "text_gap_max": 0.5, "decision_gap_max": 0.25}
+    stale = sums_of | {"entries": 2.0, "text_gap_sum": 3.0}
+    brought = {f"actor/parity/{key}": value for key, value in sums_of.items()}
+    brought |= {f"actor/stale/{key}": value for key, value in stale.items()} | {"actor/loss": 7.0}
+    assert divide_parity_sums(brought) == {
+        "parity/text_gap_max": 0.5, "parity/text_gap_mean": 0.25, "parity/entries": 4.0, "parity/decision_gap_max": 0.25,
+        "off_policy/text_gap_mean": 1.5, "actor/loss": 7.0,
+    }  # fmt: skip
+    assert divide_parity_sums({"actor/loss": 7.0}) == {"actor/loss": 7.0}
+
+
 def test_parity_without_anything_to_compare() -> None:
     nothing = torch.zeros(1, 2, dtype=torch.bool)
-    found = parity(torch.zeros(1, 2), torch.ones(1, 2), torch.full((1, 2), int(Role.TEXT)), nothing)
+    found = parity(sums(torch.zeros(1, 2), torch.ones(1, 2), torch.full((1, 2), int(Role.TEXT)), nothing))
     assert found == {"parity/entries": 0.0}
 
 

@@ -8,12 +8,13 @@ from transformers import Qwen3VLForConditionalGeneration
 from vllm import LLM, SamplingParams
 
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
-from future_l1_verl.latents.likelihood import Family, decision_entries
+from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.modeling.latent_vl import LatentVL
-from future_l1_verl.rl.metrics import parity
+from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.rl.parity import parity, sums
 
 # The log-probs of a rollout are those of the whole distribution: with vLLM's own, of the truncated one, the gap would be 0.05.
 TEMPERATURE, TOP_P = 0.9, 0.95
@@ -52,10 +53,8 @@ def rollouts(checkpoint: Path, model: LatentVL) -> list[tuple[list[int], object]
 def entries(model: LatentVL, prompt: list[int], completion, latents: torch.Tensor) -> torch.Tensor:
     sequence = torch.tensor([prompt + list(completion.token_ids)])
     positions = torch.arange(sequence.shape[1]).expand(4, 1, -1)
-    output = model(sequence, torch.ones_like(sequence), positions, latents=latents, temperature=TEMPERATURE)
-    start, ids = len(prompt) - 1, sequence[0, len(prompt) :]
-    log_probs = (output.logits[0, start:-1] / TEMPERATURE).log_softmax(-1).gather(-1, ids[:, None])[:, 0]
-    return decision_entries(layout(model, completion).roles, log_probs, output.log_go_on[0, start:-1])
+    packing = Packing((len(prompt),), (len(completion.token_ids),), (0,))
+    return model(sequence, positions, packing, latents=latents, temperature=TEMPERATURE).log_probs
 
 
 def layout(model: LatentVL, completion):
@@ -72,7 +71,7 @@ def gaps(model: LatentVL, rollouts, choose) -> list[dict[str, float]]:
         roles = layout(model, completion).roles
         if bool((roles == Role.LATENT).any()):
             actor = entries(model, prompt, completion, choose(completion_latents(completion)))
-            found.append(parity(reported(completion), actor, roles, torch.ones(len(roles), dtype=torch.bool)))
+            found.append(parity(sums(reported(completion), actor, roles, torch.ones(len(roles), dtype=torch.bool))))
     return found
 
 

@@ -122,8 +122,12 @@ def test_rows_are_verls_own_and_frames_are_processed_once(
         for name in ("input_ids", "prompts", "responses", "position_ids", "loss_mask", "latents"):
             assert torch.equal(mine[name], verls[name]), name
         inputs, theirs_too = mine["multi_modal_inputs"], verls["multi_modal_inputs"]
-        assert inputs.keys() == theirs_too.keys() - {"images_seqlens"}  # read by verl's older trainer only
+        pixels = {name for name in theirs_too if name.startswith("pixel")}
+        # images_seqlens is read by verl's older trainer only.
+        assert inputs.keys() - pixels == theirs_too.keys() - {"images_seqlens"} - pixels
         assert all(torch.equal(value, theirs_too[name]) for name, value in inputs.items())
+    carriers = [sum(name.startswith("pixel") for name in row["multi_modal_inputs"]) for row in ours]
+    assert sorted(carriers) == [0, 0, 0, 0 if shown == "text" else 1]
         # verl's rows have the frames once more, for reward models of its own, and a video's pixels, for SGLang.
         assert mine.keys() == verls.keys() - {"raw_prompt"} and mine["mm_processor_output"] is None
 

@@ -52,18 +52,20 @@ class Stage1:
         from future_l1_verl.sft.dataset import LatentSFTDataset
 
         with open_dict(self.config):
-            self.config.data.update(max_latents=4, supervise_decisions=False, observed=form, manifest=f"{file}.skipped.jsonl")
+            self.config.data.update(
+                max_latents=4, supervise_decisions=False, targets="resize", observed=form, manifest=f"{file}.skipped.jsonl"
+            )
         data = LatentSFTDataset(str(file), self.model.tokenizer, self.config.data, self.model.processor)
         return [data[i] for i in range(len(data))]
 
-    def step(self, items: list[dict[str, Any]], packed: bool = False, micro_batch: int | None = None) -> dict[str, float]:
+    def step(self, items: list[dict[str, Any]], max_tokens: int | None = None) -> dict[str, float]:
+        """One optimiser step on one micro-batch, or on several of at most so many tokens."""
         from verl.utils import tensordict_utils as tu
         from verl.utils.dataset.dataset_utils import SFTTensorCollator
 
         meta = {
-            "use_remove_padding": packed, "use_dynamic_bsz": False, "temperature": 1.0, "pad_mode": "no_padding",
-            "micro_batch_size_per_gpu": micro_batch or len(items), "global_batch_size": 8, "use_fused_kernels": False,
-            "pad_token_id": self.model.tokenizer.pad_token_id,
+            "use_dynamic_bsz": max_tokens is not None, "max_token_len_per_gpu": max_tokens, "temperature": 1.0,
+            "micro_batch_size_per_gpu": len(items), "global_batch_size": 8, "pad_mode": "no_padding",
         }  # fmt: skip
         data: TensorDict = tu.get_tensordict(tensor_dict=SFTTensorCollator("no_padding")(items), non_tensor_dict=meta)
         with self.engine.train_mode():
@@ -71,7 +73,11 @@ class Stage1:
             self.engine.lr_scheduler_step()
         loss = torch.tensor(sum(output["loss"]), dtype=torch.float64)
         torch.distributed.all_reduce(loss)
-        return {"loss": float(loss) / torch.distributed.get_world_size(), "grad_norm": output["metrics"]["grad_norm"]}
+        return {
+            "loss": float(loss) / torch.distributed.get_world_size(),
+            "grad_norm": output["metrics"]["grad_norm"],
+            "micro_batches": len(output["loss"]),
+        }
 
     def parameters(self) -> dict[str, torch.Tensor]:
         return {name: p.full_tensor().detach().clone() for name, p in self.engine.module.named_parameters()}
@@ -84,13 +90,13 @@ def mine(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return items[rank * share : (rank + 1) * share]
 
 
-def thirty_steps(model: str, file: str, packed: str) -> dict[str, Any]:
-    stage = Stage1(Path(model), f"model.use_remove_padding={packed}")
+def thirty_steps(model: str, file: str, max_tokens: str) -> dict[str, Any]:
+    stage = Stage1(Path(model))
     items = stage.rows(Path(file))
     steps = []
     for number in range(30):
         chosen = [items[(8 * number + i) % len(items)] for i in range(8)]
-        steps.append(stage.step(mine(chosen), packed=packed == "true"))
+        steps.append(stage.step(mine(chosen), int(max_tokens) if max_tokens else None))
     return {"steps": steps, "parameters": stage.parameters()}
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from future_l1_verl.sft.objective import ERRORS, latent_sft_loss, prediction_metrics, prediction_sums, squared_error
+from future_l1_verl.latents.errors import ERRORS, squared_error
+from future_l1_verl.sft.objective import latent_sft_loss, prediction_metrics, prediction_sums
 
 
 def jagged(*rows: list[float]) -> torch.Tensor:

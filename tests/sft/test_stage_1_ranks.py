@@ -1,4 +1,4 @@
-"""Stage 1 on one rank and on two, packed and padded, and on ranks that hold different things."""
+"""Stage 1 on one rank and on two, in one micro-batch and in several, and on ranks that hold different things."""
 
 import json
 import sys
@@ -26,18 +26,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def thirty_steps(folder: Path, ranks: int, packed: bool) -> dict:
-    arguments = [str(folder / "model"), str(folder / "data/sft_train.parquet"), str(packed).lower()]
+def thirty_steps(folder: Path, ranks: int, max_tokens: str = "") -> dict:
+    arguments = [str(folder / "model"), str(folder / "data/sft_train.parquet"), max_tokens]
     found = run_ranks("thirty_steps", ranks, folder, *arguments, script=SCRIPT)
     assert len(found) == ranks
     return found[0]
 
 
-def test_thirty_steps_are_the_same_on_two_ranks_and_packed(folder: Path) -> None:
-    one = thirty_steps(folder, 1, packed=False)
+def test_thirty_steps_are_the_same_on_two_ranks_and_in_micro_batches(folder: Path) -> None:
+    one, cut = thirty_steps(folder, 1), thirty_steps(folder, 1, max_tokens="300")
+    assert {step["micro_batches"] for step in one["steps"]} == {1} and min(step["micro_batches"] for step in cut["steps"]) > 1
     losses = torch.tensor([step["loss"] for step in one["steps"]])
     assert losses[-5:].mean() < 0.8 * losses[:5].mean()
-    for other in (thirty_steps(folder, 2, packed=False), thirty_steps(folder, 1, packed=True)):
+    for other in (thirty_steps(folder, 2), cut):
         theirs = torch.tensor([step["loss"] for step in other["steps"]])
         # Relative to a loss that falls from 7; measured 1.6e-7.
         assert float(((losses - theirs) / losses).abs().max()) <= 1e-6

@@ -122,11 +122,15 @@ def test_fsdp1_scores_as_fsdp2_does(folder: Path) -> None:
 
 def settings(**changed: Any) -> dict[str, SimpleNamespace]:
     values = dict(lora_rank=0, freeze_tower=True, freeze_merger=True, strategy="fsdp2", use_orig_params=False)
+    values["ulysses_sequence_parallel_size"] = 1
     values |= changed
-    frozen = SimpleNamespace(freeze_tower=values["freeze_tower"], freeze_merger=values["freeze_merger"])
+    latent = {"likelihood": "none", "freeze_tower": values["freeze_tower"], "freeze_merger": values["freeze_merger"]}
+    text = SimpleNamespace(num_attention_heads=4)
+    model = SimpleNamespace(get_text_config=lambda: text)
+    sharding = {name: values[name] for name in ("strategy", "use_orig_params", "ulysses_sequence_parallel_size")}
     return {
-        "model_config": SimpleNamespace(hf_config=frozen, lora_rank=values["lora_rank"]),
-        "engine_config": SimpleNamespace(strategy=values["strategy"], use_orig_params=values["use_orig_params"]),
+        "model_config": SimpleNamespace(override_config={"latent": latent}, hf_config=model, lora_rank=values["lora_rank"]),
+        "engine_config": SimpleNamespace(**sharding),
         "optimizer_config": SimpleNamespace(),
         "checkpoint_config": SimpleNamespace(),
     }
@@ -137,7 +141,8 @@ def settings(**changed: Any) -> dict[str, SimpleNamespace]:
     [
         ("cpu", {"strategy": "fsdp"}, "engine.strategy=fsdp2"),
         ("cuda", {"strategy": "fsdp", "freeze_tower": False}, "engine.use_orig_params=true"),
-        ("cuda", {"lora_rank": 4, "freeze_merger": False}, "leave freeze_tower, freeze_merger true"),
+        ("cuda", {"lora_rank": 4, "freeze_merger": False}, r"leave latent\.freeze_tower, latent\.freeze_merger true"),
+        ("cuda", {"ulysses_sequence_parallel_size": 3}, "must divide the model's 4 attention heads"),
     ],
 )
 def test_settings_that_cannot_work_together_are_refused(

@@ -8,6 +8,8 @@ host for vLLM's own bookkeeping.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +26,14 @@ from future_l1_verl.decoding.vllm.store import (
     OUTSIDE,
     Batch,
     LatentStore,
+    Moved,
     Plan,
     RequestLatents,
     Slot,
     Step,
     make_plan,
 )
-from future_l1_verl.decoding.vllm.wire import to_array
+from future_l1_verl.decoding.vllm.wire import from_array, to_array
 from future_l1_verl.latents.noise import add_noise
 
 
@@ -68,8 +71,9 @@ class SpanDecoder:
     def begin(self, scheduler_output: SchedulerOutput) -> None:
         """Life cycle of the store, before vLLM updates its batch."""
         # With async scheduling one step is in flight when the next is prepared. The one before that has ended, and only
-        # its tokens can be scheduled to be prefilled again.
-        while len(self._unabsorbed) > 1:
+        # its tokens can be scheduled to be prefilled again. After a step without tokens those of the one in flight can.
+        in_flight = 1 if scheduler_output.total_num_scheduled_tokens else 0
+        while len(self._unabsorbed) > in_flight:
             self._absorb(self._unabsorbed.popleft())
         for request in scheduler_output.finished_req_ids:
             self.store.requests.pop(request, None)
@@ -87,46 +91,50 @@ class SpanDecoder:
         """
         before, self._step = self._step, None
         plan = self._plan = make_plan(batch, before, self.store, self.tokens)
-        if before is None or not before.spans or len(plan.carried) == 0:
+        if before is not None and not before.any_span:
             before = None
-        self._inject_kept(plan, inputs_embeds)
-        if before is not None:
-            self._inject_carried(plan, before, batch.offsets, inputs_embeds)
-        self.rows = self._span_rows(plan, before)
+        if plan.moved is not None:
+            self.rows = self._inject_moved(plan, plan.moved, before, batch.offsets, inputs_embeds)
+        elif before is None:
+            self.rows = None
+        else:
+            if before.any_slot:
+                self._inject_carried(before.slot, before.latents, inputs_embeds.narrow(0, 0, len(plan.positions)))
+            self.rows = self._span_rows(plan, before.state, before.any_slot)
 
-    def _inject_kept(self, plan: Plan, inputs_embeds: Tensor) -> None:
-        if not plan.kept:
+    def _inject_moved(
+        self, plan: Plan, moved: Moved, before: Step | None, offsets: np.ndarray, inputs_embeds: Tensor
+    ) -> SpanRows | None:
+        self._inject_kept(moved.kept, inputs_embeds)
+        if before is None or not moved.carried:
+            if max(moved.state) == OUTSIDE:
+                return None
+            return self._span_rows(plan, self._to_device(moved.state, torch.int64), max(moved.state) > 0)
+        source = self._to_device(moved.carried_from, torch.int64)
+        if before.any_slot:
+            flat = self._to_device(offsets[moved.carried], torch.int64)
+            rows = inputs_embeds.index_select(0, flat)
+            self._inject_carried(before.slot.index_select(0, source), before.latents.index_select(0, source), rows)
+            inputs_embeds.index_copy_(0, flat, rows)
+        state, target = self._to_device(moved.state, torch.int64), self._to_device(moved.carried, torch.int64)
+        state = state.index_copy(0, target, before.state.index_select(0, source))
+        return self._span_rows(plan, state, before.any_slot or max(moved.state) > 0)
+
+    def _inject_kept(self, kept: list[tuple[int, Tensor]], inputs_embeds: Tensor) -> None:
+        if not kept:
             return
-        flat_rows, latents = zip(*plan.kept, strict=True)
+        flat_rows, latents = zip(*kept, strict=True)
         self.reinjected += len(latents)
         values = async_tensor_h2d(torch.stack(latents), self.device, inputs_embeds.dtype)
         inputs_embeds.index_copy_(0, self._to_device(list(flat_rows), torch.int64), values)
 
-    def _inject_carried(self, plan: Plan, before: Step, offsets: np.ndarray, inputs_embeds: Tensor) -> None:
-        if plan.carried_from is None:
-            rows = inputs_embeds[: len(plan.carried)]
-            torch.where(before.slot[:, None], before.latents.to(rows.dtype), rows, out=rows)
-            return
-        source = self._to_device(plan.carried_from, torch.int64)
-        target = self._to_device(offsets[plan.carried], torch.int64)
-        rows = inputs_embeds.index_select(0, target)
-        latents = before.latents.index_select(0, source).to(rows.dtype)
-        slot = before.slot.index_select(0, source)
-        inputs_embeds.index_copy_(0, target, torch.where(slot[:, None], latents, rows))
+    def _inject_carried(self, slot: Tensor, latents: Tensor, rows: Tensor) -> None:
+        """Overwrites those of ``rows`` ``[n, H]`` that are a slot."""
+        torch.where(slot.unsqueeze(1), latents.to(rows.dtype), rows, out=rows)
 
-    def _span_rows(self, plan: Plan, before: Step | None) -> SpanRows | None:
-        if before is None and (plan.state == OUTSIDE).all():
-            return None
-        if before is not None and plan.carried_from is None:
-            state = before.state
-        else:
-            state = self._to_device(plan.state, torch.int32)
-            if before is not None:
-                source = self._to_device(plan.carried_from, torch.int64)
-                target = self._to_device(plan.carried, torch.int64)
-                state = state.index_copy(0, target, before.state.index_select(0, source))
+    def _span_rows(self, plan: Plan, state: Tensor, free: bool) -> SpanRows:
         options = self._row_options(plan.request_ids)
-        return SpanRows(state, options.min_latents, options.max_latents)
+        return SpanRows(state, options.min_latents, options.max_latents, free)
 
     def sampled(self, decided: Decided, hidden: Tensor) -> None:
         """Records what the rows got; ``hidden`` ``[n, H]`` are the hidden states they were sampled from."""
@@ -137,7 +145,13 @@ class SpanDecoder:
             latents = add_noise(hidden, options.sigma, options.seed, positions)
         if options.intervened:
             latents = self._replaced(latents, options.intervened)
-        self._step = Step(plan.request_ids, plan.positions, plan.discarded, decided.state, decided.slot, latents)
+        entered = plan.moved is not None and max(plan.moved.state) != OUTSIDE
+        self._step = Step(*plan[:3], decided.state, decided.slot, latents, entered=entered)
+        self._expect(self._step, self.rows is not None)
+
+    def _expect(self, step: Step, spans_before: bool) -> None:
+        """Notes what is known of a step before its tokens are, from whether a row was in a span before it."""
+        step.any_slot, step.any_span = spans_before, spans_before or self.settings.defaults.spans
 
     def _replaced(self, latents: Tensor, rows: list[int]) -> Tensor:
         """``latents [n, H]`` with those of ``rows`` replaced; a row that is no slot may get anything.
@@ -147,22 +161,22 @@ class SpanDecoder:
         latents = latents.clone()
         for row in rows:
             request, position = self.store.requests[self._plan.request_ids[row]], int(self._plan.positions[row])
-            before = list(request.at.values())
+            before = _Tensors(list(request.at.values()))
             latents[row] = request.options.intervention.replaced(latents[row], before, request.run_before(position), position)
         return latents
 
     def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
         """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
         step = self._step
-        latent, got = self.tokens.latent, [ids[0] if ids else None for ids in output.sampled_token_ids]
-        rows = [i for i, token in enumerate(got) if token == latent]
-        step.spans = bool(rows) or self.tokens.start in got
+        latent, sampled = self.tokens.latent, output.sampled_token_ids
+        rows = [i for i, ids in enumerate(sampled) if latent in ids]
+        step.any_slot = bool(rows)
+        step.any_span = step.any_slot or [self.tokens.start] in sampled
         if not rows:
             return output
-        slots = step.slots(rows)
-        latents = step.latents.index_select(0, self._to_device(rows, torch.int64)).cpu()
+        slots, latents = step.slots(rows), to_array(step.latents.cpu())[rows]
         self.store.put(slots, latents)
-        return LatentRunnerOutput.of(output, _arrays(slots, latents, self._row_options(step.request_ids).returned))
+        return LatentRunnerOutput.of(output, _by_request(slots, latents, self._row_options(step.request_ids).returned))
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
         """As ``finish``, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
@@ -172,14 +186,21 @@ class SpanDecoder:
 
     def _absorb(self, output: LatentAsyncOutput) -> None:
         self.store.put(*output.latents())
+        step = output.step
+        step.any_span = output.any_span()
+        if self._unabsorbed:
+            following = self._unabsorbed[0].step
+            self._expect(following, step.any_span or following.entered)
+        else:
+            step.any_slot = step.any_span
 
     def _row_options(self, request_ids: list[str]) -> _RowOptions:
         if self._options is None or self._options.request_ids != request_ids:
             rows = [self.store.requests[request].options for request in request_ids]
             self._options = _RowOptions(
                 request_ids,
-                self._to_device([row.bounds[0] for row in rows], torch.int32),
-                self._to_device([row.bounds[1] for row in rows], torch.int32),
+                self._to_device([row.bounds[0] for row in rows], torch.int64),
+                self._to_device([row.bounds[1] for row in rows], torch.int64),
                 self._to_device([row.sigma for row in rows], torch.float32),
                 self._to_device([row.seed or 0 for row in rows], torch.int64),
                 any(row.sigma > 0 for row in rows),

@@ -1,6 +1,7 @@
 """Latents of the live requests, and what a step has to write where.
 
-Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch, "flat row" one into the tokens of a step.
+Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch, "flat row" one into the tokens of a step. Latents on
+the host are arrays as they travel (wire.py): an array has cheap rows, a tensor has not.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from future_l1_verl.decoding.vllm.settings import SpanOptions
+from future_l1_verl.decoding.vllm.wire import from_array, to_array
 from future_l1_verl.latents.tokens import LatentTokens
 
 OUTSIDE = -1  # span state of a row that is in no span
@@ -24,10 +25,10 @@ Slot = tuple[str, int]  # request and absolute position
 
 @dataclass
 class RequestLatents:
-    """Options of a request and its latents so far: absolute position to ``[H]`` on the host."""
+    """Options of a request and its latents so far: absolute position to ``[H]``."""
 
     options: SpanOptions
-    at: dict[int, Tensor] = field(default_factory=dict)
+    at: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: SpanOptions, prompt: list[int], latent: int) -> RequestLatents:
@@ -35,7 +36,7 @@ class RequestLatents:
         if options.prompt_latents is None:
             return cls(options)
         slots = [position for position, token in enumerate(prompt) if token == latent]
-        return cls(options, dict(zip(slots, options.prompt_latents, strict=True)))
+        return cls(options, dict(zip(slots, to_array(options.prompt_latents), strict=True)))
 
     def run_before(self, position: int) -> int:
         """How many latents stand directly before ``position``: those of its span so far."""
@@ -52,20 +53,20 @@ class LatentStore:
     requests: dict[str, RequestLatents] = field(default_factory=dict)
     digest: int = 0  # crc32 of all latents ever put, in order: equal on every tensor-parallel rank
 
-    def put(self, slots: Sequence[Slot], latents: Tensor) -> None:
+    def put(self, slots: Sequence[Slot], latents: np.ndarray) -> None:
         """Keeps views of ``latents`` ``[S, H]``, one a slot, but for requests that have finished meanwhile."""
         live = [i for i, (request, _) in enumerate(slots) if request in self.requests]
         if len(live) < len(slots):
             latents = latents[live]
-        for i, latent in zip(live, latents.unbind(), strict=True):
+        for i, latent in zip(live, latents, strict=True):
             request, position = slots[i]
             self.requests[request].at[position] = latent
-        self.digest = zlib.crc32(latents.view(torch.uint8).numpy(), self.digest)
+        self.digest = zlib.crc32(latents, self.digest)
 
     def get(self, request_id: str, position: int) -> Tensor:
-        """Raises RuntimeError, naming request and position, if there is none."""
+        """Returns the latent ``[H]``. Raises RuntimeError, naming request and position, if there is none."""
         try:
-            return self.requests[request_id].at[position]
+            return from_array(self.requests[request_id].at[position])
         except KeyError:
             raise RuntimeError(f"request {request_id}: no latent is kept for the slot at position {position}") from None
 
@@ -90,36 +91,43 @@ class Step:
 
     request_ids: list[str]
     positions: np.ndarray  # int64 [n]: absolute position of the sampled token
-    discarded: np.ndarray  # bool [n]
-    state: Tensor  # int32 [n]: span state after the sampled token
+    discarded: list[bool]  # [n]
+    state: Tensor  # int64 [n]: span state after the sampled token
     slot: Tensor  # bool [n]: the sampled token is <|latent|>
     latents: Tensor  # [n, H]: for a row that is a slot, the latent to feed next
-    spans: bool = True  # False: known that no row is in a span now
+    any_span: bool = True  # False: known that no row is in a span now
+    any_slot: bool = True  # False: known that no row is a slot
+    entered: bool = True  # False: known that every row was in no span before, or continues one of the step before
 
     @cached_property
     def row(self) -> dict[str, int]:
         return {request: i for i, request in enumerate(self.request_ids) if not self.discarded[i]}
 
     def slots(self, rows: list[int]) -> list[Slot]:
-        return [(self.request_ids[i], position) for i, position in zip(rows, self.positions[rows].tolist(), strict=True)]
+        positions = self.positions.tolist()
+        return [(self.request_ids[i], positions[i]) for i in rows]
 
 
-@dataclass
-class Plan:
-    """What is to be done for a step.
+class Moved(NamedTuple):
+    """Where the rows of a step come from, unless every row continues the row of the same index of the step before.
 
-    Row ``carried[k]`` continues row ``carried_from[k]`` of the step before; ``carried_from`` is None if every row
-    continues the row of the same index. ``kept`` are the latents to inject from the store, by flat row. ``state`` is the
-    span state of the rows that are not carried.
+    Row ``carried[k]`` continues row ``carried_from[k]``. ``kept`` are the latents to inject from the store, by flat row.
+    ``state`` ``[n]`` is the span state of the rows that are not carried.
     """
+
+    carried: list[int]
+    carried_from: list[int]
+    kept: list[tuple[int, Tensor]]
+    state: list[int]
+
+
+class Plan(NamedTuple):
+    """What is to be done for a step. See ``Step`` for the first three."""
 
     request_ids: list[str]
     positions: np.ndarray
-    discarded: np.ndarray
-    state: np.ndarray
-    carried: np.ndarray
-    carried_from: np.ndarray | None
-    kept: list[tuple[int, Tensor]]
+    discarded: list[bool]
+    moved: Moved | None
 
 
 def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: LatentTokens) -> Plan:
@@ -130,23 +138,18 @@ def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: Lat
 
     Raises RuntimeError if the store lacks the latent of a slot.
     """
-    n = len(batch.request_ids)
-    request_ids, discarded = list(batch.request_ids), batch.discarded.copy()
-    state = np.full(n, OUTSIDE, dtype=np.int32)
+    n, discarded = len(batch.request_ids), batch.discarded.tolist()
     if (
         before is not None
-        and before.request_ids == request_ids
+        and before.request_ids == batch.request_ids
         and batch.offsets[-1] == n  # a token each
-        and not before.discarded.any()
+        and True not in before.discarded
         and (before.positions == batch.computed).all()
     ):
-        return Plan(request_ids, before.positions + 1, discarded, state, np.arange(n), None, [])
-    lengths = np.diff(batch.offsets)
+        return Plan(before.request_ids, before.positions + 1, discarded, None)
+    request_ids, lengths = list(batch.request_ids), np.diff(batch.offsets)  # vLLM changes its list from step to step
     positions = (batch.computed + lengths).astype(np.int64)
-
-    carried: list[int] = []
-    carried_from: list[int] = []
-    kept: list[tuple[int, Tensor]] = []
+    carried, carried_from, kept, state = moved = Moved([], [], [], [OUTSIDE] * n)
     for i, request in enumerate(request_ids):
         row = before.row.get(request) if before is not None else None
         if row is not None and lengths[i] == 1 and before.positions[row] == batch.computed[i]:
@@ -159,7 +162,7 @@ def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: Lat
             kept.append((int(batch.offsets[i]) + k, store.get(request, first + k)))
         if not discarded[i]:
             state[i] = span_state(batch.token_ids[i], end - 1, tokens)
-    return Plan(request_ids, positions, discarded, state, np.array(carried, int), np.array(carried_from, int), kept)
+    return Plan(request_ids, positions, discarded, moved)
 
 
 def span_state(token_ids: np.ndarray, last: int, tokens: LatentTokens) -> int:
