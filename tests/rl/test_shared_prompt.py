@@ -126,10 +126,10 @@ def test_rows_are_verls_own_and_frames_are_processed_once(
         # images_seqlens is read by verl's older trainer only.
         assert inputs.keys() - pixels == theirs_too.keys() - {"images_seqlens"} - pixels
         assert all(torch.equal(value, theirs_too[name]) for name, value in inputs.items())
-    carriers = [sum(name.startswith("pixel") for name in row["multi_modal_inputs"]) for row in ours]
-    assert sorted(carriers) == [0, 0, 0, 0 if shown == "text" else 1]
         # verl's rows have the frames once more, for reward models of its own, and a video's pixels, for SGLang.
         assert mine.keys() == verls.keys() - {"raw_prompt"} and mine["mm_processor_output"] is None
+    carriers = [sum(name.startswith("pixel") for name in row["multi_modal_inputs"]) for row in ours]
+    assert sorted(carriers) == [0, 0, 0, 0 if shown == "text" else 1]
 
 
 def test_pixels_are_rounded_to_the_rollouts_dtype_and_nothing_else_is(

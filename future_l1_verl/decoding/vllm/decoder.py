@@ -185,14 +185,12 @@ class SpanDecoder:
         return wrapped
 
     def _absorb(self, output: LatentAsyncOutput) -> None:
-        self.store.put(*output.latents())
-        step = output.step
-        step.any_span = output.any_span()
+        slots, latents, any_span = output.on_host()
+        self.store.put(slots, latents)
+        output.step.any_slot, output.step.any_span = bool(slots), any_span
         if self._unabsorbed:
             following = self._unabsorbed[0].step
-            self._expect(following, step.any_span or following.entered)
-        else:
-            step.any_slot = step.any_span
+            self._expect(following, any_span or following.entered)
 
     def _row_options(self, request_ids: list[str]) -> _RowOptions:
         if self._options is None or self._options.request_ids != request_ids:
@@ -224,34 +222,47 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         self, output: AsyncModelRunnerOutput, step: Step, stream: torch.cuda.Stream | None, returned: frozenset[str]
     ) -> None:
         self._output, self._returned = output, returned
-        self._step = step  # also keeps the tensors on the device alive until they are copied
+        self.step = step  # also keeps the tensors on the device alive until they are copied
         self._copied = None
         if stream is None:
-            self._latents, self._slot = step.latents, step.slot
+            self._latents, self._state = step.latents, step.state
             return
         self._copied = torch.cuda.Event()
         producer = torch.cuda.current_stream()
         with torch.cuda.stream(stream):
             stream.wait_stream(producer)
             self._latents = step.latents.to("cpu", non_blocking=True)
-            self._slot = step.slot.to("cpu", non_blocking=True)
+            self._state = step.state.to("cpu", non_blocking=True)
             self._copied.record()
 
-    def latents(self) -> tuple[list[Slot], Tensor]:
-        """The slots of the step and their latents ``[S, H]``; waits until they are on the host."""
+    def on_host(self) -> tuple[list[Slot], np.ndarray, bool]:
+        """The slots of the step, their latents ``[S, H]``, and whether a row is in a span now; waits until that is known."""
         if self._copied is not None:
             self._copied.synchronize()
-        step = self._step
-        rows = [i for i in self._slot.nonzero().flatten().tolist() if not step.discarded[i]]
-        return step.slots(rows), self._latents[rows]
+        state = self._state.tolist()
+        rows = [i for i, latents in enumerate(state) if latents > 0 and not self.step.discarded[i]]
+        return self.step.slots(rows), to_array(self._latents)[rows], max(state) != OUTSIDE
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()
-        latents = _arrays(*self.latents(), self._returned)
+        slots, latents, _ = self.on_host()
+        latents = _by_request(slots, latents, self._returned)
         return LatentRunnerOutput.of(output, latents) if latents else output
 
 
-def _arrays(slots: list[Slot], latents: Tensor, returned: frozenset[str]) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class _Tensors(Sequence[Tensor]):
+    """Arrays that become tensors as they are asked for."""
+
+    arrays: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return from_array(self.arrays[index])
+
+
+def _by_request(slots: list[Slot], latents: np.ndarray, returned: frozenset[str]) -> dict[str, np.ndarray]:
     """Views ``[1, H]`` of ``latents [S, H]``, by request, of those that want them back."""
-    array = to_array(latents)
-    return {request: array[i : i + 1] for i, (request, _) in enumerate(slots) if request in returned}
+    return {request: latent for (request, _), latent in zip(slots, latents[:, None], strict=True) if request in returned}

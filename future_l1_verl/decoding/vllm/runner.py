@@ -53,11 +53,11 @@ class LatentRunnerMixin:
 
     def _sample(self, logits: Tensor | None, spec_decode_metadata: SpecDecodeMetadata | None) -> SamplerOutput:
         """Upstream samples with ``self.sampler``, which has to know of the spans, and whose result is recorded."""
-        sampler = self.sampler
-        sampler.active, sampler.rows, sampler.decided = True, self.spans.rows, None
+        turn = self.sampler.turn
+        turn.active, turn.rows, turn.decided = True, self.spans.rows, None
         output = super()._sample(logits, spec_decode_metadata)
-        sampler.active = False
-        self.spans.sampled(sampler.decided, self._hidden)
+        turn.active = False
+        self.spans.sampled(turn.decided, self._hidden)
         return output
 
     def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput | AsyncModelRunnerOutput:

@@ -5,6 +5,7 @@ Pure tensor code on the device, no host synchronisation; knows nothing of reques
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,73 +13,77 @@ from torch import Tensor
 from vllm.config.model import LogprobsMode
 from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
+from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 from vllm.v1.sample.sampler import Sampler
 
 from future_l1_verl.decoding.vllm.store import OUTSIDE
-from future_l1_verl.latents.likelihood import log_not
 from future_l1_verl.latents.tokens import LatentTokens
 
 
 class SpanRows(NamedTuple):
     """Span state of the rows of a batch before they are sampled.
 
-    ``state`` is int32 ``[n]``: latents so far in the row's span, or OUTSIDE. ``min_latents`` and ``max_latents`` are
-    int32 ``[n]``.
+    ``state`` is int64 ``[n]``: latents so far in the row's span, or OUTSIDE. ``min_latents`` and ``max_latents`` are
+    int64 ``[n]``. Unless ``free``, no row is known to have a choice: the state of all is at most 0.
     """
 
     state: Tensor
     min_latents: Tensor
     max_latents: Tensor
+    free: bool = True
 
 
 class Decided(NamedTuple):
-    """What the rows of a batch got: ``token_ids`` [n], bool ``slot`` [n], bool ``forced`` [n], int32 ``state`` [n]."""
+    """What the rows of a batch got: bool ``slot`` [n], bool ``forced`` [n], int64 ``state`` [n]."""
 
-    token_ids: Tensor
     slot: Tensor
     forced: Tensor
     state: Tensor
 
 
+@dataclass(slots=True)
+class Turn:
+    """One call of the sampler: ``rows``, None if no row is in a span, are set before it, ``decided`` is to be read after it."""
+
+    active: bool = False  # vLLM's warm-up calls the sampler without a batch
+    rows: SpanRows | None = None
+    decided: Decided | None = None
+
+
 def decide(sampled: Tensor, rows: SpanRows | None, tokens: LatentTokens) -> Decided:
-    """Replaces sampled ids inside spans; ``rows`` is None if no row is in a span. ``sampled`` is integer ``[n]``.
+    """Replaces in place the sampled ids inside spans; ``rows`` is None if no row is in one. ``sampled`` is integer ``[n]``.
 
     Inside a span an end token is a decision to stop and everything else one to go on, unless the row has no choice: below
     ``min_latents`` it goes on, at ``max_latents`` it stops.
     """
     if rows is None:
-        nothing = torch.zeros_like(sampled, dtype=torch.bool)
-        return Decided(sampled, nothing, nothing, _opened(sampled, tokens))
-    # Each of the three implies the one before, so that xor is "and not".
-    in_span, enough, full = rows.state >= 0, rows.state >= rows.min_latents, rows.state >= rows.max_latents
-    stop = full | (enough & (sampled == tokens.end))
-    slot = in_span ^ stop
-    token_ids = sampled.masked_fill(stop, tokens.end).masked_fill_(slot, tokens.latent)
-    state = torch.where(slot, rows.state + 1, _opened(token_ids, tokens))
-    return Decided(token_ids, slot, in_span ^ enough ^ full, state)
-
-
-def _opened(token_ids: Tensor, tokens: LatentTokens) -> Tensor:
-    """int32 ``[n]``: 0 where a span opens, OUTSIDE elsewhere."""
-    return (token_ids == tokens.start).to(torch.int32).add_(OUTSIDE)
+        opened = sampled == tokens.start
+        nothing = torch.zeros_like(opened)
+        return Decided(nothing, nothing, opened.to(torch.int64).add_(OUTSIDE))
+    # Each of the three implies the one before: in a span, enough, full.
+    outside, enough, full = rows.state < 0, rows.state >= rows.min_latents, rows.state >= rows.max_latents
+    stop = torch.where(sampled == tokens.end, enough, full)
+    slot = outside == stop  # neither of the two; both cannot be
+    sampled.masked_fill_(stop, tokens.end).masked_fill_(slot, tokens.latent)
+    left = (sampled != tokens.start) ^ slot  # a span opens at 0, one more than OUTSIDE
+    return Decided(slot, (outside == enough) ^ full, (rows.state + 1).masked_fill_(left, OUTSIDE))
 
 
 class LatentSampler(Sampler):
-    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans.
+    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans; ``turn`` says what to do.
 
-    ``rows`` is set before a call; ``decided`` is to be read after it. Log-probs, in the engine's ``logprobs_mode``:
-    text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end) of the distribution in the span, which
-    is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without ``spans`` the start token is impossible.
+    Log-probs, in the engine's ``logprobs_mode``: text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end)
+    of the distribution in the span, which is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without
+    ``spans`` the start token is impossible.
     """
 
     def __init__(self, stock: Sampler, tokens: LatentTokens, spans: bool = True) -> None:
         super().__init__(stock.logprobs_mode, stock.use_fp64_gumbel)
-        self.topk_topp_sampler = _ScoredBeforeTruncation(self.topk_topp_sampler)
+        if stock.logprobs_mode == "processed_logprobs":
+            _score_before_truncation(self.topk_topp_sampler)
         self.tokens = tokens
         self.spans = spans
-        self.active = False  # vLLM's warm-up calls the sampler without a batch
-        self.rows: SpanRows | None = None
-        self.decided: Decided | None = None
+        self.turn = Turn()  # an object of its own, since setting an attribute of a module is slow
 
     def forward(
         self,
@@ -88,60 +93,69 @@ class LatentSampler(Sampler):
         logprobs_mode_override: LogprobsMode | None = None,
     ) -> SamplerOutput:
         """Upstream samples a token per row. It would hand out ``<|latent|>`` outside spans, and text inside."""
-        if not self.active:
+        turn = self.turn
+        if not turn.active:
             return super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
         if not self.spans:
-            logits[:, self.tokens.start] = float("-inf")
-        if self.rows is None:
-            logits[:, self.tokens.latent] = float("-inf")
+            logits.select(1, self.tokens.start).fill_(float("-inf"))
+        if turn.rows is None:
+            logits.select(1, self.tokens.latent).fill_(float("-inf"))
         else:
-            logits[:, self.tokens.latent].masked_fill_(self.rows.state < 0, float("-inf"))
+            logits.select(1, self.tokens.latent).masked_fill_(turn.rows.state < 0, float("-inf"))
         output = super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
         # gather_logprobs has decided already, if log-probs were asked for.
-        if self.decided is None:
-            self.decided = decide(output.sampled_token_ids[:, 0], self.rows, self.tokens)
-        output.sampled_token_ids[:, 0] = self.decided.token_ids
+        if turn.decided is None:
+            turn.decided = decide(output.sampled_token_ids.select(1, 0), turn.rows, self.tokens)
         return output
 
     def gather_logprobs(self, logprobs: Tensor, num_logprobs: int, token_ids: Tensor) -> LogprobsTensors:
-        """Upstream picks the sampled token's and the best log-probs out of ``[n, V]``; the only place that sees it whole.
+        """Upstream picks the sampled token's and the best log-probs out of ``[n, V]``; the only place that sees it whole, and
+        the last. It hands out ``token_ids`` after it, so that what is decided here is what the rows get.
 
-        Column 0 is the sampled token. For a row in a span it becomes the token that the row gets, with the log-prob of
-        its role; the same token among the best gets that log-prob as well, since readers look it up by id.
+        Column 0 is the token that the row gets, with the log-prob of its role; the same token among the best gets that
+        log-prob as well, since readers look it up by id.
         """
+        turn = self.turn
+        if not turn.active:
+            return super().gather_logprobs(logprobs, num_logprobs, token_ids)  # prompt log-probs
+        turn.decided = decide(token_ids, turn.rows, self.tokens)
         gathered = super().gather_logprobs(logprobs, num_logprobs, token_ids)
-        if not self.active:
-            return gathered  # prompt log-probs
-        self.decided = decide(token_ids, self.rows, self.tokens)
-        if self.rows is None:
+        if turn.rows is None:
             return gathered
         # What was sampled and stays (text, a free stop) has its log-prob there already.
-        value = torch.where(self.decided.slot, log_not(logprobs, self.tokens.end), gathered.logprobs[:, 0])
-        value.masked_fill_(self.decided.forced, 0.0)
+        value = gathered.logprobs.select(1, 0)
+        if turn.rows.free:
+            torch.where(turn.decided.slot, _log_not(logprobs, self.tokens.end), value, out=value)
+        value.masked_fill_(turn.decided.forced, 0.0)
+        if num_logprobs == 0:
+            return gathered
         ids = gathered.logprob_token_ids
-        ids[:, 0] = self.decided.token_ids
-        values = torch.where(ids == ids[:, :1], value[:, None], gathered.logprobs)
-        return gathered._replace(logprobs=values)
+        return gathered._replace(logprobs=torch.where(ids == ids[:, :1], value[:, None], gathered.logprobs))
 
 
-class _ScoredBeforeTruncation(torch.nn.Module):
-    """vLLM's top-k and top-p sampling (vllm/v1/sample/ops/topk_topp_sampler.py), with log-probs of the whole distribution.
+def _log_not(log_probs: Tensor, token: int) -> Tensor:
+    """log(1 - p(token)) ``[n]`` for normalised ``[n, V]``, which is spoiled: a copy would be the largest tensor of the step.
+
+    Summed over the others, so exact also where p is close to 1.
+    """
+    log_probs.select(1, token).fill_(float("-inf"))
+    return log_probs.logsumexp(1)
+
+
+def _score_before_truncation(stock: TopKTopPSampler) -> None:
+    """Makes vLLM's top-k and top-p sampling (vllm/v1/sample/ops/topk_topp_sampler.py) return log-probs of the whole
+    distribution.
 
     Upstream returns those of the truncated one. The actor scores the whole one: with top-p 0.99 every sampled token would
     seem up to 0.01 nats less likely to it than to the rollout.
     """
-
-    def __init__(self, stock: torch.nn.Module) -> None:
-        super().__init__()
-        self.stock, self.scored = stock, stock.logprobs_mode == "processed_logprobs"
-        if self.scored:
-            stock.logprobs_mode = "raw_logprobs"  # it would score the truncated one as well
+    stock.logprobs_mode = "raw_logprobs"  # it would score the truncated one as well
+    sample = stock.forward
 
     def forward(
-        self, logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        if not self.scored:
-            return self.stock(logits, generators, k, p)
+        logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         scores = logits.log_softmax(dim=-1, dtype=torch.float32)  # truncation is in place
-        sampled, _ = self.stock(logits, generators, k, p)
-        return sampled, scores
+        return sample(logits, generators, k, p)[0], scores
+
+    stock.forward = forward
