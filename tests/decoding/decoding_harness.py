@@ -95,6 +95,10 @@ class Oracle:
         inputs = self.processor(text=[chat], images=[image], return_tensors="pt")
         return Prompt({"prompt": chat, "multi_modal_data": {"image": [image]}}, dict(inputs))
 
+    def of_ids(self, ids: list[int]) -> Prompt:
+        inputs = torch.tensor([ids])
+        return Prompt({"prompt_token_ids": ids}, {"input_ids": inputs, "attention_mask": torch.ones_like(inputs)})
+
     def _text(self, text: str) -> Prompt:
         chat = self._chat({"type": "text", "text": text})
         return Prompt({"prompt": chat}, dict(self.processor(text=[chat], return_tensors="pt")))

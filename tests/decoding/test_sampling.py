@@ -14,7 +14,8 @@ from vllm.v1.sample.logits_processor import LogitsProcessors
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, decide
+from future_l1_verl.decoding.vllm import sampling
+from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, _log_not, decide
 from future_l1_verl.decoding.vllm.store import OUTSIDE
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
@@ -31,14 +32,13 @@ PROBABILITIES = torch.tensor([0.4, 0.1, 0.1, 0.1, 0.1, 0.2])
 )
 def test_decided_tokens_have_the_roles_of_the_layout(sampled: list[int], budget: int, data: st.DataObject) -> None:
     minimum = data.draw(st.integers(1, budget))
-    state, ids, roles = torch.tensor([OUTSIDE], dtype=torch.int32), [], []
+    state, ids, roles = torch.tensor([OUTSIDE]), [], []
     for token in sampled:
-        rows = SpanRows(state, torch.tensor([minimum]), torch.tensor([budget]))
-        in_span = state.item() >= 0
-        got = decide(torch.tensor([token]), rows, TOKENS)
+        in_span, given = state.item() >= 0, torch.tensor([token])
+        got = decide(given, rows_of(state.tolist(), minimum, budget), TOKENS)
         if not in_span:
             assert torch.equal(got.state, decide(torch.tensor([token]), None, TOKENS).state)
-        ids.append(int(got.token_ids))
+        ids.append(int(given))
         state = got.state
         if bool(got.slot):
             roles.append(Role.LATENT_FORCED if bool(got.forced) else Role.LATENT)
@@ -62,7 +62,7 @@ def sample(
     """Samples one row per entry of ``greedy``, which names the token to be sampled; returns the logits as well."""
     n = len(greedy)
     sampler = LatentSampler(Sampler(mode), TOKENS, spans)
-    sampler.active, sampler.rows = True, rows
+    sampler.turn.active, sampler.turn.rows = True, rows
     logits = PROBABILITIES.log().repeat(n, 1)
     # A bias far above the rest makes the choice certain without touching raw log-probs.
     metadata = SamplingMetadata(
@@ -83,7 +83,7 @@ def sample(
         bad_words_token_ids={},
         logitsprocs=LogitsProcessors(),
     )
-    sampler.topk_topp_sampler.stock.forward = lambda logits, *_: (  # type: ignore[method-assign]
+    sampler.topk_topp_sampler.forward = lambda logits, *_: (  # type: ignore[method-assign]
         greedy.clone(),
         logits.log_softmax(-1) if mode == "processed_logprobs" else None,
     )
@@ -91,8 +91,8 @@ def sample(
 
 
 def rows_of(state: list[int], minimum: int = 1, maximum: int = 3) -> SpanRows:
-    n = len(state)
-    return SpanRows(torch.tensor(state, dtype=torch.int32), torch.full((n,), minimum), torch.full((n,), maximum))
+    before, n = torch.tensor(state), len(state)
+    return SpanRows(before, before < 0, torch.full((n,), minimum), torch.full((n,), maximum), any(k > 0 for k in state))
 
 
 def test_log_probs_by_role() -> None:
@@ -104,6 +104,27 @@ def test_log_probs_by_role() -> None:
     expected = [math.log(0.1 / 0.9), 0.0, math.log(0.8), math.log(0.2), 0.0]
     assert output.logprobs_tensors.logprobs[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
     assert output.logprobs_tensors.logprob_token_ids[:, 0].tolist() == output.sampled_token_ids[:, 0].tolist()
+
+
+@given(st.floats(-60, 60))
+def test_going_on_is_exact_near_0_and_near_1(gap: float) -> None:
+    # Logits ``gap`` for the end token and 0 for two others: 1 - p = 2 / (e^gap + 2), which 1 - exp(log p) loses for a large
+    # gap.
+    value = _log_not(torch.tensor([[0.0, gap, 0.0]]).log_softmax(-1), 1)
+    assert float(value) == pytest.approx(math.log(2) - math.log(math.exp(gap) + 2), rel=1e-5, abs=1e-6)
+
+
+def test_no_row_is_scored_where_none_has_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = []
+    monkeypatch.setattr(sampling, "_log_not", lambda log_probs, token: scored.append(token) or _log_not(log_probs, token))
+    for state in (None, rows_of([OUTSIDE, 0])):
+        output, _ = sample(state, torch.tensor([1, TOKENS.end]))
+        first = output.logprobs_tensors.logprobs[0, 0].item()
+        assert first == pytest.approx(math.log(0.1 / 0.9), abs=1e-6)
+    assert output.logprobs_tensors.logprobs[1, 0].item() == 0.0
+    assert scored == []
+    sample(rows_of([OUTSIDE, 1]), torch.tensor([1, 0]))
+    assert scored == [TOKENS.end]
 
 
 def test_processed_log_probs_are_those_at_the_temperature() -> None:

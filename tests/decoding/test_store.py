@@ -22,7 +22,7 @@ def store_with(**latents: dict[int, float]) -> LatentStore:
     store = LatentStore({request: RequestLatents(SpanOptions(4)) for request in latents})
     for request, at in latents.items():
         for position, value in at.items():
-            store.put([(request, position)], torch.full((1, 2), value))
+            store.put([(request, position)], np.full((1, 2), value, np.float32))
     return store
 
 
@@ -40,8 +40,8 @@ def batch(rows: list[tuple[str, list[int], int, int]], discarded: list[bool] | N
 
 def step(requests: list[str], positions: list[int]) -> Step:
     n = len(requests)
-    state, slot = torch.zeros(n, dtype=torch.int32), torch.ones(n, dtype=torch.bool)
-    return Step(requests, np.array(positions), np.zeros(n, bool), state, slot, torch.zeros(n, 2))
+    state, slot = torch.zeros(n, dtype=torch.int64), torch.ones(n, dtype=torch.bool)
+    return Step(requests, np.array(positions), [False] * n, state, slot, torch.zeros(n, 2))
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_slots_that_are_prefilled_again_come_from_the_store() -> None:
     tokens = [1, 2, S, L, L, E, S, L]
     # Chunk [2, 5) of request a behind one row of request b.
     plan = make_plan(batch([("b", [1], 0, 1), ("a", tokens, 2, 3)], [False, True]), None, store, TOKENS)
-    assert [(row, latent[0].item()) for row, latent in plan.kept] == [(2, 3.0), (3, 4.0)]
+    assert [(row, latent[0].item()) for row, latent in plan.moved.kept] == [(2, 3.0), (3, 4.0)]
     assert plan.positions.tolist() == [1, 5]
-    assert plan.state.tolist() == [OUTSIDE, OUTSIDE]  # b is outside a span, a is not sampled for
+    assert plan.moved.state == [OUTSIDE, OUTSIDE]  # b is outside a span, a is not sampled for
     plan = make_plan(batch([("a", tokens, 5, 3)]), None, store, TOKENS)
-    assert [(row, latent[0].item()) for row, latent in plan.kept] == [(2, 7.0)]
-    assert plan.state.tolist() == [1]
+    assert [(row, latent[0].item()) for row, latent in plan.moved.kept] == [(2, 7.0)]
+    assert plan.moved.state == [1]
 
 
 def test_a_missing_latent_is_named() -> None:
@@ -74,20 +74,20 @@ def test_decoding_rows_are_carried_on_the_device() -> None:
     # In the same order nothing is looked up, whatever the host knows of the tokens: async scheduling has -1 there.
     rows = [("a", [1, 2, -1], 2, 1), ("b", [1, 2, 3, -1], 3, 1)]
     plan = make_plan(batch(rows), step(["a", "b"], [2, 3]), store_with(a={}, b={}), TOKENS)
-    assert plan.carried.tolist() == [0, 1] and plan.carried_from is None and plan.kept == []
+    assert plan.request_ids == ["a", "b"] and plan.positions.tolist() == [3, 4] and plan.moved is None
     # Request b now first, request c new, request a resumed at position 0 after preemption.
     rows = [("b", [1, 2, 3, -1], 3, 1), ("c", [1], 0, 1), ("a", [1, S, L], 0, 3)]
     plan = make_plan(batch(rows), step(["a", "b"], [2, 3]), store_with(a={2: 5.0}, b={}, c={}), TOKENS)
-    assert plan.carried.tolist() == [0] and plan.carried_from.tolist() == [1]
-    assert [(row, latent[0].item()) for row, latent in plan.kept] == [(4, 5.0)]
-    assert plan.state.tolist() == [OUTSIDE, OUTSIDE, 1]
+    assert plan.moved.carried == [0] and plan.moved.carried_from == [1]
+    assert [(row, latent[0].item()) for row, latent in plan.moved.kept] == [(4, 5.0)]
+    assert plan.moved.state == [OUTSIDE, OUTSIDE, 1]
 
 
 def test_a_finished_request_keeps_nothing() -> None:
     store = store_with(a={0: 1.0})
     del store.requests["a"]
     digest = store.digest
-    store.put([("a", 1)], torch.ones(1, 2))
+    store.put([("a", 1)], np.ones((1, 2), np.float32))
     assert store.entries == 0 and store.digest == digest
 
 

@@ -28,8 +28,9 @@ from vllm import SamplingParams
 from vllm.v1.core import kv_cache_utils
 
 from future_l1_verl.decoding import hf
-from future_l1_verl.decoding.vllm import completion_latents, request_options, require_live
+from future_l1_verl.decoding.vllm import completion_latents, request_options, require_live, sampling
 from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.sampling import _log_not
 from future_l1_verl.decoding.vllm.scheduler import _EXTRA_KEYS
 from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Role
@@ -325,6 +326,45 @@ def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> 
     assert preempted >= 5 and reinjected >= 20
     drain(asynchronous)
     assert require_live(asynchronous)[0]["entries"] == 0
+
+
+@pytest.mark.parametrize("blocks", [(13, 16), (9, 20)])
+def test_async_preempted_and_resumed_after_a_step_without_tokens(
+    asynchronous: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int]
+) -> None:
+    """Two requests fill all 29 blocks within a span. The first has its last token in flight when the second needs one more:
+    nothing can be scheduled, and then the second is resumed, whose last latent is that of the step in flight."""
+    decoded, scheduled, begin = 12, [], SpanDecoder.begin
+
+    def spied(decoder: SpanDecoder, scheduler_output: Any) -> None:
+        scheduled.append(scheduler_output.total_num_scheduled_tokens)
+        begin(decoder, scheduler_output)
+
+    extra = request_options(min_latents=40, max_latents=40)
+    bias = {oracle.settings.tokens.start: 100.0}
+    samplings = [params(oracle, bias, max_tokens=wanted, extra_args=extra) for wanted in (decoded + 1, decoded + 20)]
+    prompts = [oracle.of_ids([20 + (k + count) % 300 for k in range(16 * count - decoded)]) for count in blocks]
+    asked = [prompt.for_vllm for prompt in prompts]
+    asynchronous.generate(asked, params(oracle, max_tokens=1), use_tqdm=False)  # with cached prompts the two go in step
+    monkeypatch.setattr(SpanDecoder, "begin", spied)
+    before = preemptions(asynchronous)
+    outputs = asynchronous.generate(asked, samplings, use_tqdm=False)
+    assert preemptions(asynchronous) == before + 1
+    assert 0 in scheduled[:-1] and scheduled[scheduled.index(0) + 1] > 1, "resumed right after a step without tokens"
+    agreement = oracle.compare(outputs, prompts, max_latents=40, min_latents=40)
+    assert agreement.worst <= PARITY and agreement.slots > 30
+
+
+def test_async_nothing_is_scored_unless_a_row_was_in_a_span(
+    asynchronous: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = []
+    monkeypatch.setattr(sampling, "_log_not", lambda log_probs, token: scored.append(token) or _log_not(log_probs, token))
+    never = {oracle.settings.tokens.start: NEVER}
+    assert run(asynchronous, oracle, params(oracle, never), times=1).worst <= PARITY
+    assert scored == []
+    assert run(asynchronous, oracle, params(oracle), times=1).worst <= PARITY
+    assert len(scored) > 10
 
 
 def test_async_continued_answers_are_preempted(asynchronous: Any, oracle: Oracle) -> None:

@@ -134,7 +134,7 @@ class SpanDecoder:
 
     def _span_rows(self, plan: Plan, state: Tensor, free: bool) -> SpanRows:
         options = self._row_options(plan.request_ids)
-        return SpanRows(state, options.min_latents, options.max_latents, free)
+        return SpanRows(state, state < 0, options.min_latents, options.max_latents, free)
 
     def sampled(self, decided: Decided, hidden: Tensor) -> None:
         """Records what the rows got; ``hidden`` ``[n, H]`` are the hidden states they were sampled from."""
@@ -150,7 +150,7 @@ class SpanDecoder:
         self._expect(self._step, self.rows is not None)
 
     def _expect(self, step: Step, spans_before: bool) -> None:
-        """Notes what is known of a step before its tokens are, from whether a row was in a span before it."""
+        """Notes what can be said of a step whose tokens are not on the host: only a row in a span gets a slot."""
         step.any_slot, step.any_span = spans_before, spans_before or self.settings.defaults.spans
 
     def _replaced(self, latents: Tensor, rows: list[int]) -> Tensor:
@@ -179,7 +179,7 @@ class SpanDecoder:
         return LatentRunnerOutput.of(output, _by_request(slots, latents, self._row_options(step.request_ids).returned))
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
-        """As ``finish``, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
+        """Does what ``finish`` does, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
         wrapped = LatentAsyncOutput(output, self._step, stream, self._row_options(self._step.request_ids).returned)
         self._unabsorbed.append(wrapped)
         return wrapped

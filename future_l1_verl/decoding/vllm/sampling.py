@@ -23,11 +23,12 @@ from future_l1_verl.latents.tokens import LatentTokens
 class SpanRows(NamedTuple):
     """Span state of the rows of a batch before they are sampled.
 
-    ``state`` is int64 ``[n]``: latents so far in the row's span, or OUTSIDE. ``min_latents`` and ``max_latents`` are
-    int64 ``[n]``. Unless ``free``, no row is known to have a choice: the state of all is at most 0.
+    ``state`` is int64 ``[n]``: latents so far in the row's span, or OUTSIDE, which bool ``outside`` ``[n]`` says too.
+    ``min_latents`` and ``max_latents`` are int64 ``[n]``. Without ``free`` no row has a choice: no span is longer than 0.
     """
 
     state: Tensor
+    outside: Tensor
     min_latents: Tensor
     max_latents: Tensor
     free: bool = True
@@ -61,12 +62,12 @@ def decide(sampled: Tensor, rows: SpanRows | None, tokens: LatentTokens) -> Deci
         nothing = torch.zeros_like(opened)
         return Decided(nothing, nothing, opened.to(torch.int64).add_(OUTSIDE))
     # Each of the three implies the one before: in a span, enough, full.
-    outside, enough, full = rows.state < 0, rows.state >= rows.min_latents, rows.state >= rows.max_latents
+    enough, full = rows.state >= rows.min_latents, rows.state >= rows.max_latents
     stop = torch.where(sampled == tokens.end, enough, full)
-    slot = outside == stop  # neither of the two; both cannot be
+    slot = rows.outside == stop  # neither of the two; both cannot be
     sampled.masked_fill_(stop, tokens.end).masked_fill_(slot, tokens.latent)
     left = (sampled != tokens.start) ^ slot  # a span opens at 0, one more than OUTSIDE
-    return Decided(slot, (outside == enough) ^ full, (rows.state + 1).masked_fill_(left, OUTSIDE))
+    return Decided(slot, (rows.outside == enough) ^ full, (rows.state + 1).masked_fill_(left, OUTSIDE))
 
 
 class LatentSampler(Sampler):
@@ -101,7 +102,7 @@ class LatentSampler(Sampler):
         if turn.rows is None:
             logits.select(1, self.tokens.latent).fill_(float("-inf"))
         else:
-            logits.select(1, self.tokens.latent).masked_fill_(turn.rows.state < 0, float("-inf"))
+            logits.select(1, self.tokens.latent).masked_fill_(turn.rows.outside, float("-inf"))
         output = super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
         # gather_logprobs has decided already, if log-probs were asked for.
         if turn.decided is None:
@@ -134,12 +135,12 @@ class LatentSampler(Sampler):
 
 
 def _log_not(log_probs: Tensor, token: int) -> Tensor:
-    """log(1 - p(token)) ``[n]`` for normalised ``[n, V]``, which is spoiled: a copy would be the largest tensor of the step.
+    """log(1 - p(token)) ``[n]`` for normalised ``[n, V]``, which is overwritten: a copy would be the step's largest tensor.
 
-    Summed over the others, so exact also where p is close to 1.
+    Summed over the others, so exact also where p is close to 1; -inf where 1 - p is less than a float32 can hold.
     """
     log_probs.select(1, token).fill_(float("-inf"))
-    return log_probs.logsumexp(1)
+    return log_probs.exp_().sum(1).log_()
 
 
 def _score_before_truncation(stock: TopKTopPSampler) -> None:
