@@ -16,8 +16,8 @@ source recipes/functions.sh
 model=MODEL data=DATA val=VAL out=OUT questions= ablation=la_dapo judged= judge_url=null judge_model=null dry_run=() overrides=()
 # where
 build=cuda pools=colocated nodes=1 gpus=8
-# how long, in tokens: the paper's. No row is longer than both together, so a micro-batch has room for the longest; its
-# logits, 152K a token, are what keeps it from having more.
+# how long, in tokens: the paper's. No row is longer than both together, so a micro-batch has room for the longest, or for
+# some three questions with their eight answers each.
 prompt=8192 response=2048
 # how the rollout uses its GPUs: the whole model on each, as many prompts in a step as fit two of the longest
 tensor_parallel=1 batched_tokens=16384
@@ -98,7 +98,6 @@ exec .venv/bin/python -m future_l1_verl.rl "${dry_run[@]}" ablation="$ablation" 
     actor_rollout_ref.actor.ppo_max_token_len_per_gpu=$((prompt + response)) \
     actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=$((2 * (prompt + response))) \
     actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=$((2 * (prompt + response))) \
-    actor_rollout_ref.actor.entropy_from_logits_with_chunking=true \
     actor_rollout_ref.actor.fsdp_config.param_offload="$offload" actor_rollout_ref.actor.fsdp_config.optimizer_offload="$offload" \
     actor_rollout_ref.rollout.tensor_model_parallel_size="$tensor_parallel" \
     actor_rollout_ref.rollout.gpu_memory_utilization="$rollout_memory" \

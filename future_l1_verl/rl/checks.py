@@ -25,9 +25,9 @@ from future_l1_verl.training.checks import (
     files,
     limit,
     require_a_batch,
+    require_effective,
     require_given,
     require_known_keys,
-    require_known_overrides,
     skipping,
 )
 
@@ -95,7 +95,7 @@ def check(config: DictConfig) -> None:
         raise ValueError("actor_rollout_ref.rollout.n must be at least 2: an advantage is a comparison within a group")
     if (dtype := config.actor_rollout_ref.rollout.dtype) not in DTYPES:
         raise ValueError(f"actor_rollout_ref.rollout.dtype is one of {', '.join(DTYPES)}, not {dtype}: pixels are stored in it")
-    require_known_overrides(config.actor_rollout_ref.model)
+    require_effective(config.actor_rollout_ref.model)
     _check_pools(config)
     _check_sections(config)
     _check_latents(config)

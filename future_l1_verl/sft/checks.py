@@ -13,9 +13,9 @@ from future_l1_verl.training.checks import (
     files,
     limit,
     require_a_batch,
+    require_effective,
     require_given,
     require_known_keys,
-    require_known_overrides,
     skipping,
 )
 
@@ -27,7 +27,7 @@ def check(config: DictConfig) -> None:
     """Raises ValueError (RowError for data) or FileNotFoundError, naming what is wrong."""
     require_given(config, "model.path", "data.train_files")
     require_known_keys(config, "latent", SECTION)
-    require_known_overrides(config.model)
+    require_effective(config.model)
     if not 0 <= config.latent.weight < float("inf"):
         raise ValueError(f"latent.weight (lambda) must be a number of at least 0, not {config.latent.weight}")
     for key, allowed in (("latent.error", ERRORS), ("data.observed", FORMS), ("latent.targets", TARGETS)):

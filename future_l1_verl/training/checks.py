@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from future_l1_verl.data.skipped import Skipped
+from future_l1_verl.modeling.attention import KERNELS
 
 
 def skipping(config: DictConfig) -> Skipped:
@@ -44,12 +45,19 @@ def limit(max_samples: int) -> int | None:
     return max_samples if max_samples > 0 else None
 
 
-def require_known_overrides(model: DictConfig) -> None:
-    """Raises ValueError for a key of ``model.override_config`` that verl would not look at: beside ``model_config`` it reads
-    the attention alone (verl/workers/config/model.py)."""
-    unknown = sorted(set(model.override_config) - {"attn_implementation", "latent", "model_config"})
+def require_effective(model: DictConfig) -> None:
+    """Raises ValueError for settings of the section ``model`` that would have no effect: keys of ``override_config`` that verl
+    does not look at (beside ``model_config`` it reads the attention alone, verl/workers/config/model.py), an attention without
+    a kernel for questions, and unpacked rows."""
+    override = model.override_config
+    unknown = sorted(set(override) - {"attn_implementation", "latent", "model_config"})
     if unknown:
         raise ValueError(
-            f"model.override_config.{unknown[0]} has no effect; what config.json says is changed by "
+            f"model.override_config.{unknown[0]} has no effect: what config.json says is changed by "
             f"model.override_config.model_config.{unknown[0]}, the section latent by latent.*"
         )
+    if override.attn_implementation not in KERNELS:
+        known = ", ".join(KERNELS)
+        raise ValueError(f"model.override_config.attn_implementation is one of {known}, not {override.attn_implementation!r}")
+    if not model.use_remove_padding:
+        raise ValueError("model.use_remove_padding must be true: questions are always packed (modeling/packing.py)")

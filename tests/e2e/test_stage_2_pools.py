@@ -54,11 +54,12 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
         *["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"],
         *["ray_kwargs.ray_init.num_gpus=4", "ray_kwargs.ray_init.num_cpus=16"],
         *[LEARNS, f"trainer.total_training_steps={STEPS}", "trainer.test_freq=5"],
-        # Two updates of the actor to one of the rollout.
-        *["trainer.v1.separate_async.parameter_sync_step=2", "actor_rollout_ref.actor.ppo_mini_batch_size=2"],
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=2",
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4",
+        # Four updates of the actor to one of the rollout, each of one question, whose two answers are divided between two
+        # ranks.
+        *["trainer.v1.separate_async.parameter_sync_step=4", "actor_rollout_ref.actor.ppo_mini_batch_size=1"],
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=2",
     ]
     first = Run(folder, folder / "first.log", *separate)
     first.wait_for_step(4)

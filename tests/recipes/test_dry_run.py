@@ -75,8 +75,9 @@ def test_the_sweep_of_lambda_is_table_3s() -> None:
     found = configs("sft_sweep.sh", "lambda")
     assert [config["latent.weight"] for config in found] == [float(value) for value in SWEEPS["lambda"]]
     for value, config in zip(SWEEPS["lambda"], found, strict=True):
-        assert differences(usual, config) | {"latent.weight": float(value)} == {
-            "latent.weight": float(value),
+        # The section latent goes to the engine as well.
+        weight = {key: float(value) for key in ("latent.weight", "model.override_config.latent.weight")}
+        assert differences(usual, config) | weight == weight | {
             "trainer.experiment_name": f"sft_lambda_{value}",
             "trainer.default_local_dir": f"OUT/lambda_{value}",
             "data.manifest": f"OUT/lambda_{value}/skipped_rows.jsonl",

@@ -123,6 +123,11 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "actor_rollout_ref.rollout.dtype=int64", "rollout.dtype is one of bfloat16, float16, float32, not int64"),
         ("rl", "reward.reward_model.enable=true", "reward.reward_model.enable must be False"),
         ("rl", "actor_rollout_ref.rollout.n=1", "rollout.n must be at least 2"),
+        ("rl", "actor_rollout_ref.actor.shuffle=true", "actor.shuffle must be False"),
+        ("rl", "+actor_rollout_ref.model.override_config.rope_theta=1", r"model_config\.rope_theta"),
+        ("sft", "+model.override_config.freeze_tower=false", "override_config.freeze_tower has no effect"),
+        ("sft", "model.override_config.attn_implementation=eager", "is one of sdpa, flash_attention_2, not 'eager'"),
+        ("sft", "model.use_remove_padding=false", "questions are always packed"),
     ],
 )
 def test_numbers_out_of_range(stage: str, override: str, message: str, folder: Path) -> None:
