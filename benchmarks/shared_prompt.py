@@ -259,7 +259,7 @@ def measure(checkpoint: Path, size: Size, count: int, n: int, rounds: int, max_g
     padded = count * n * max(len(row) for question in asked for row in question.rows)
     packed = sum(question.prompt + sum(len(row) - question.prompt for row in question.rows) for question in asked)
     needed = LOGITS_ALIVE * padded * VOCABULARY * 4 / 1e9
-    reason = f"logits and their gradient take {needed:.0f} GB, --max-gb is {max_gb:g}" if needed > max_gb else None
+    reason = f"logits and their gradient take {needed:.1f} GB, --max-gb is {max_gb:g}" if needed > max_gb else None
     ways = [way for way in FORWARDS if way != ROWS or reason is None]
     fresh = get_context("forkserver")
     fresh.set_forkserver_preload(["verl.utils.torch_functional", adopt.__module__, tiny.__name__])  # they take seconds
@@ -295,7 +295,7 @@ def times_ours(cell: dict[str, Any], way: str) -> dict[str, dict[str, float]]:
 
 def table(cells: dict[str, dict[str, Any]]) -> Table:
     made = Table(
-        "", "", "tokens", *(f"{which} [s]" for which in PASSES), "all [s]", "times ours", "times ours, two passes", "peak [GB]",
+        "", "", "tokens", *(f"{which}, s" for which in PASSES), "all, s", "times ours", "times ours, two passes", "peak, GB",
         "times ours", title="Training passes of questions (medians of rounds; ratios within rounds)",
     )  # fmt: skip
     for name, cell in cells.items():
@@ -307,41 +307,43 @@ def table(cells: dict[str, dict[str, Any]]) -> Table:
                 shown(ratios["seconds"], 2), shown(ratios["two passes"], 2), f"{cell['peak_bytes'][way] / 1e9:.2f}",
                 f"{ratios['memory']['median']:.2f}",
             )  # fmt: skip
-        if cell["left_out"]:
-            made.add_row(name, f"{ROWS}: left out, {cell['left_out']}")
     return made
 
 
-def goals(cells: dict[str, dict[str, Any]]) -> Iterator[str]:
+def remarks(cells: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """How the ways agree, what is left out and why, and which goals are met."""
+    for name, cell in cells.items():
+        for way, errors in cell["agreement"].items():
+            off = f"{errors['log_probs']:.1e} nats and {errors['gradients']:.1e} of the gradient"
+            yield f"{name}: {way} and {SHARED} differ by {off}"
+        if cell["left_out"]:
+            yield f"{name}: without {ROWS}: {cell['left_out']}"
     for (name, way), wanted in GOALS.items():
-        if way not in cells.get(name, {}).get("seconds", {}):
-            continue
-        for what, goal in wanted.items():
-            found = times_ours(cells[name], way)[what]["median"]
-            yield f"{name}: {what} of {way} are {found:.2f} times ours, goal {goal:g}: {'met' if found >= goal else 'missed'}"
+        if way in cells.get(name, {}).get("seconds", {}):
+            found = times_ours(cells[name], way)
+            for what, goal in wanted.items():
+                value = found[what]["median"]
+                yield f"{name}, {way}: {what} {value:.2f} times ours, goal {goal:g}: {'met' if value >= goal else 'missed'}"
 
 
 def draw(cells: dict[str, dict[str, Any]], path: Path) -> None:
-    figure = Figure(figsize=(12, 4.2), layout="tight")
-    sizes = [size for size in SIZES if any(name.startswith(f"{size} ") for name in cells)]
-    shown_ways = ((ROWS, "seconds"), (ANSWERS, "seconds"), (ROWS, "memory"))
-    for place, (way, what) in enumerate(shown_ways, 1):
-        title = f"{'Three passes' if what == 'seconds' else 'Peak memory of an update'}, {way}"
-        axes = figure.add_subplot(
-            1, len(shown_ways), place, title=title, ylabel="times ours", xlabel="tokens of prompt / answer"
-        )
+    panels = {
+        "Three passes, verl's rows": (ROWS, "seconds"),
+        "Three passes, rows with the answers' logits": (ANSWERS, "seconds"),
+        "Peak memory of an update, verl's rows": (ROWS, "memory"),
+    }
+    figure = Figure(figsize=(13, 4), layout="tight")
+    for place, (title, (way, what)) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), place, title=title, ylabel="times ours", xlabel="tokens of prompt / answer")
         for n in sorted({cell["answers"] for cell in cells.values()}):
-            present = {size: cells.get(f"{size} n={n}", {}) for size in sizes}
-            values = [
-                times_ours(cell, way)[what]["median"] if way in cell.get("seconds", {}) else math.nan
-                for cell in present.values()
-            ]
-            axes.plot(sizes, values, marker="o", label=f"{n} answers")
+            found = [cells.get(f"{size} n={n}") for size in SIZES]
+            values = [times_ours(cell, way)[what]["median"] if cell and way in cell["seconds"] else math.nan for cell in found]
+            axes.plot(list(SIZES), values, marker="o", label=f"{n} answers")
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, -0.07), ncol=3, fontsize="small")
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -355,7 +357,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, help="PNG")
     args = parser.parse_args(arguments)
     cells = json.loads(args.out.read_text()) if args.out.exists() else {}
-    console = Console(width=160)
     with tempfile.TemporaryDirectory() as folder:
         tiny.build(Path(folder))
         for size, n in product(args.sizes, args.n):
@@ -364,12 +365,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 continue
             cells[name] = measure(Path(folder), SIZES[size], count, n, args.rounds, args.max_gb)
             args.out.write_text(json.dumps(cells, indent=1) + "\n")
-            for way, errors in cells[name]["agreement"].items():
-                console.print(f"{name}: {way} and {SHARED} differ by {errors['log_probs']:.1e} in log-probs, "
-                              f"{errors['gradients']:.1e} of the gradient")  # fmt: skip
-    console.print(table(cells))
-    for line in goals(cells):
-        console.print(line)
+    Console(width=160).print(table(cells))
+    for line in remarks(cells):
+        print(line)
     if args.figure:
         draw(cells, args.figure)
 
