@@ -2,62 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from future_l1_verl.latents.tokens import LatentTokens
 
 CHUNK = 2**26
-"""Logits that are alive at once, at most: 256 MB in fp32."""
+"""Logits of a chunk: 256 MB in fp32, of which two are alive at once (three where the entropy is trained)."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The decisions of the output head ``linear`` (``[N, H] -> [N, V]``), as the decoder made them.
+    """The decisions of the output head ``weight [V, H]``, as the decoder made them.
 
     What the decoder never samples has no probability: ``<|latent|>`` outside a span, and the tokens ``banned``.
     """
 
-    linear: nn.Module
+    weight: Tensor
     tokens: LatentTokens
     banned: tuple[int, ...]
     chunk: int = CHUNK
 
     def __call__(
-        self, states: Tensor, before: Tensor, tokens: Tensor, temperature: float, entropy: bool
+        self, states: Tensor, before: Tensor, said: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
         """``(log_probs, entropies)`` of N decisions, fp32 ``[N]``; the second is None unless ``entropy``.
 
-        ``states [N, H]`` predict ``tokens``, which follow the tokens ``before`` (both int64 ``[N]``). An entry is log p(token),
-        and log(1 - p(end)) where the token is ``<|latent|>``. Logits are divided by ``temperature`` in fp32, whatever their
-        dtype. The backward pass makes those of a chunk again.
+        ``states [N, H]`` predict the tokens ``said``, which follow the tokens ``before`` (both int64 ``[N]``). An entry is log
+        p(token), and log(1 - p(end)) where the token is ``<|latent|>``. Logits are divided by ``temperature`` in fp32,
+        whatever the dtype of states and weight. The backward pass makes those of a chunk again.
         """
-        rows = max(self.chunk // self.linear.out_features, 1)
-        parts = [
-            checkpoint(self._decisions, *part, temperature, entropy, use_reentrant=False)
-            for part in zip(*(each.split(rows) for each in (states, before, tokens)), strict=True)
-        ]
-        log_probs, entropies = (torch.cat(each) if each[0] is not None else None for each in zip(*parts, strict=True))
-        return log_probs, entropies
+        return _Decisions.apply(states, self.weight, before, said, self, temperature, entropy)
 
-    def _decisions(
-        self, states: Tensor, before: Tensor, tokens: Tensor, temperature: float, entropy: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        logits = self.linear(states)
+    def chunks(self, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Equal parts of tensors with N rows each; one empty part if N is 0."""
+        size = max(self.chunk // len(self.weight), 1)
+        return zip(*(each.split(size) for each in rows), strict=True)
+
+    def log_softmax(self, states: Tensor, weight: Tensor, before: Tensor, temperature: float) -> Tensor:
+        """fp32 ``[n, V]``: log-probs of what can be sampled; of what cannot, a large negative number."""
+        logits = torch.nn.functional.linear(states, weight)
         # A large finite number, not -inf: the entropy would be 0 * inf.
         never = torch.finfo(logits.dtype).min / 1024
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).div_(temperature)
         logits[:, self.tokens.latent].masked_fill_((before != self.tokens.start) & (before != self.tokens.latent), never)
         logits[:, list(self.banned)] = never
-        total = logits.logsumexp(-1)
-        log_probs = logits.gather(-1, tokens[:, None])[:, 0] - total
-        go_on = (tokens == self.tokens.latent).nonzero()[:, 0]
-        # log(1 - p(end)) as a sum over the others, so exact also where p(end) is close to 1.
-        others = logits[go_on].index_fill(-1, torch.tensor([self.tokens.end], device=logits.device), float("-inf"))
-        log_probs = log_probs.index_copy(0, go_on, others.logsumexp(-1) - total[go_on])
-        if not entropy:
-            return log_probs, None
-        return log_probs, total - (logits - total[:, None]).exp().mul(logits).sum(-1)
+        return logits.log_softmax(-1)
+
+    def without_end(self, log_probs: Tensor) -> Tensor:
+        """``[n, V]`` log-probs with -inf for the end token: their sum is 1 - p(end), exact also where p(end) is close to 1."""
+        return log_probs.index_fill(-1, torch.tensor([self.tokens.end], device=log_probs.device), float("-inf"))
+
+
+class _Decisions(torch.autograd.Function):
+    """Of `Head`, whose arguments it takes. Nothing of the size of the vocabulary is kept between forward and backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, before: Tensor, said: Tensor, head: Head, temperature: float, entropy: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        # What autocast would compute in; the backward pass, which it does not cover, does so too.
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        ctx.head, ctx.temperature, ctx.dtype = head, temperature, dtype
+        ctx.save_for_backward(states, weight, before, said)
+        ctx.set_materialize_grads(False)
+        used = weight.to(dtype)
+
+        def part(states: Tensor, before: Tensor, said: Tensor) -> tuple[Tensor, Tensor | None]:
+            log_probs = head.log_softmax(states, used, before, temperature)
+            values = log_probs.gather(-1, said[:, None])[:, 0]
+            slots = (said == head.tokens.latent).nonzero()[:, 0]
+            values = values.index_copy(0, slots, head.without_end(log_probs[slots]).logsumexp(-1))
+            return values, -(log_probs.exp().mul_(log_probs).sum(-1)) if entropy else None
+
+        with torch.autocast(device, enabled=False):
+            parts = [part(*chunk) for chunk in head.chunks(states.to(dtype), before, said)]
+        values, entropies = zip(*parts, strict=True)
+        return torch.cat(values), torch.cat(entropies) if entropy else None
+
+    @staticmethod
+    def backward(ctx: Any, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
+        """With p the distribution: d log p(token) = one-hot - p, d log(1 - p(end)) = q - p for q the distribution without the
+        end, and d entropy = -p (log p + entropy), each by the logits, which are divided by the temperature."""
+        states, weight, before, said = ctx.saved_tensors
+        head, used = ctx.head, weight.to(ctx.dtype)
+        by_weight = torch.zeros_like(used) if ctx.needs_input_grad[1] else None
+        given = [None if each is None else each / ctx.temperature for each in (by_log_prob, by_entropy)]
+        by_value = torch.zeros_like(given[1]) if given[0] is None else given[0]
+        by_spread = by_value if given[1] is None else given[1]
+
+        def part(states: Tensor, before: Tensor, said: Tensor, by_value: Tensor, by_spread: Tensor) -> Tensor:
+            """``[n, H]`` of a chunk, whose part of ``by_weight`` is added."""
+            log_probs = head.log_softmax(states, used, before, ctx.temperature)
+            slots = (said == head.tokens.latent).nonzero()[:, 0]
+            others = head.without_end(log_probs[slots]).softmax(-1).mul_(by_value[slots, None])
+            if by_entropy is None:
+                gradient = log_probs.exp_().mul_(-by_value[:, None])
+            else:
+                p = log_probs.exp()
+                spread = p.mul(log_probs).sum(-1, keepdim=True)
+                gradient = log_probs.sub_(spread).mul_(by_spread[:, None]).add_(by_value[:, None]).mul_(p).neg_()
+            one_hot = by_value.index_fill(0, slots, 0.0)
+            gradient.scatter_add_(-1, said[:, None], one_hot[:, None]).index_add_(0, slots, others)
+            gradient = gradient.to(ctx.dtype)
+            if by_weight is not None:
+                by_weight.addmm_(gradient.T, states)
+            return gradient @ used
+
+        rows = (states.to(ctx.dtype), before, said, by_value, by_spread)
+        by_states = torch.cat([part(*chunk) for chunk in head.chunks(*rows)]).to(states.dtype)
+        return by_states, None if by_weight is None else by_weight.to(weight.dtype), None, None, None, None, None

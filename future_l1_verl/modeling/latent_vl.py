@@ -153,7 +153,7 @@ class LatentVL(nn.Module):
         rollout, vllm_rollout/utils.py), and the start token of a model without spans."""
         placeholders = (self.config.image_token_id, self.config.video_token_id)
         banned = placeholders if self.spans else (*placeholders, self.latent.tokens.start)
-        return Head(self.lm_head, self.latent.tokens, banned)
+        return Head(self.lm_head.weight, self.latent.tokens, banned)
 
     def _part(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Cuts what the language model reads to this rank's part of the sequence."""
