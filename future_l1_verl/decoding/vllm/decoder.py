@@ -174,7 +174,7 @@ class SpanDecoder:
         step.any_span = step.any_slot or [self.tokens.start] in sampled
         if not rows:
             return output
-        slots, latents = step.slots(rows), to_array(step.latents.cpu())[rows]
+        slots, latents = step.slots(rows), to_array(step.latents.cpu()).take(rows, 0)
         self.store.put(slots, latents)
         return LatentRunnerOutput.of(output, _by_request(slots, latents, self._row_options(step.request_ids).returned))
 
