@@ -81,13 +81,6 @@ def mean_resultant_length(kappa: float, dim: int) -> float:
     return ratio
 
 
-def log_not(log_probs: Tensor, token: int) -> Tensor:
-    """log(1 - p(token)) for normalised ``[..., V]``: summed over the others, so exact also where p is close to 1."""
-    others = log_probs.clone()
-    others[..., token] = float("-inf")
-    return others.logsumexp(-1)
-
-
 def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -28,7 +28,7 @@ class _Strict:
     def __init__(self, *args: Any, sampler_kwargs: dict[str, Any], **kwargs: Any) -> None:
         """``sampler_kwargs`` is the config section ``group_filter`` and ``dropped_file``, where dropped groups are listed."""
         # Upstream looks every 2 s, which is most of a step of a small model.
-        super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=0.2, **kwargs)
+        super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=0.05, **kwargs)
         settings = dict(sampler_kwargs)
         self.dropped_file = Path(settings.pop("dropped_file"))
         self.group_filter = GroupFilter(**settings)
