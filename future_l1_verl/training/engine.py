@@ -21,7 +21,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine import EngineRegistry
 
 from future_l1_verl.latents.checksum import checksum
-from future_l1_verl.latents.spans import Role, response_layout
+from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
 from future_l1_verl.modeling.packing import Packing
@@ -186,8 +186,7 @@ class LatentEngine(PortableEngine):
 
         log_probs = output.log_probs
         if "latents" in micro_batch:
-            forced = (self._roles(ids, packing) == Role.LATENT_FORCED) | (self._roles(ids, packing) == Role.STOP_FORCED)
-            log_probs = torch.where(forced, 0.0, log_probs)
+            log_probs = torch.where(self._forced(ids, packing), 0.0, log_probs)
         outputs = {"log_probs": ragged(log_probs), "latent_term": at_slots(output.latent_term)}
         if output.entropy is not None:
             outputs["entropy"] = ragged(output.entropy)
@@ -197,13 +196,12 @@ class LatentEngine(PortableEngine):
             outputs["latent_states"], outputs["latent_targets"] = by_row(output.latent_states), by_row(output.latent_targets)
         return outputs
 
-    def _roles(self, ids: Tensor, packing: Packing) -> Tensor:
-        """int8 ``[N]``: the roles of the scored tokens."""
-        module = self.module
-        padded = ids.to_padded_tensor(padding=-1)
-        roles = response_layout(padded, module.latent.tokens, module.latent.max_latents, self.latent.min_latents).roles
+    def _forced(self, ids: Tensor, packing: Packing) -> Tensor:
+        """bool ``[N]``: the scored tokens that the policy did not choose."""
+        latent, padded = self.module.latent, ids.to_padded_tensor(padding=-1)
+        forced = response_layout(padded, latent.tokens, latent.max_latents, self.latent.min_latents).forced
         ends = ids.offsets().diff().tolist()
-        return torch.cat([row[end - n : end] for row, end, n in zip(roles, ends, packing.answers, strict=True)])
+        return torch.cat([row[end - n : end] for row, end, n in zip(forced, ends, packing.answers, strict=True)])
 
     @property
     def _latent_id(self) -> int:

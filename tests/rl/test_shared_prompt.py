@@ -132,6 +132,26 @@ def test_rows_are_verls_own_and_frames_are_processed_once(
     assert sorted(carriers) == [0, 0, 0, 0 if shown == "text" else 1]
 
 
+def stored_bytes(row: Any) -> int:
+    """Of the tensors in a row."""
+    if isinstance(row, torch.Tensor):
+        return row.numel() * row.element_size()
+    return sum(map(stored_bytes, row.values())) if isinstance(row, dict) else 0
+
+
+@pytest.mark.parametrize("shown", ["images", "video"])
+def test_eight_answers_are_stored_in_a_seventh_of_verls_bytes(
+    shown: str, checkpoint: Path, stored: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eight = "actor_rollout_ref.rollout.n=8"
+    run(checkpoint, shown, monkeypatch, eight)
+    ours = sum(map(stored_bytes, stored))
+    stored.clear()
+    as_upstream(monkeypatch)
+    run(checkpoint, shown, monkeypatch, eight)
+    assert len(stored) == 8 and sum(map(stored_bytes, stored)) >= 7 * ours
+
+
 def test_pixels_are_rounded_to_the_rollouts_dtype_and_nothing_else_is(
     checkpoint: Path, stored: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
