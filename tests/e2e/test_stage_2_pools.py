@@ -90,7 +90,7 @@ def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
     run = Run(
         folder,
         folder / "cut.log",
-        *["pools=colocated_async", LEARNS, "trainer.total_training_steps=5", "data.max_response_length=160"],
+        *["pools=colocated_async", LEARNS, "trainer.total_training_steps=5", "data.max_response_length=320"],
         "trainer.test_freq=3",
         f"trainer.default_local_dir={folder}/cut",
     )
