@@ -36,7 +36,7 @@ class Model:
 
     @property
     def head_parameters(self) -> float:
-        """Of the output head."""
+        """Returns how many parameters the output head has."""
         return self.vocabulary * self.hidden
 
     @property
@@ -84,7 +84,7 @@ class Step:
 
     @property
     def patches(self) -> int:
-        """Of a question's frames."""
+        """Returns how many patches the frames of a question have."""
         return self.pairs * self.tokens_a_pair * MODEL.merge
 
 
@@ -116,7 +116,7 @@ def actor_memory(devices: int) -> Table:
 
 
 def micro_batch() -> Table:
-    """What a micro-batch holds, and GB of it at most: of verl's rows, and packed."""
+    """Returns what a micro-batch holds and how many GB that takes at most, with verl's rows and packed."""
     tokens = STEP.micro_batch
     states = gb(tokens * MODEL.layers * MODEL.hidden * 2)
     # verl keeps bf16 logits of all tokens and those divided by the temperature, and makes the gradient of both.

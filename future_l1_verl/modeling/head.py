@@ -59,7 +59,7 @@ class Head:
 
 
 class _Decisions(torch.autograd.Function):
-    """Of `Head`, whose arguments it takes. Nothing of the size of the vocabulary is kept between forward and backward."""
+    """Computes what `Head` returns. Nothing of the size of the vocabulary is kept between forward and backward."""
 
     @staticmethod
     def forward(

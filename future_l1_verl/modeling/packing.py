@@ -54,16 +54,16 @@ class Packing:
 
     @property
     def asked(self) -> int:
-        """How many tokens stand before the answers."""
+        """Returns how many tokens stand before the answers."""
         return sum(self.prompts) + self.padding
 
     @property
     def scored(self) -> int:
-        """N."""
+        """Returns N, how many tokens all answers have."""
         return sum(self.answers)
 
     def __len__(self) -> int:
-        """T."""
+        """Returns T, the length of the packed sequence."""
         return self.asked + self.scored
 
     @cached_property

@@ -9,7 +9,6 @@ class Whole:
     """Every rank holds the whole sequence."""
 
     name = "whole"
-    size = 1
 
     def part(self, tensor: Tensor, dim: int) -> Tensor:
         """This rank's part of a tensor that goes over the sequence at ``dim``."""

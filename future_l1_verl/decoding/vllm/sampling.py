@@ -35,7 +35,7 @@ class SpanRows(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What the rows of a batch got: bool ``slot`` [n], bool ``forced`` [n], int64 ``state`` [n]."""
+    """The decision for each row of a batch: bool ``slot`` [n], bool ``forced`` [n], int64 ``state`` [n]."""
 
     slot: Tensor
     forced: Tensor
