@@ -201,7 +201,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         )
 
     def _parity_sums(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compares the rollout's log-probs with the ``old_log_probs`` in the batch at the tokens ``compared``, bool ``[B, L]``."""
+        """Compares the rollout's log-probs with the batch's ``old_log_probs`` at the tokens ``compared``, bool ``[B, L]``."""
         fields = _get(batch, ["responses", "rollout_log_probs", "old_log_probs"])
         rollout, actor = (fields[key].to_padded_tensor(padding=0.0) for key in ("rollout_log_probs", "old_log_probs"))
         return sums(rollout, actor, self._layout(fields["responses"]).roles, compared)
