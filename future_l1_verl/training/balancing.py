@@ -77,7 +77,7 @@ def within(
         for row in rows:
             if prompt + answers[row] > budget:
                 raise ValueError(
-                    f"a row has {prompt + answers[row]} tokens, a micro-batch at most {budget} (max_token_len_per_gpu)"
+                    f"row {row} has {prompt + answers[row]} tokens, a micro-batch at most {budget} (max_token_len_per_gpu)"
                 )
             if size + answers[row] > budget:
                 units.append([])
@@ -94,7 +94,10 @@ def within(
     bins: list[Rows] = []
     for unit in sorted(units, key=tokens, reverse=True):
         fitting = [rows for rows in bins if tokens(rows) + tokens(unit) <= budget]
-        fitting[0].extend(unit) if fitting else bins.append(list(unit))
+        if fitting:
+            fitting[0].extend(unit)
+        else:
+            bins.append(list(unit))
     wanted = max(at_least, len(bins))
     if wanted <= len(units):
         even = [[] for _ in range(wanted)]

@@ -83,7 +83,7 @@ def test_a_question_that_exceeds_the_budget_is_divided_and_others_are_not() -> N
 
 
 def test_a_row_longer_than_a_micro_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="a row has 60 tokens, a micro-batch at most 59"):
+    with pytest.raises(ValueError, match="row 0 has 60 tokens, a micro-batch at most 59"):
         within(59, ["a", "b"], [50, 10], [10, 5])
 
 
