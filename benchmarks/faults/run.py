@@ -1,8 +1,8 @@
 """``python benchmarks/faults/run.py NAME... [--times 20] [--work DIR]``: does faults to the product and counts what is lost.
 
-A fault is a file in ``scenarios``: ``DONE`` says what is done, ``UNIT`` what is counted, and ``prepared(work)`` yields a function
-that does it once, given the number of the run, and returns its `Outcome`. Runs are counted until there are ``--times`` of them in
-``results/NAME.jsonl``; the command can be stopped and started again. ``table.py`` makes docs/faults.md of those files.
+A fault is a file in ``scenarios``: ``DONE`` says what is done, ``UNIT`` what is counted, and ``prepared(work)`` yields a
+function that does it once, given the number of the run, and returns its `Outcome`. There are to be ``--times`` runs in
+``results/NAME.jsonl``; a command that is stopped goes on where it was. ``table.py`` makes docs/faults.md of those files.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), *(str(HERE.parents[1] / "tests" / name) for name in ("", "decoding", "e2e", "rl"))]
 from outcome import append, read
+
+HERE = Path(__file__).parent
+HARNESSES = [str(HERE.parents[1] / "tests" / name) for name in ("", "decoding", "e2e", "rl")]  # processes are started as there
 
 
 def names() -> list[str]:
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--work", type=Path, help="a folder for what the runs write; a temporary one unless given")
     args = parser.parse_args()
+    sys.path.extend(HARNESSES)
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True).strip()
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.name:

@@ -6,12 +6,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
 from outcome import read, row
-from run import names
+from run import HARNESSES, names
 
-PAGE = HERE.parents[1] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 TEXT = """# Faults survived
 
 What was done to the product, how often, and what was lost. Real processes on a CPU with the tiny model; written by
@@ -27,6 +25,7 @@ but not what it is when nothing is done. "Seconds" is the longest time until the
 
 
 def main() -> None:
+    sys.path.extend(HARNESSES)
     rows = []
     for name in names():
         if outcomes := read(name):
