@@ -232,3 +232,40 @@ def drain(llm: Any) -> None:
 
 def preemptions(llm: Any) -> int:
     return sum(metric.value for metric in llm.get_metrics() if metric.name == "vllm:num_preemptions")
+
+
+class _Nothing:
+    """Stands in for CUDA's events and streams, of which vLLM's async scheduling makes use on a CPU as well."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def record(self, *_: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def wait_stream(self, *_: Any) -> None: ...
+
+
+@contextmanager
+def asynchronously() -> Iterator[None]:
+    """vLLM schedules synchronously on a CPU (vllm/platforms/cpu.py); engines that are made here do as on a GPU."""
+    from vllm.platforms.cpu import CpuPlatform
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    stock = CpuPlatform.check_and_update_config.__func__
+
+    def keep_async(cls: type, vllm_config: Any) -> None:
+        stock(cls, vllm_config)
+        vllm_config.scheduler_config.async_scheduling = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CpuPlatform, "check_and_update_config", classmethod(keep_async))
+        for name in ("Event", "Stream", "current_stream", "stream"):
+            patch.setattr(torch.cuda, name, _Nothing)
+        patch.setattr(torch, "Event", _Nothing)
+        patch.setattr(GPUModelRunner, "_get_or_create_async_output_copy_stream", lambda self: _Nothing())
+        yield

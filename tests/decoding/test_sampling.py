@@ -15,7 +15,7 @@ from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
 from future_l1_verl.decoding.vllm import sampling
-from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, _log_not, decide
+from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, _log_not, decide, opened
 from future_l1_verl.decoding.vllm.store import OUTSIDE
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
@@ -37,7 +37,7 @@ def test_decided_tokens_have_the_roles_of_the_layout(sampled: list[int], budget:
         in_span, given = state.item() >= 0, torch.tensor([token])
         got = decide(given, rows_of(state.tolist(), minimum, budget), TOKENS)
         if not in_span:
-            assert torch.equal(got.state, decide(torch.tensor([token]), None, TOKENS).state)
+            assert torch.equal(got.state, opened(torch.tensor([token]), TOKENS))
         ids.append(int(given))
         state = got.state
         if bool(got.slot):
@@ -62,7 +62,7 @@ def sample(
     """Samples one row per entry of ``greedy``, which names the token to be sampled; returns the logits as well."""
     n = len(greedy)
     sampler = LatentSampler(Sampler(mode), TOKENS, spans)
-    sampler.turn.active, sampler.turn.rows = True, rows
+    sampler.turn.rows = rows
     logits = PROBABILITIES.log().repeat(n, 1)
     # A bias far above the rest makes the choice certain without touching raw log-probs.
     metadata = SamplingMetadata(
@@ -117,10 +117,8 @@ def test_going_on_is_exact_near_0_and_near_1(gap: float) -> None:
 def test_no_row_is_scored_where_none_has_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     scored = []
     monkeypatch.setattr(sampling, "_log_not", lambda log_probs, token: scored.append(token) or _log_not(log_probs, token))
-    for state in (None, rows_of([OUTSIDE, 0])):
-        output, _ = sample(state, torch.tensor([1, TOKENS.end]))
-        first = output.logprobs_tensors.logprobs[0, 0].item()
-        assert first == pytest.approx(math.log(0.1 / 0.9), abs=1e-6)
+    output, _ = sample(rows_of([OUTSIDE, 0]), torch.tensor([1, TOKENS.end]))
+    assert output.logprobs_tensors.logprobs[0, 0].item() == pytest.approx(math.log(0.1 / 0.9), abs=1e-6)
     assert output.logprobs_tensors.logprobs[1, 0].item() == 0.0
     assert scored == []
     sample(rows_of([OUTSIDE, 1]), torch.tensor([1, 0]))
@@ -134,11 +132,12 @@ def test_processed_log_probs_are_those_at_the_temperature() -> None:
     assert output.logprobs_tensors.logprobs[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_without_spans_only_the_mask_acts() -> None:
-    output, _ = sample(None, torch.tensor([0, TOKENS.end]))
-    assert output.sampled_token_ids[:, 0].tolist() == [0, TOKENS.end]
-    expected = [math.log(0.4 / 0.9), math.log(0.2 / 0.9)]
-    assert output.logprobs_tensors.logprobs[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+def test_without_a_row_in_a_span_it_is_vllm_s_sampler() -> None:
+    sampled = torch.tensor([0, TOKENS.end, TOKENS.start])
+    output, logits = sample(None, sampled)
+    assert output.sampled_token_ids[:, 0].tolist() == sampled.tolist()
+    assert torch.equal(output.logprobs_tensors.logprobs[:, 0], PROBABILITIES.log().log_softmax(-1)[sampled])
+    assert torch.equal(logits, PROBABILITIES.log().expand(3, -1))
 
 
 def test_the_best_log_probs_say_the_same_of_a_replaced_token() -> None:
@@ -166,9 +165,10 @@ def test_log_probs_are_those_of_the_whole_distribution_though_it_is_truncated() 
 
 
 def test_without_spans_the_start_token_is_impossible() -> None:
-    output, logits = sample(None, torch.tensor([1]), spans=False)
+    """Beside a row that continues a span of its prompt."""
+    output, logits = sample(rows_of([OUTSIDE, 1]), torch.tensor([1, 0]), spans=False)
     assert logits[0, TOKENS.start] == float("-inf")
-    _, allowed = sample(None, torch.tensor([1]))
+    _, allowed = sample(rows_of([OUTSIDE, 1]), torch.tensor([1, 0]))
     assert allowed[0, TOKENS.start] > float("-inf")
     # p(1) = 0.1 of what neither start nor <|latent|> takes.
     rest = 1 - float(PROBABILITIES[TOKENS.start]) - float(PROBABILITIES[TOKENS.latent])

@@ -16,6 +16,7 @@ from decoding_harness import (
     PARITY,
     Agreement,
     Oracle,
+    asynchronously,
     drain,
     in_process,
     preemptions,
@@ -279,42 +280,10 @@ def test_a_lost_latent_is_an_error_that_names_it(tiny_checkpoint: str, oracle: O
             run(llm, oracle, params(oracle, n=2, max_tokens=96))
 
 
-class _Nothing:
-    """Stands in for CUDA's events and streams, of which vLLM's async scheduling makes use on a CPU as well."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-    def record(self, *_: Any) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def wait_stream(self, *_: Any) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def asynchronous(tiny_checkpoint: str) -> Iterator[Any]:
-    """vLLM schedules synchronously on a CPU (vllm/platforms/cpu.py); this makes it do as on a GPU, for this test only."""
-    from vllm.platforms.cpu import CpuPlatform
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
-
-    stock = CpuPlatform.check_and_update_config.__func__
-
-    def keep_async(cls: type, vllm_config: Any) -> None:
-        stock(cls, vllm_config)
-        vllm_config.scheduler_config.async_scheduling = True
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CpuPlatform, "check_and_update_config", classmethod(keep_async))
-        for name in ("Event", "Stream", "current_stream", "stream"):
-            patch.setattr(torch.cuda, name, _Nothing)
-        patch.setattr(torch, "Event", _Nothing)
-        patch.setattr(GPUModelRunner, "_get_or_create_async_output_copy_stream", lambda self: _Nothing())
-        with in_process(tiny_checkpoint, **CRAMPED) as llm:
-            yield llm
+    with asynchronously(), in_process(tiny_checkpoint, **CRAMPED) as llm:
+        yield llm
 
 
 def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> None:

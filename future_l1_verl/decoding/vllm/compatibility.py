@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm.config import VllmConfig
+from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.v1.core import kv_cache_utils
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
@@ -19,6 +20,8 @@ LOGPROBS_MODES = ("raw_logprobs", "processed_logprobs")
 
 # Parameters, in order, of everything in vLLM that is overridden or wrapped here.
 SIGNATURES: dict[Callable[..., Any], tuple[str, ...]] = {
+    LogitsProcessor.forward: ("self", "lm_head", "hidden_states", "embedding_bias"),
+    GPUModelRunner.load_model: ("self", "load_dummy_weights"),
     GPUModelRunner.execute_model: ("self", "scheduler_output", "intermediate_tensors"),
     GPUModelRunner._preprocess: ("self", "scheduler_output", "num_input_tokens", "intermediate_tensors"),
     GPUModelRunner._sample: ("self", "logits", "spec_decode_metadata"),

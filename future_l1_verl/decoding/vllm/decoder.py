@@ -20,7 +20,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 
 from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput
-from future_l1_verl.decoding.vllm.sampling import Decided, SpanRows
+from future_l1_verl.decoding.vllm.sampling import Decided, SpanRows, opened
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 from future_l1_verl.decoding.vllm.store import (
     OUTSIDE,
@@ -66,7 +66,7 @@ class SpanDecoder:
         self._step: Step | None = None
         self._plan: Plan | None = None
         self._options: _RowOptions | None = None
-        self._unabsorbed: deque[LatentAsyncOutput] = deque()
+        self._unabsorbed: deque[LatentAsyncOutput | None] = deque()  # of steps, None for one without spans
 
     def begin(self, scheduler_output: SchedulerOutput) -> None:
         """Life cycle of the store, before vLLM updates its batch."""
@@ -74,7 +74,8 @@ class SpanDecoder:
         # its tokens can be scheduled to be prefilled again. After a step without tokens those of the one in flight can.
         in_flight = 1 if scheduler_output.total_num_scheduled_tokens else 0
         while len(self._unabsorbed) > in_flight:
-            self._absorb(self._unabsorbed.popleft())
+            if (ended := self._unabsorbed.popleft()) is not None:
+                self._absorb(ended)
         for request in scheduler_output.finished_req_ids:
             self.store.requests.pop(request, None)
         for request in scheduler_output.scheduled_new_reqs:
@@ -136,22 +137,23 @@ class SpanDecoder:
         options = self._row_options(plan.request_ids)
         return SpanRows(state, state < 0, options.min_latents, options.max_latents, free)
 
-    def sampled(self, decided: Decided, hidden: Tensor) -> None:
-        """Records what the rows got; ``hidden`` ``[n, H]`` are the hidden states they were sampled from."""
-        plan, latents = self._plan, hidden
-        options = self._row_options(plan.request_ids)
-        if options.noisy and self.rows is not None:
+    def sampled(self, token_ids: Tensor, decided: Decided | None, hidden: Tensor) -> None:
+        """Records what the rows got, ``token_ids`` ``[n, 1]``, None ``decided`` where none was in a span; ``hidden`` ``[n, H]``
+        are the hidden states they were sampled from."""
+        plan = self._plan
+        if decided is None:
+            step = self._step = Step(*plan[:3], None, None, hidden, any_slot=False, any_span=False, entered=False)
+            if self.settings.asynchronous and self.settings.defaults.spans:
+                step.state, step.any_span = opened(token_ids.select(1, 0), self.tokens), True
+            return
+        latents, options = hidden, self._row_options(plan.request_ids)
+        if options.noisy:
             positions = self._to_device(plan.positions, torch.int64)
             latents = add_noise(hidden, options.sigma, options.seed, positions)
         if options.intervened:
             latents = self._replaced(latents, options.intervened)
         entered = plan.moved is not None and max(plan.moved.state) != OUTSIDE
         self._step = Step(*plan[:3], decided.state, decided.slot, latents, entered=entered)
-        self._expect(self._step, self.rows is not None)
-
-    def _expect(self, step: Step, spans_before: bool) -> None:
-        """Notes what can be said of a step whose tokens are not on the host: only a row in a span gets a slot."""
-        step.any_slot, step.any_span = spans_before, spans_before or self.settings.defaults.spans
 
     def _replaced(self, latents: Tensor, rows: list[int]) -> Tensor:
         """``latents [n, H]`` with those of ``rows`` replaced; a row that is no slot may get anything.
@@ -168,10 +170,12 @@ class SpanDecoder:
     def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
         """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
         step = self._step
-        latent, sampled = self.tokens.latent, output.sampled_token_ids
+        latent, start, sampled = self.tokens.latent, [self.tokens.start], output.sampled_token_ids
         rows = [i for i, ids in enumerate(sampled) if latent in ids]
         step.any_slot = bool(rows)
-        step.any_span = step.any_slot or [self.tokens.start] in sampled
+        step.any_span = step.any_slot or start in sampled
+        if step.any_span and step.state is None:
+            step.state = self._to_device([0 if ids == start else OUTSIDE for ids in sampled], torch.int64)
         if not rows:
             return output
         slots, latents = step.slots(rows), to_array(step.latents.cpu()).take(rows, 0)
@@ -180,17 +184,24 @@ class SpanDecoder:
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
         """Does what ``finish`` does, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
-        wrapped = LatentAsyncOutput(output, self._step, stream, self._row_options(self._step.request_ids).returned)
+        step = self._step
+        if not step.any_span:
+            self._unabsorbed.append(None)
+            return output
+        returned = self._row_options(step.request_ids).returned if step.any_slot else frozenset()
+        wrapped = LatentAsyncOutput(output, step, stream, returned)
         self._unabsorbed.append(wrapped)
         return wrapped
 
     def _absorb(self, output: LatentAsyncOutput) -> None:
         slots, latents, any_span = output.on_host()
-        self.store.put(slots, latents)
+        if slots:
+            self.store.put(slots, latents)
         output.step.any_slot, output.step.any_span = bool(slots), any_span
-        if self._unabsorbed:
-            following = self._unabsorbed[0].step
-            self._expect(following, any_span or following.entered)
+        if self._unabsorbed and self._unabsorbed[0] is not None and (following := self._unabsorbed[0].step).slot is not None:
+            # Only a row that was in a span before it gets a slot.
+            following.any_slot = any_span or following.entered
+            following.any_span = following.any_slot or self.settings.defaults.spans
 
     def _row_options(self, request_ids: list[str]) -> _RowOptions:
         if self._options is None or self._options.request_ids != request_ids:
@@ -231,23 +242,25 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         producer = torch.cuda.current_stream()
         with torch.cuda.stream(stream):
             stream.wait_stream(producer)
-            self._latents = step.latents.to("cpu", non_blocking=True)
+            self._latents = step.latents.to("cpu", non_blocking=True) if step.any_slot else None
             self._state = step.state.to("cpu", non_blocking=True)
             self._copied.record()
 
-    def on_host(self) -> tuple[list[Slot], np.ndarray, bool]:
-        """The slots of the step, their latents ``[S, H]``, and whether a row is in a span now; waits until that is known."""
+    def on_host(self) -> tuple[list[Slot], np.ndarray | None, bool]:
+        """Returns the slots of the step, their latents ``[S, H]``, None without any, and whether a row is in a span now; waits
+        until that is known."""
         if self._copied is not None:
             self._copied.synchronize()
         state = self._state.tolist()
+        any_span = max(state) != OUTSIDE
         rows = [i for i, latents in enumerate(state) if latents > 0 and not self.step.discarded[i]]
-        return self.step.slots(rows), to_array(self._latents)[rows], max(state) != OUTSIDE
+        return self.step.slots(rows), to_array(self._latents)[rows] if rows else None, any_span
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()
         slots, latents, _ = self.on_host()
-        latents = _by_request(slots, latents, self._returned)
-        return LatentRunnerOutput.of(output, latents) if latents else output
+        returned = _by_request(slots, latents, self._returned) if slots else None
+        return LatentRunnerOutput.of(output, returned) if returned else output
 
 
 @dataclass(frozen=True)

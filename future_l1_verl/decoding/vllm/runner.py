@@ -1,4 +1,4 @@
-"""Latent spans on vLLM's V1 model runner: four overrides, each around a call of the method it overrides."""
+"""Latent spans on vLLM's V1 model runner: five overrides, each around a call of the method it overrides."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.head import OutsideMask
 from future_l1_verl.decoding.vllm.sampling import LatentSampler
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 from future_l1_verl.decoding.vllm.store import Batch
@@ -21,7 +22,15 @@ class LatentRunnerMixin:
     """Upstream: vllm/v1/worker/gpu_model_runner.py, which the runners of other devices inherit from."""
 
     spans: SpanDecoder
+    outside: OutsideMask
     _hidden: Tensor | None = None
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Upstream loads the weights; the output head learns what cannot be sampled outside spans."""
+        super().load_model(*args, **kwargs)
+        tokens, spans = self.spans.tokens, self.spans.settings.defaults.spans
+        banned = (tokens.latent,) if spans else (tokens.latent, tokens.start)
+        self.outside = OutsideMask(self.get_model().get_language_model(), banned, self.dtype)
 
     def execute_model(self, scheduler_output: SchedulerOutput, intermediate_tensors: IntermediateTensors | None = None) -> Any:
         """Upstream updates its batch and runs the model; requests come and go here, latents with them."""
@@ -49,15 +58,16 @@ class LatentRunnerMixin:
         )
         inputs_embeds = prepared[1]
         self.spans.inject(batch, inputs_embeds)
+        self.outside.active = self.spans.rows is None
         return prepared
 
     def _sample(self, logits: Tensor | None, spec_decode_metadata: SpecDecodeMetadata | None) -> SamplerOutput:
         """Upstream samples with ``self.sampler``, which has to know of the spans, and whose result is recorded."""
         turn = self.sampler.turn
-        turn.active, turn.rows, turn.decided = True, self.spans.rows, None
+        turn.rows, turn.decided = self.spans.rows, None
         output = super()._sample(logits, spec_decode_metadata)
-        turn.active = False
-        self.spans.sampled(turn.decided, self._hidden)
+        turn.rows, self.outside.active = None, False  # log-probs of prompts come after it
+        self.spans.sampled(output.sampled_token_ids, turn.decided, self._hidden)
         return output
 
     def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput | AsyncModelRunnerOutput:

@@ -44,23 +44,24 @@ class Decided(NamedTuple):
 
 @dataclass(slots=True)
 class Turn:
-    """One call of the sampler: ``rows``, None if no row is in a span, are set before it, ``decided`` is to be read after it."""
+    """One call of the sampler: ``rows``, None if no row is in a span, are set before it; ``decided`` is to be read after it,
+    and None then as well."""
 
-    active: bool = False  # vLLM's warm-up calls the sampler without a batch
     rows: SpanRows | None = None
     decided: Decided | None = None
 
 
-def decide(sampled: Tensor, rows: SpanRows | None, tokens: LatentTokens) -> Decided:
-    """Replaces in place the sampled ids inside spans; ``rows`` is None if no row is in one. ``sampled`` is integer ``[n]``.
+def opened(sampled: Tensor, tokens: LatentTokens) -> Tensor:
+    """Span state, int64 ``[n]``, after ``sampled``, integer ``[n]``, of rows that were all outside."""
+    return (sampled == tokens.start).to(torch.int64).add_(OUTSIDE)
+
+
+def decide(sampled: Tensor, rows: SpanRows, tokens: LatentTokens) -> Decided:
+    """Replaces in place the sampled ids inside spans. ``sampled`` is integer ``[n]``.
 
     Inside a span an end token is a decision to stop and everything else one to go on, unless the row has no choice: below
     ``min_latents`` it goes on, at ``max_latents`` it stops.
     """
-    if rows is None:
-        opened = sampled == tokens.start
-        nothing = torch.zeros_like(opened)
-        return Decided(nothing, nothing, opened.to(torch.int64).add_(OUTSIDE))
     # Each of the three implies the one before: in a span, enough, full.
     enough, full = rows.state >= rows.min_latents, rows.state >= rows.max_latents
     stop = torch.where(sampled == tokens.end, enough, full)
@@ -71,7 +72,8 @@ def decide(sampled: Tensor, rows: SpanRows | None, tokens: LatentTokens) -> Deci
 
 
 class LatentSampler(Sampler):
-    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans; ``turn`` says what to do.
+    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans; ``turn`` says what to do. It is vLLM's own while no row is in a
+    span: logits then come masked (`OutsideMask`).
 
     Log-probs, in the engine's ``logprobs_mode``: text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end)
     of the distribution in the span, which is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without
@@ -95,14 +97,11 @@ class LatentSampler(Sampler):
     ) -> SamplerOutput:
         """Upstream samples a token per row. It would hand out ``<|latent|>`` outside spans, and text inside."""
         turn = self.turn
-        if not turn.active:
+        if turn.rows is None:
             return super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
         if not self.spans:
             logits.select(1, self.tokens.start).fill_(float("-inf"))
-        if turn.rows is None:
-            logits.select(1, self.tokens.latent).fill_(float("-inf"))
-        else:
-            logits.select(1, self.tokens.latent).masked_fill_(turn.rows.outside, float("-inf"))
+        logits.select(1, self.tokens.latent).masked_fill_(turn.rows.outside, float("-inf"))
         output = super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
         # gather_logprobs has decided already, if log-probs were asked for.
         if turn.decided is None:
@@ -117,12 +116,10 @@ class LatentSampler(Sampler):
         log-prob as well, since readers look it up by id.
         """
         turn = self.turn
-        if not turn.active:
-            return super().gather_logprobs(logprobs, num_logprobs, token_ids)  # prompt log-probs
+        if turn.rows is None:
+            return super().gather_logprobs(logprobs, num_logprobs, token_ids)
         turn.decided = decide(token_ids, turn.rows, self.tokens)
         gathered = super().gather_logprobs(logprobs, num_logprobs, token_ids)
-        if turn.rows is None:
-            return gathered
         # What was sampled and stays (text, a free stop) has its log-prob there already.
         value = gathered.logprobs.select(1, 0)
         if turn.rows.free:

@@ -92,8 +92,8 @@ class Step:
     request_ids: list[str]
     positions: np.ndarray  # int64 [n]: absolute position of the sampled token
     discarded: list[bool]  # [n]
-    state: Tensor  # int64 [n]: span state after the sampled token
-    slot: Tensor  # bool [n]: the sampled token is <|latent|>
+    state: Tensor | None  # int64 [n]: span state after the sampled token; None if no row is known to be in a span
+    slot: Tensor | None  # bool [n]: the sampled token is <|latent|>; None if no row was in a span
     latents: Tensor  # [n, H]: for a row that is a slot, the latent to feed next
     any_span: bool = True  # False: known that no row is in a span now
     any_slot: bool = True  # False: known that no row is a slot

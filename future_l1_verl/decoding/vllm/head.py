@@ -1,0 +1,43 @@
+"""The output head of a model whose rows are all outside spans: what cannot be sampled there is impossible in its logits.
+
+The mask is the bias of the product that makes the logits, so that it costs no operation: what has no span runs as in vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class OutsideMask:
+    """While ``active``, the tokens ``banned`` have logits of -inf in all rows."""
+
+    def __init__(self, language_model: nn.Module, banned: Sequence[int], dtype: torch.dtype) -> None:
+        """Gives ``language_model`` a logits processor that knows the mask.
+
+        Upstream (vllm/model_executor/layers/logits_processor.py) takes a bias of the head, which no Qwen model gives it. Raises
+        RuntimeError if this build's matrix product leaves the bias out.
+        """
+        self.active = False
+        processor, head = language_model.logits_processor, language_model.lm_head
+        shard = head.shard_indices
+        rows = [token - shard.org_vocab_start_index for token in banned]
+        bias = torch.zeros(head.num_embeddings_per_partition, dtype=dtype, device=head.weight.device)
+        bias[[row for row in rows if 0 <= row < shard.num_org_elements]] = float("-inf")
+        # A buffer, since what a sleeping engine throws away comes back for parameters and buffers alone.
+        processor.register_buffer("outside", bias, persistent=False)
+        stock = processor.forward
+
+        def forward(lm_head: nn.Module, hidden_states: Tensor, embedding_bias: Tensor | None = None) -> Tensor | None:
+            return stock(lm_head, hidden_states, processor.outside if self.active else embedding_bias)
+
+        processor.forward = forward
+        self.active = True
+        logits = language_model.compute_logits(
+            torch.zeros(1, language_model.config.hidden_size, dtype=dtype, device=bias.device)
+        )
+        self.active = False
+        if logits is not None and not all(logits[0, token] == float("-inf") for token in banned):
+            raise RuntimeError("this vLLM build's matrix product takes no bias, by which tokens of latent spans are masked")
