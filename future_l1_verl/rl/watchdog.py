@@ -1,6 +1,7 @@
-"""Ends a run whose rollout engine has died while nobody was asking it anything.
+"""Ends a run of which a process has died while nobody was waiting for its answer.
 
-A dead engine answers no weight update, and the trainer waits for that answer without a limit.
+The trainer waits without a limit for rollouts, for weight updates and for TransferQueue: it would never hear of a dead engine,
+agent-loop worker or storage unit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Any, NoReturn
 import ray
 
 
-class EngineDied(RuntimeError):
+class ProcessDied(RuntimeError):
+    """A process of the run no longer lives; the message says which, and carries what is known of its death."""
+
+
+class EngineDied(ProcessDied):
     """A rollout engine no longer lives; the message carries what it said last."""
 
 
@@ -22,40 +27,65 @@ def interrupt(_signal: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def named_actors() -> set[tuple[str, str]]:
+    """Names and namespaces of the Ray actors that live, of this driver and of the TransferQueue that it shares by name."""
+    ours = {ray.get_runtime_context().namespace, "transfer_queue"}
+    found = ray.util.list_named_actors(all_namespaces=True)
+    return {(actor["name"], actor["namespace"]) for actor in found if actor["namespace"] in ours}
+
+
 class Watchdog(threading.Thread):
-    """Asks each rollout server's ``check_health`` every ``interval`` seconds; no answer in ``patience`` seconds is death."""
+    """Looks every ``interval`` seconds whether the Ray actors live that had a name at the start, as all have that hold a part
+    of the run, and asks each rollout server's ``check_health``; no answer in ``patience`` seconds is death."""
 
     def __init__(self, servers: Sequence[Any], interval: float = 10.0, patience: float = 60.0) -> None:
-        super().__init__(daemon=True, name="rollout watchdog")
+        super().__init__(daemon=True, name="watchdog")
         self.servers, self.interval, self.patience = servers, interval, patience
         self.finished = threading.Event()
-        self.death: Exception | None = None
+        self.death: ProcessDied | None = None
 
     def run(self) -> None:
         while not self.finished.wait(self.interval):
-            try:
-                ray.get([server.check_health.remote() for server in self.servers], timeout=self.patience)
-            except Exception as error:
-                if self.finished.is_set():
-                    return
-                self.death = error
+            death = self._dead_actor() or self._dead_engine()
+            if self.finished.is_set():
+                return
+            if death is not None:
+                self.death = death
                 # A signal, not _thread.interrupt_main(): that one does not wake a thread that waits for a lock or a socket.
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 return
 
+    def _dead_actor(self) -> ProcessDied | None:
+        gone = sorted(self.actors.keys() - named_actors())
+        if not gone:
+            return None
+        try:
+            why: object = ray.get(self.actors[gone[0]].__ray_ready__.remote(), timeout=self.patience)
+        except Exception as error:
+            why = error
+        return ProcessDied(f"{', '.join(name for name, _ in gone)} died: {why}")
+
+    def _dead_engine(self) -> EngineDied | None:
+        try:
+            ray.get([server.check_health.remote() for server in self.servers], timeout=self.patience)
+        except Exception as error:
+            return EngineDied(f"a rollout engine died: {error}")
+        return None
+
     @contextmanager
     def raising_here(self) -> Iterator[None]:
-        """Watches during the block, which ends with `EngineDied` when an engine dies. For the main thread."""
+        """Watches during the block, which ends with `ProcessDied` when a process dies. For the main thread."""
         # asyncio.run puts a handler in the place of Python's own, and of no other, that only cancels the task: a blocking
         # ray.get inside a coroutine, which is how verl updates weights (verl/checkpoint_engine/base.py:519), never notices.
         before = signal.signal(signal.SIGINT, interrupt)
+        self.actors = {(name, namespace): ray.get_actor(name, namespace) for name, namespace in named_actors()}
         self.start()
         try:
             yield
         except KeyboardInterrupt:
             if self.death is None:
                 raise
-            raise EngineDied(f"a rollout engine died: {self.death}") from self.death
+            raise self.death from None
         finally:
             self.finished.set()
             signal.signal(signal.SIGINT, before)

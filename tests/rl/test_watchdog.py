@@ -1,6 +1,8 @@
-"""The watchdog with a real Ray actor as the server."""
+"""The watchdog with real Ray actors as the server and as a part of the run that nobody asks anything."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import ray
 
-from future_l1_verl.rl.watchdog import EngineDied, Watchdog
+from future_l1_verl.rl.watchdog import EngineDied, ProcessDied, Watchdog
 
 
-@ray.remote
+@ray.remote(num_cpus=0)
 class Server:
     def __init__(self) -> None:
         self.dead = False
@@ -26,12 +28,22 @@ class Server:
     def wait(self) -> None:
         time.sleep(60)
 
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[None]:
+    ray.init(num_cpus=1, include_dashboard=False)
+    yield
+    ray.shutdown()
+
 
 @pytest.fixture
-def server() -> Iterator[ray.actor.ActorHandle]:
-    ray.init(num_cpus=1, include_dashboard=False)
-    yield Server.remote()
-    ray.shutdown()
+def server(started: None) -> Iterator[ray.actor.ActorHandle]:
+    server = Server.remote()
+    yield server
+    ray.kill(server)
 
 
 def for_a_lock() -> None:
@@ -58,6 +70,20 @@ def test_a_death_ends_the_block_whatever_it_waits_for(wait: Callable[[], None], 
     with pytest.raises(EngineDied, match="the engine core is gone"), watchdog.raising_here():
         server.die.remote()
         wait()
+
+
+@pytest.mark.parametrize("namespace", [None, "transfer_queue"])
+@pytest.mark.timeout(40, method="thread")
+def test_a_killed_actor_that_nobody_asks_ends_the_block(namespace: str | None, server: ray.actor.ActorHandle) -> None:
+    part, busy = Server.options(name="storage", namespace=namespace).remote(), Server.options(name=f"busy {namespace}").remote()
+    pid, _ = ray.get([part.pid.remote(), busy.pid.remote()])
+    watchdog = Watchdog([server], interval=0.2)
+    with pytest.raises(ProcessDied, match=f"(?s)^storage died: .*pid: {pid}"), watchdog.raising_here():
+        busy.wait.remote()  # who does not answer since it works is not dead
+        time.sleep(1)
+        assert watchdog.death is None
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(60)
 
 
 def test_a_block_that_ends_first_is_left_alone(server: ray.actor.ActorHandle) -> None:
