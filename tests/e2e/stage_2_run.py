@@ -68,9 +68,13 @@ class Run:
         self.seen |= {process.pid for process in found}
         return found
 
+    def part(self, name: str) -> psutil.Process:
+        """The process whose title has ``name`` in it, as Ray's ``ray::WorkerDict``."""
+        return next(process for process in self.descendants() if name in process.name() + " ".join(process.cmdline()))
+
     def engine(self) -> psutil.Process:
         """The process of the rollout engine."""
-        return next(process for process in self.descendants() if "EngineCore" in process.name() + " ".join(process.cmdline()))
+        return self.part("EngineCore")
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """What was logged, by step."""
