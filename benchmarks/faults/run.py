@@ -17,7 +17,9 @@ from pathlib import Path
 from outcome import append, read
 
 HERE = Path(__file__).parent
-HARNESSES = [str(HERE.parents[1] / "tests" / name) for name in ("", "decoding", "e2e", "rl")]  # processes are started as there
+HARNESSES = [
+    str(HERE.parents[1] / "tests" / name) for name in ("", "decoding", "e2e", "modeling", "rl")
+]  # processes are started as there
 
 
 def names() -> list[str]:
