@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ from future_l1_verl.rl.replay_buffer import StrictReplayBuffer, StrictReplayBuff
 from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
 from future_l1_verl.training.balancing import first_of_parts, over_ranks
+from future_l1_verl.training.checkpoints import delete_older, open_whole, saying_where
 from future_l1_verl.training.engine import PIXELS
 
 log = logging.getLogger(__name__)
@@ -101,8 +103,23 @@ class LatentTrainer(trainer_base.PPOTrainer):
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
         self.weights = RewardSettings.of(self.config.rewards).weights
         self.said: str | None = ""
+        self.saved: list[Path] = []
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
+
+    def _save_checkpoint(self) -> None:
+        """Upstream (trainer_base.py:948) deletes the checkpoint before as soon as the actor's part of the new one is there, and
+        empties the file that names the last one before it writes it: whoever is killed in between, or finds the disk full, has
+        none to go on from. Here the old ones go once the new one is named."""
+        settings = self.config.trainer
+        folder = Path(settings.default_local_dir) / f"global_step_{self.global_steps}"
+        keep, settings.max_actor_ckpt_to_keep = settings.max_actor_ckpt_to_keep, None
+        trainer_base.open = open_whole
+        with saying_where(folder):
+            super()._save_checkpoint()
+        settings.max_actor_ckpt_to_keep = keep
+        self.saved.append(folder)
+        delete_older(self.saved, keep)
 
     def _balance_batch(
         self, batch: KVBatchMeta, metrics: dict, logging_prefix: str = "global_seqlen", keep_minibatch: bool = False

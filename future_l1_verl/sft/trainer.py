@@ -26,6 +26,7 @@ from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 from future_l1_verl.data.skipped import counts
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.sft.objective import latent_sft_loss, prediction_metrics
+from future_l1_verl.training.checkpoints import delete_older, saying_where
 from future_l1_verl.training.engine import MODEL_TYPE
 
 
@@ -75,25 +76,43 @@ class BestKeeper(CheckpointHandler):
     as ``best/huggingface``, with its step and loss in ``best/step.json``."""
 
     latest: tuple[int, float] = (-1, math.inf)
+    saved: list[Path]  # by this process, in order
 
     def validated(self, step: int, loss: float) -> None:
         """Said before the checkpoint of that step is written, on the rank that logs."""
         self.latest = (step, loss)
 
     def save_checkpoint(self, step: int) -> None:
-        super().save_checkpoint(step=step)
+        """Upstream (checkpoint_handler.py:87) deletes the checkpoint before as soon as the engine's part of the new one is
+        there: whoever is killed before it is named has none to go on from. Here the old ones go once the new one is named."""
+        saved = Path(self.default_local_dir) / f"global_step_{step}"
+        keep, self.max_ckpt_to_keep = self.max_ckpt_to_keep, None
+        with saying_where(saved):
+            super().save_checkpoint(step=step)
+        self.max_ckpt_to_keep = keep
+        if self.rank == 0:
+            self.saved.append(saved)
+            delete_older(self.saved, keep)
+        self._keep_if_best(step, saved)
+
+    def _keep_if_best(self, step: int, saved: Path) -> None:
         best = Path(self.default_local_dir) / "best"
         record = best / "step.json"
         lowest = json.loads(record.read_text())["val/loss"] if record.is_file() else math.inf
-        saved = Path(self.default_local_dir) / f"global_step_{step}"
         # Without hf_model in checkpoint.save_contents there is nothing that loads by itself.
         if self.latest[0] != step or self.latest[1] >= lowest or not (saved / "huggingface").is_dir():
             return
-        shutil.rmtree(best, ignore_errors=True)
-        shutil.copytree(saved / "huggingface", best / "huggingface", copy_function=os.link)
+        new, old = (best.with_name(f"best.{name}") for name in ("new", "old"))
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(saved / "huggingface", new / "huggingface", copy_function=os.link)
         for adapters in saved.glob("lora_train_meta.json"):
-            os.link(adapters, best / adapters.name)
-        record.write_text(json.dumps({"step": step, "val/loss": self.latest[1]}))
+            os.link(adapters, new / adapters.name)
+        (new / record.name).write_text(json.dumps({"step": step, "val/loss": self.latest[1]}))
+        if best.is_dir():
+            best.rename(old)
+        new.rename(best)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class LatentSFTTrainer(SFTTrainer):
@@ -135,6 +154,7 @@ class LatentSFTTrainer(SFTTrainer):
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
         self.ckpt_handler.__class__ = BestKeeper
+        self.ckpt_handler.saved = []
 
     def _build_engine(self) -> None:
         """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""

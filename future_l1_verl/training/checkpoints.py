@@ -1,0 +1,42 @@
+"""What keeps a run's last checkpoint whole while the next one is written, whatever happens then."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from future_l1_verl.data.files import whole
+
+
+class CheckpointFailed(RuntimeError):
+    """A checkpoint could not be written; the one before is still there."""
+
+
+@contextmanager
+def saying_where(folder: Path) -> Iterator[None]:
+    """Raises CheckpointFailed for whatever the block raises, with the room that is left: torch does not say of a file that it
+    could not write that the disk was full."""
+    try:
+        yield
+    except Exception as error:
+        free = shutil.disk_usage(folder.parent).free / 2**20
+        raise CheckpointFailed(
+            f"{folder} could not be written, {free:,.0f} MiB are free there; checkpoints before it are as they were: {error}"
+        ) from error
+
+
+@contextmanager
+def open_whole(path: str, mode: str) -> Iterator[IO[Any]]:
+    """As `open` to write, but the file appears, in the place of the one that was there, when it is closed."""
+    with whole(Path(path)) as temporary, temporary.open(mode) as file:
+        yield file
+
+
+def delete_older(saved: list[Path], keep: int | None) -> None:
+    """Deletes folders of checkpoints, the oldest of which comes first, and their entries, until ``keep`` are left; None keeps
+    all."""
+    while keep is not None and len(saved) > keep:
+        shutil.rmtree(saved.pop(0))
