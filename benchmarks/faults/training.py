@@ -69,10 +69,11 @@ class Training:
         fault(run)
         return self.resumed(time.monotonic())
 
-    def resumed(self, since: float) -> Outcome:
-        """Waits for the end of the run, whose fault was at ``since``, and starts it again."""
+    def resumed(self, since: float, mend: Callable[[], None] = lambda: None) -> Outcome:
+        """Waits for the end of the run, whose fault was at ``since``, calls ``mend``, and starts it again."""
         run = self.run
         after, seconds = ended(run, since, self.reason)
+        mend()
         saved, reached = self.saved(), max(run.metrics())
         for number in range(saved + 1, reached + 2):
             (self.folder / f"rollouts/{number}.jsonl").unlink(missing_ok=True)

@@ -103,16 +103,25 @@ class LatentTrainer(trainer_base.PPOTrainer):
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
         self.weights = RewardSettings.of(self.config.rewards).weights
         self.said: str | None = ""
-        self.saved: list[Path] = []
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
+
+    def _load_checkpoint(self) -> None:
+        """Upstream keeps what earlier processes saved for ever."""
+        super()._load_checkpoint()
+        own = self.global_steps > 0 and self.config.trainer.resume_mode == "auto"
+        self.saved = [self._checkpoint] if own else []
+
+    @property
+    def _checkpoint(self) -> Path:
+        """The folder of this step's."""
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
 
     def _save_checkpoint(self) -> None:
         """Upstream (trainer_base.py:948) deletes the checkpoint before as soon as the actor's part of the new one is there, and
         empties the file that names the last one before it writes it: whoever is killed in between, or finds the disk full, has
         none to go on from. Here the old ones go once the new one is named."""
-        settings = self.config.trainer
-        folder = Path(settings.default_local_dir) / f"global_step_{self.global_steps}"
+        settings, folder = self.config.trainer, self._checkpoint
         keep, settings.max_actor_ckpt_to_keep = settings.max_actor_ckpt_to_keep, None
         trainer_base.open = open_whole
         with saying_where(folder):

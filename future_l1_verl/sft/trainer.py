@@ -76,16 +76,26 @@ class BestKeeper(CheckpointHandler):
     as ``best/huggingface``, with its step and loss in ``best/step.json``."""
 
     latest: tuple[int, float] = (-1, math.inf)
-    saved: list[Path]  # by this process, in order
+    saved: list[Path]  # in order; of earlier processes' only the one that it goes on from
 
     def validated(self, step: int, loss: float) -> None:
         """Said before the checkpoint of that step is written, on the rank that logs."""
         self.latest = (step, loss)
 
+    def load_checkpoint(self) -> int:
+        """Upstream keeps what earlier processes saved for ever."""
+        step = super().load_checkpoint()
+        own = step > 0 and self.resume_mode == "auto" and self.resume_from_path is None
+        self.saved = [self._checkpoint(step)] if own else []
+        return step
+
+    def _checkpoint(self, step: int) -> Path:
+        return Path(self.default_local_dir) / f"global_step_{step}"
+
     def save_checkpoint(self, step: int) -> None:
         """Upstream (checkpoint_handler.py:87) deletes the checkpoint before as soon as the engine's part of the new one is
         there: whoever is killed before it is named has none to go on from. Here the old ones go once the new one is named."""
-        saved = Path(self.default_local_dir) / f"global_step_{step}"
+        saved = self._checkpoint(step)
         keep, self.max_ckpt_to_keep = self.max_ckpt_to_keep, None
         with saying_where(saved):
             super().save_checkpoint(step=step)
@@ -154,7 +164,6 @@ class LatentSFTTrainer(SFTTrainer):
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
         self.ckpt_handler.__class__ = BestKeeper
-        self.ckpt_handler.saved = []
 
     def _build_engine(self) -> None:
         """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""
