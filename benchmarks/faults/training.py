@@ -74,7 +74,8 @@ class Training:
         run = self.run
         after, seconds = ended(run, since, self.reason)
         mend()
-        saved, reached = self.saved(), max(run.metrics())
+        saved = self.saved()
+        reached = max(saved, *run.metrics())
         for number in range(saved + 1, reached + 2):
             (self.folder / f"rollouts/{number}.jsonl").unlink(missing_ok=True)
         self.run = self._started()
@@ -83,7 +84,11 @@ class Training:
         began = min(self.run.metrics())
         epochs = range(first, last + 1, EPOCH)
         found = [set().union(*(self._trained_on(step) for step in range(epoch, epoch + EPOCH))) for epoch in epochs]
-        lost = sum(QUESTIONS - len(questions) for questions in found)
+        # verl saves a step before it logs it.
+        unlogged = [step for step in range(first, saved + 1) if not self._trained_on(step)]
+        lost = sum(QUESTIONS - len(questions) for questions in found) - BATCH * len(unlogged)
+        if unlogged:
+            after += ", a saved step not logged"
         if began != saved + 1:
             after += f", went on from step {began - 1} instead of {saved}"
         return Outcome(QUESTIONS * len(epochs), lost, 0, seconds, after)
