@@ -56,14 +56,15 @@ class Watchdog(threading.Thread):
                 return
 
     def _dead_actor(self) -> ProcessDied | None:
-        gone = sorted(self.actors.keys() - named_actors())
-        if not gone:
-            return None
+        gone: list[tuple[str, str]] = []
         try:
-            why: object = ray.get(self.actors[gone[0]].__ray_ready__.remote(), timeout=self.patience)
+            gone = sorted(self.actors.keys() - named_actors())
+            # Raises why.
+            ray.get([self.actors[actor].__ray_ready__.remote() for actor in gone], timeout=self.patience)
         except Exception as error:
-            why = error
-        return ProcessDied(f"{', '.join(name for name, _ in gone)} died: {why}")
+            names = ", ".join(name for name, _ in gone) or "Ray's control service"
+            return ProcessDied(f"{names} died: {error}")
+        return None
 
     def _dead_engine(self) -> EngineDied | None:
         try:
