@@ -43,8 +43,7 @@ class Training:
     def __init__(self, folder: Path, reason: str, *overrides: str) -> None:
         self.folder, self.overrides = folder, overrides
         self.reason = re.compile(rf"^[\w.]+(?:Error|Died)\b(?=.*?(?:{reason})).*", re.MULTILINE | re.DOTALL)
-        self.random = random.Random(str(folder))
-        self.starts = len(list(folder.glob("*.log")))
+        self.starts = len(list(folder.glob("[0-9]*.log")))
         if not (folder / "model").exists():
             write_set(folder / "data", Settings(clips=16, test_clips=4, seed=0), lambda items, label: items)
             rows = pd.read_parquet(folder / "data/rl_train.parquet").head(QUESTIONS)
@@ -58,16 +57,16 @@ class Training:
         log = self.folder / f"{self.starts}.log"
         return Run(self.folder, log, "trainer.total_training_steps=100000", *self.overrides)
 
-    def disturbed(self, fault: Callable[[Run], None]) -> Outcome:
-        """Does ``fault`` at a random moment, waits for the end, starts the run again, and counts which questions of the epochs
-        that were begun are trained on."""
+    def disturbed(self, fault: Callable[[Run], None], mend: Callable[[], None] = lambda: None) -> Outcome:
+        """Does ``fault`` at a random moment, waits for the end, calls ``mend``, starts the run again, and counts which of the
+        questions of the epochs begun are trained on."""
         run = self.run
         run.wait(lambda: len(run.metrics()) >= 4, "four steps", 500)  # a checkpoint is written after every third
         # Three steps and a checkpoint take about as long.
-        end = time.monotonic() + self.random.uniform(0, 5)
+        end = time.monotonic() + random.uniform(0, 5)
         run.wait(lambda: time.monotonic() > end, "the fault", 60)
         fault(run)
-        return self.resumed(time.monotonic())
+        return self.resumed(time.monotonic(), mend)
 
     def resumed(self, since: float, mend: Callable[[], None] = lambda: None) -> Outcome:
         """Waits for the end of the run, whose fault was at ``since``, calls ``mend``, and starts it again."""
