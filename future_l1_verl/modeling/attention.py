@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from future_l1_verl.modeling.packing import Packing, Segments
+from future_l1_verl.modeling.packing import Packing, Segments, queued
 from future_l1_verl.modeling.sequence import Whole
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Segments, float], Tensor]
@@ -94,7 +94,7 @@ def use_packed_attention(language_model: nn.Module, sequence: Whole) -> None:
 
 @lru_cache(maxsize=8)
 def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    return queued(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
 
 
 @lru_cache(maxsize=8)
@@ -105,7 +105,7 @@ def _order(queries: tuple[int, ...], keys: tuple[int, ...], device: torch.device
         return None
     starts = [0, *accumulate(queries)]
     brought = torch.cat([torch.arange(starts[piece], starts[piece + 1]) for piece in pieces])
-    return brought.argsort().to(device)
+    return queued(brought.argsort(), device)
 
 
 @lru_cache(maxsize=8)
@@ -128,7 +128,7 @@ def _batches(
             for starts, index, lengths in ((query_starts, row, q), (key_starts, column, k))
         ]
         true = (row < q).flatten().nonzero()[:, 0]
-        found.append((*(index.to(device) for index in where), None if mask is None else mask.to(device), true.to(device)))
+        found.append(tuple(None if each is None else queued(each, device) for each in (*where, mask, true)))
     return found
 
 

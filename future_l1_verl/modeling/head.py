@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from future_l1_verl.latents.tokens import LatentTokens
+from future_l1_verl.modeling.packing import queued
 
 CHUNK = 2**26
 """Logits of a chunk: 256 MB in fp32, of which two are alive at once (three where the entropy is trained)."""
@@ -28,20 +29,23 @@ class Head:
     chunk: int = CHUNK
 
     def __call__(
-        self, states: Tensor, before: Tensor, said: Tensor, temperature: float, entropy: bool
+        self, states: Tensor, before: Tensor, said: Tensor, slots: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
         """``(log_probs, entropies)`` of N decisions, fp32 ``[N]``; the second is None unless ``entropy``.
 
         ``states [N, H]`` predict the tokens ``said``, which follow the tokens ``before`` (both int64 ``[N]``). An entry is log
-        p(token), and log(1 - p(end)) where the token is ``<|latent|>``. Logits are divided by ``temperature`` in fp32,
-        whatever the dtype of states and weight. The backward pass makes those of a chunk again.
+        p(token), and log(1 - p(end)) at ``slots``, int64 ``[K]`` on the host: the indices at which ``said`` is ``<|latent|>``,
+        ascending. Logits are divided by ``temperature`` in fp32, whatever the dtype of states and weight. The backward pass
+        makes those of a chunk again.
         """
-        return _Decisions.apply(states, self.weight, before, said, self, temperature, entropy)
+        return _Decisions.apply(states, self.weight, before, said, slots, self, temperature, entropy)
 
-    def chunks(self, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Equal parts of tensors with N rows each; one empty part if N is 0."""
+    def chunks(self, slots: Tensor, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Equal parts of tensors with N rows each, each after the slots in it; one empty part if N is 0."""
         size = max(self.chunk // len(self.weight), 1)
-        return zip(*(each.split(size) for each in rows), strict=True)
+        for first, part in enumerate(zip(*(each.split(size) for each in rows), strict=True)):
+            here = slots[(slots >= first * size) & (slots < (first + 1) * size)] - first * size
+            yield queued(here, part[0].device), *part
 
     def log_softmax(self, states: Tensor, weight: Tensor, before: Tensor, temperature: float) -> Tensor:
         """fp32 ``[n, V]``: log-probs of what can be sampled; of what cannot, a large negative number."""
@@ -50,12 +54,16 @@ class Head:
         never = torch.finfo(logits.dtype).min / 1024
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).div_(temperature)
         logits[:, self.tokens.latent].masked_fill_((before != self.tokens.start) & (before != self.tokens.latent), never)
-        logits[:, list(self.banned)] = never
+        for token in self.banned:
+            logits[:, token] = never
         return logits.log_softmax(-1)
 
-    def without_end(self, log_probs: Tensor) -> Tensor:
-        """``[n, V]`` log-probs with -inf for the end token: their sum is 1 - p(end), exact also where p(end) is close to 1."""
-        return log_probs.index_fill(-1, torch.tensor([self.tokens.end], device=log_probs.device), float("-inf"))
+    def without_end(self, log_probs: Tensor, slots: Tensor) -> Tensor:
+        """``[k, V]`` log-probs at ``slots`` with -inf for the end token: their sum is 1 - p(end), exact also where p(end) is
+        close to 1."""
+        others = log_probs.index_select(0, slots)
+        others[:, self.tokens.end] = float("-inf")
+        return others
 
 
 class _Decisions(torch.autograd.Function):
@@ -63,25 +71,32 @@ class _Decisions(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, before: Tensor, said: Tensor, head: Head, temperature: float, entropy: bool
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        before: Tensor,
+        said: Tensor,
+        slots: Tensor,
+        head: Head,
+        temperature: float,
+        entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
         # What autocast would compute in; the backward pass, which it does not cover, does so too.
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
-        ctx.head, ctx.temperature, ctx.dtype = head, temperature, dtype
+        ctx.head, ctx.slots, ctx.temperature, ctx.dtype = head, slots, temperature, dtype
         ctx.save_for_backward(states, weight, before, said)
         ctx.set_materialize_grads(False)
         used = weight.to(dtype)
 
-        def part(states: Tensor, before: Tensor, said: Tensor) -> tuple[Tensor, Tensor | None]:
+        def part(slots: Tensor, states: Tensor, before: Tensor, said: Tensor) -> tuple[Tensor, Tensor | None]:
             log_probs = head.log_softmax(states, used, before, temperature)
             values = log_probs.gather(-1, said[:, None])[:, 0]
-            slots = (said == head.tokens.latent).nonzero()[:, 0]
-            values = values.index_copy(0, slots, head.without_end(log_probs[slots]).logsumexp(-1))
+            values = values.index_copy(0, slots, head.without_end(log_probs, slots).logsumexp(-1))
             return values, -(log_probs.exp().mul_(log_probs).sum(-1)) if entropy else None
 
         with torch.autocast(device, enabled=False):
-            parts = [part(*chunk) for chunk in head.chunks(states.to(dtype), before, said)]
+            parts = [part(*chunk) for chunk in head.chunks(slots, states.to(dtype), before, said)]
         values, entropies = zip(*parts, strict=True)
         return torch.cat(values), torch.cat(entropies) if entropy else None
 
@@ -96,11 +111,10 @@ class _Decisions(torch.autograd.Function):
         by_value = torch.zeros_like(given[1]) if given[0] is None else given[0]
         by_spread = by_value if given[1] is None else given[1]
 
-        def part(states: Tensor, before: Tensor, said: Tensor, by_value: Tensor, by_spread: Tensor) -> Tensor:
+        def part(slots: Tensor, states: Tensor, before: Tensor, said: Tensor, by_value: Tensor, by_spread: Tensor) -> Tensor:
             """``[n, H]`` of a chunk, whose part of ``by_weight`` is added."""
             log_probs = head.log_softmax(states, used, before, ctx.temperature)
-            slots = (said == head.tokens.latent).nonzero()[:, 0]
-            others = head.without_end(log_probs[slots]).softmax(-1).mul_(by_value[slots, None])
+            others = head.without_end(log_probs, slots).softmax(-1).mul_(by_value.index_select(0, slots)[:, None])
             if by_entropy is None:
                 gradient = log_probs.exp_().mul_(-by_value[:, None])
             else:
@@ -115,5 +129,5 @@ class _Decisions(torch.autograd.Function):
             return gradient @ used
 
         rows = (states.to(ctx.dtype), before, said, by_value, by_spread)
-        by_states = torch.cat([part(*chunk) for chunk in head.chunks(*rows)]).to(states.dtype)
-        return by_states, None if by_weight is None else by_weight.to(weight.dtype), None, None, None, None, None
+        by_states = torch.cat([part(*chunk) for chunk in head.chunks(ctx.slots, *rows)]).to(states.dtype)
+        return by_states, None if by_weight is None else by_weight.to(weight.dtype), *[None] * 6

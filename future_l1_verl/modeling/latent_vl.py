@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.head import Head
-from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.modeling.packing import Packing, queued
 from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.modeling.targets import Targets
 
@@ -108,37 +108,36 @@ class LatentVL(nn.Module):
         """
         if use_cache:
             raise ValueError("a packed micro-batch is no prefix of anything: use_cache must be False")
+        ids = input_ids[0].cpu()  # what stands where; from the vision tower on the host waits for nothing
         embeddings = self.model.get_input_embeddings()(input_ids)
+        device = embeddings.device
         seen = self._encode_vision(
-            (pixel_values, pixel_values_videos, latent_pixel_values),
-            (image_grid_thw, video_grid_thw, latent_grid_thw),
-            embeddings.device,
+            (pixel_values, pixel_values_videos, latent_pixel_values), (image_grid_thw, video_grid_thw, latent_grid_thw), device
         )
         images, videos, frames = seen.features
         if latents is None:
             latents = self.targets(frames, latent_grid_thw, self.model.visual.spatial_merge_size)
-        slots = input_ids == self.latent.tokens.latent
-        is_image = input_ids == self.config.image_token_id
-        is_video = input_ids == self.config.video_token_id
-        for name, mask, rows in (("image", is_image, images), ("video", is_video, videos), ("latent", slots, latents)):
-            if int(mask.sum()) != len(rows):
-                raise ValueError(f"{int(mask.sum())} {name} positions in input_ids but {len(rows)} {name} vectors")
-            embeddings = embeddings.masked_scatter(mask[..., None], rows.to(embeddings.dtype))
+        is_image, is_video, is_slot = (
+            ids == token for token in (self.config.image_token_id, self.config.video_token_id, self.latent.tokens.latent)
+        )
+        for name, mask, rows in (("image", is_image, images), ("video", is_video, videos), ("latent", is_slot, latents)):
+            where = mask.nonzero()[:, 0]
+            if len(where) != len(rows):
+                raise ValueError(f"{len(where)} {name} positions in input_ids but {len(rows)} {name} vectors")
+            embeddings = embeddings.index_copy(1, queued(where, device), rows.to(embeddings.dtype)[None])
 
-        visual = is_image | is_video
-        layers = [_in_order_of_positions(layer, is_image[visual], len(images)) for layer in seen.layers]
         hidden = self._decode(
-            *self._part(embeddings + seen.anchor, visual, layers),
+            *self._part(embeddings + seen.anchor, is_image, is_image | is_video, seen.layers),
             position_ids=self.sequence.part(position_ids, dim=-1),
             packing=packing,
         )
         states = self.sequence.whole(hidden, dim=1)[0].index_select(0, packing.states)
-        before, said = input_ids[0, packing.states], input_ids[0, packing.asked :]
-        is_slot = said == self.latent.tokens.latent
-        if int(is_slot.sum()) != len(latents):
+        before, said = input_ids[0].index_select(0, packing.states), input_ids[0, packing.asked :]
+        slots = is_slot[packing.asked :].nonzero()[:, 0]
+        if len(slots) != len(latents):
             raise ValueError("a <|latent|> stands in a prompt; only answers have latents")
-        log_probs, entropy = self._head()(states, before, said, temperature, return_entropy)
-        feeding = states[is_slot]
+        log_probs, entropy = self._head()(states, before, said, slots, temperature, return_entropy)
+        feeding = states.index_select(0, queued(slots, device))
         return LatentOutput(
             log_probs=log_probs,
             latent_term=self.objective(feeding, latents),
@@ -155,12 +154,18 @@ class LatentVL(nn.Module):
         banned = placeholders if self.spans else (*placeholders, self.latent.tokens.start)
         return Head(self.lm_head.weight, self.latent.tokens, banned)
 
-    def _part(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Cuts what the language model reads to this rank's part of the sequence."""
-        here = self.sequence.part(visual, dim=1)
-        order = visual.flatten().cumsum(0).view_as(visual) - 1
-        rows = self.sequence.part(order, dim=1)[here]
-        return self.sequence.part(embeddings, dim=1), here, [layer[rows] for layer in layers]
+    def _part(
+        self, embeddings: Tensor, is_image: Tensor, is_visual: Tensor, layers: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Cuts what the language model reads to this rank's part of the sequence, and puts the rows of ``layers``, images first
+        and then videos, in the order of their positions. The masks ``[T]`` are on the host."""
+        device, of_visual = embeddings.device, is_image[is_visual]
+        order = torch.where(of_visual, of_visual.cumsum(0) - 1, of_visual.sum() + (~of_visual).cumsum(0) - 1)
+        row = torch.zeros(len(is_visual), dtype=torch.int64).masked_scatter(is_visual, order)
+        here, row = (self.sequence.part(each, dim=0) for each in (is_visual, row))
+        rows = queued(row[here], device)
+        chosen = [layer.index_select(0, rows) for layer in layers]
+        return self.sequence.part(embeddings, dim=1), queued(here, device)[None], chosen
 
     def _encode_vision(
         self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...], device: torch.device
@@ -171,6 +176,7 @@ class LatentVL(nn.Module):
         """
         tower = self.model.visual
         merged = tower.spatial_merge_size**2
+        counts = [0 if grid is None else int(grid.prod(-1).sum()) // merged for grid in grids]
         present = [(pixel, grid) for pixel, grid in zip(pixels, grids, strict=True) if pixel is not None]
         if not present:
             vision, side = self.config.vision_config, tower.spatial_merge_size
@@ -181,7 +187,6 @@ class LatentVL(nn.Module):
             pixel, grid = (torch.cat(parts) for parts in zip(*present, strict=True))
             output = tower(pixel.to(tower.dtype), grid_thw=grid)
         features, layers = output.pooler_output, self._layers(output)
-        counts = [0 if grid is None else int(grid.prod(-1).sum()) // merged for grid in grids]
         # Zero, but part of the graph: every rank has a gradient for every vision parameter, whatever it saw.
         anchor = 0.0 * (features.sum() + sum(layer.sum() for layer in layers))
         observed = counts[0] + counts[1]
@@ -190,10 +195,3 @@ class LatentVL(nn.Module):
             layers=[layer[:observed] for layer in layers] if observed else [],
             anchor=anchor,
         )
-
-
-def _in_order_of_positions(layer: Tensor, is_image: Tensor, images: int) -> Tensor:
-    """``[images first, then videos; H]`` to the order of the visual positions, of which ``is_image`` says the kind."""
-    ordered = torch.empty_like(layer)
-    ordered[is_image], ordered[~is_image] = layer[:images], layer[images:]
-    return ordered

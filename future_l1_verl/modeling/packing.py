@@ -21,6 +21,11 @@ import torch
 from torch import Tensor
 
 
+def queued(indices: Tensor, device: torch.device | str) -> Tensor:
+    """``indices`` of the host on ``device``, without waiting for what the device still has to do."""
+    return indices.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Segments:
     """Pieces of attention. The last query of a piece sees all its keys, the query before it one fewer, and so on.
@@ -81,7 +86,7 @@ class Packing:
         for question, start, length in zip(self.questions, self.answer_starts, self.answers, strict=True):
             if length:
                 before[start - self.asked] = self.prompt_starts[question] + self.prompts[question] - 1
-        return before.to(self.device)
+        return queued(before, self.device)
 
     @cached_property
     def prompt_segments(self) -> Segments:
@@ -104,7 +109,7 @@ class Packing:
         return Segments(
             queries=tuple(length for _, _, length in rows),
             keys=tuple(self.prompts[question] + length for question, _, length in rows),
-            taken=torch.cat([torch.zeros(0, dtype=torch.int64), *taken]).to(self.device),
+            taken=queued(torch.cat([torch.zeros(0, dtype=torch.int64), *taken]), self.device),
         )
 
     def pack(self, rows: Sequence[Tensor], fill: int = 0) -> Tensor:
@@ -122,4 +127,4 @@ class Packing:
         """
         lengths = [self.prompts[question] + answer for question, answer in zip(self.questions, self.answers, strict=True)]
         where = [torch.arange(end - answer - 1, end - 1) for end, answer in zip(accumulate(lengths), self.answers, strict=True)]
-        return values.new_zeros(sum(lengths)).index_copy(0, torch.cat(where).to(values.device), values)
+        return values.new_zeros(sum(lengths)).index_copy(0, queued(torch.cat(where), values.device), values)

@@ -142,16 +142,16 @@ def la_dapo_loss(
         text_kl = aggregate(kl, text)
         loss = loss + config.kl_loss_coef * text_kl
         metrics["kl_loss"] = Metric(AggregationType.SUM, text_kl.detach())
-        metrics["actor/text/ref_kl_sum"] = summed(kl[text])
+        metrics["actor/text/ref_kl_sum"] = summed(kl.where(text, 0.0))
     if latent.kl_coef > 0:
         loss = loss + latent.kl_coef * aggregate(output["latent_kl"], slots)
-        metrics["actor/latent/ref_kl_sum"] = summed(output["latent_kl"][slots])
+        metrics["actor/latent/ref_kl_sum"] = summed(output["latent_kl"].where(slots, 0.0))
     return loss, metrics
 
 
 def _ratio_terms(old: Tensor, new: Tensor, advantages: Tensor, entries: Tensor, clip: Any) -> dict[str, Tensor]:
-    """Per entry; rl/metrics.py divides their sums by the number of entries once all micro-batches are in."""
-    log_ratio = (new - old)[entries].clamp(-20, 20)
-    ratio, advantage = log_ratio.exp(), advantages[entries]
-    clipped = (advantage > 0) & (ratio > 1 + clip.clip_ratio_high) | (advantage < 0) & (ratio < 1 - clip.clip_ratio_low)
-    return {"ratio": ratio, "clip_fraction": clipped, "old_kl": ratio - 1 - log_ratio}
+    """Of ``entries``, 0 elsewhere; rl/metrics.py divides their sums by the number of entries once all micro-batches are in."""
+    log_ratio = (new - old).where(entries, 0.0).clamp(-20, 20)
+    ratio = log_ratio.exp()
+    clipped = (advantages > 0) & (ratio > 1 + clip.clip_ratio_high) | (advantages < 0) & (ratio < 1 - clip.clip_ratio_low)
+    return {"ratio": ratio * entries, "clip_fraction": clipped & entries, "old_kl": ratio - 1 - log_ratio}

@@ -5,7 +5,7 @@ Chosen by the model type ``latent_language_model``; importing this module regist
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from peft import PeftModel
 from tensordict import NonTensorStack, TensorDict
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from verl.trainer.config import CheckpointConfig
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id, get_device_name
@@ -24,10 +25,10 @@ from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
-from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.modeling.packing import Packing, queued
 from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.platform.verl_engine import PortableEngine
-from future_l1_verl.training.micro_batches import questions_of, rows_of_prompts
+from future_l1_verl.training.micro_batches import on_host, questions_of, rows_of_prompts
 from future_l1_verl.training.settings import EngineSettings
 from future_l1_verl.training.ulysses import Ulysses
 from future_l1_verl.versions import require
@@ -132,18 +133,19 @@ class LatentEngine(PortableEngine):
         return super().forward_backward_batch(data, loss_function, forward_only)
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Upstream's rows have a prompt each; here they are packed by question."""
+        """Upstream's rows have a prompt each; here they are packed by question. Token ids are looked at on the host, once: each
+        look at the device would wait for it."""
         ids, positions = micro_batch["input_ids"].unbind(), micro_batch["position_ids"].unbind()
-        device, questions = ids[0].device, questions_of(micro_batch)
+        device, questions, rows = ids[0].device, questions_of(micro_batch), on_host(micro_batch["input_ids"])
         prompts = rows_of_prompts(micro_batch)
         first = {question: row for row, question in reversed(list(enumerate(questions)))}
         for row, question in enumerate(questions):
             length, other = prompts[row], first[question]
-            if prompts[other] != length or not torch.equal(ids[row][:length], ids[other][:length]):
+            if prompts[other] != length or not torch.equal(rows[row][:length], rows[other][:length]):
                 raise ValueError(f"rows {other} and {row} of the micro-batch have the same uid but not the same prompt")
         packing = Packing(
             prompts=tuple(prompts[first[question]] for question in range(len(first))),
-            answers=tuple(len(row) - length for row, length in zip(ids, prompts, strict=True)),
+            answers=tuple(len(row) - length for row, length in zip(rows, prompts, strict=True)),
             questions=tuple(questions),
             device=device,
         )
@@ -160,33 +162,33 @@ class LatentEngine(PortableEngine):
         media = list(micro_batch["multi_modal_inputs"]) if "multi_modal_inputs" in micro_batch else [{}] * len(ids)
         inputs |= _joined([media[first[question]] for question in range(len(first))], SEEN, device)
         inputs |= _joined(media, TARGETS, device)
-        if "latents" in micro_batch:
-            inputs["latents"] = _rows_of_slots(micro_batch, "latents", self._latent_id)
-        if "ref_latent_states" in micro_batch:
-            inputs["reference_states"] = _rows_of_slots(micro_batch, "ref_latent_states", self._latent_id)
-        return inputs, {"packing": packing}
+        slots = [int((row == self._latent_id).sum()) for row in rows]
+        for name, field in (("latents", "latents"), ("reference_states", "ref_latent_states")):
+            if field in micro_batch:
+                inputs[name] = _rows_of_slots(micro_batch, field, slots)
+        return inputs, {"packing": packing, "rows": rows}
 
     def prepare_model_outputs(
         self, output: LatentOutput, output_args: dict, micro_batch: TensorDict, logits_processor_func: object
     ) -> dict[str, Tensor]:
         """Upstream makes log-probs of the logits of all tokens; the model brings those of the answers."""
-        ids, packing = micro_batch["input_ids"], output_args["packing"]
-        said = torch.cat([row[len(row) - length :] for row, length in zip(ids.unbind(), packing.answers, strict=True)])
-        is_slot = said == self._latent_id
+        ids, packing, rows = micro_batch["input_ids"], output_args["packing"], output_args["rows"]
+        is_slot = torch.cat([row[len(row) - n :] for row, n in zip(rows, packing.answers, strict=True)]) == self._latent_id
+        slots = queued(is_slot.nonzero()[:, 0], packing.device)
 
         def ragged(values: Tensor) -> Tensor:
             return torch.nested.nested_tensor_from_jagged(packing.entries(values), ids.offsets())
 
         def at_slots(values: Tensor) -> Tensor:
-            return ragged(values.new_zeros(len(said)).masked_scatter(is_slot, values))
+            return ragged(values.new_zeros(len(is_slot)).index_copy(0, slots, values))
 
-        def by_row(rows: Tensor) -> Tensor:
+        def by_row(values: Tensor) -> Tensor:
             counts = [int(row.sum()) for row in is_slot.split(packing.answers)]
-            return torch.nested.as_nested_tensor(list(rows.float().split(counts)), layout=torch.jagged)
+            return torch.nested.as_nested_tensor(list(values.float().split(counts)), layout=torch.jagged)
 
         log_probs = output.log_probs
         if "latents" in micro_batch:
-            log_probs = torch.where(self._forced(ids, packing), 0.0, log_probs)
+            log_probs = log_probs.masked_fill(queued(self._forced(rows, packing), packing.device), 0.0)
         outputs = {"log_probs": ragged(log_probs), "latent_term": at_slots(output.latent_term)}
         if output.entropy is not None:
             outputs["entropy"] = ragged(output.entropy)
@@ -196,12 +198,13 @@ class LatentEngine(PortableEngine):
             outputs["latent_states"], outputs["latent_targets"] = by_row(output.latent_states), by_row(output.latent_targets)
         return outputs
 
-    def _forced(self, ids: Tensor, packing: Packing) -> Tensor:
-        """bool ``[N]``: the scored tokens that the policy did not choose."""
-        latent, padded = self.module.latent, ids.to_padded_tensor(padding=-1)
+    def _forced(self, rows: Sequence[Tensor], packing: Packing) -> Tensor:
+        """bool ``[N]``: the scored tokens that the policy did not choose. ``rows`` are token ids."""
+        latent = self.module.latent
+        padded = pad_sequence(list(rows), batch_first=True, padding_value=-1)
         forced = response_layout(padded, latent.tokens, latent.max_latents, self.latent.min_latents).forced
-        ends = ids.offsets().diff().tolist()
-        return torch.cat([row[end - n : end] for row, end, n in zip(forced, ends, packing.answers, strict=True)])
+        parts = zip(forced, rows, packing.answers, strict=True)
+        return torch.cat([each[len(row) - n : len(row)] for each, row, n in parts])
 
     @property
     def _latent_id(self) -> int:
@@ -250,19 +253,18 @@ def _share_pixels(data: TensorDict) -> None:
 def _joined(media: list[dict[str, Tensor]], names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
     """The tensors of each name behind each other, on the device."""
     found = {name: [inputs[name] for inputs in media if name in inputs] for name in names}
-    return {name: torch.cat(tensors).to(device) for name, tensors in found.items() if tensors}
+    return {name: queued(torch.cat(tensors), device) for name, tensors in found.items() if tensors}
 
 
-def _rows_of_slots(micro_batch: TensorDict, field: str, latent_id: int) -> Tensor:
-    """``[K, H]``: the rows of a ragged field ``[K_i, H]``, one per slot.
+def _rows_of_slots(micro_batch: TensorDict, field: str, slots: list[int]) -> Tensor:
+    """``[K, H]``: the rows of a ragged field ``[K_i, H]``, one per slot; ``slots`` is how many each row has.
 
     verl fills a batch up with copies of a row whose tokens are all end-of-text (uid ``pad...``): such a row has latents but
     no slots, and contributes none. Raises ValueError naming the row if the numbers differ otherwise.
     """
     rows = []
-    for index, (ids, values) in enumerate(zip(micro_batch["input_ids"].unbind(), micro_batch[field].unbind(), strict=True)):
-        slots = int((ids == latent_id).sum())
-        if slots not in (0, len(values)):
-            raise ValueError(f"row {index} of the micro-batch has {slots} slots but {len(values)} {field}")
-        rows.append(values[:slots])
+    for index, (count, values) in enumerate(zip(slots, micro_batch[field].unbind(), strict=True)):
+        if count not in (0, len(values)):
+            raise ValueError(f"row {index} of the micro-batch has {count} slots but {len(values)} {field}")
+        rows.append(values[:count])
     return torch.cat(rows)

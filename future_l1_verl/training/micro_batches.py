@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_name
 from verl.workers.engine.fsdp import transformer_impl
@@ -26,11 +27,16 @@ def questions_of(batch: TensorDict) -> list[int]:
     return [numbers.setdefault(str(uid), len(numbers)) for uid in list(batch["uid"])]
 
 
+def on_host(ragged: Tensor) -> tuple[Tensor, ...]:
+    """The rows of a ragged tensor, on the host."""
+    return ragged.values().cpu().split(ragged.offsets().diff().tolist())
+
+
 def rows_of_prompts(batch: TensorDict) -> list[int]:
     """The length of each row's prompt: of its field ``prompts``, or all before the first token in ``loss_mask`` (stage 1)."""
     if "prompts" in batch:
         return batch["prompts"].offsets().diff().tolist()
-    return [int(row.nonzero()[0, 0]) if row.any() else len(row) for row in batch["loss_mask"].unbind()]
+    return [int(row.nonzero()[0, 0]) if row.any() else len(row) for row in on_host(batch["loss_mask"])]
 
 
 def prepare_micro_batches(data: TensorDict, dp_group: Any = None, **kwargs: Any) -> tuple[list[TensorDict], Any]:

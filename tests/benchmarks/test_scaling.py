@@ -71,7 +71,7 @@ def test_as_many_chunks_of_logits_are_alive_as_it_says() -> None:
     head = Head(linear.weight, LatentTokens(4, 5, 6), (7, 8), chunk=rows * vocabulary // chunks)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         # As in an update: the entropy is shown, and not trained.
-        head(states, said, said, 0.9, entropy=True)[0].sum().backward()
+        head(states, said, said, torch.zeros(0, dtype=torch.int64), 0.9, entropy=True)[0].sum().backward()
     alive = most = 0
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda each: each.start_ns()):

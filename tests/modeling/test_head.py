@@ -13,6 +13,8 @@ TOKENS = LatentTokens(start=4, latent=5, end=6)
 BANNED, VOCABULARY, HIDDEN = (7, 8), 20, 6
 SAID = torch.tensor([3, 4, 5, 5, 6, 11, 4, 5, 6])
 BEFORE = torch.tensor([9, 3, 4, 5, 5, 6, 11, 4, 5])
+SLOTS = torch.tensor([2, 3, 7])
+NONE = torch.zeros(0, dtype=torch.int64)
 
 
 def linear(dtype: torch.dtype = torch.float64, vocabulary: int = VOCABULARY, hidden: int = HIDDEN) -> nn.Linear:
@@ -42,7 +44,7 @@ def plainly(weights: nn.Linear, rows: Tensor, temperature: float) -> tuple[Tenso
 def test_decisions_and_entropies_are_those_of_what_can_be_sampled(chunk: int, temperature: float) -> None:
     weights = linear()
     ours, theirs = states(), states()
-    found = Head(weights.weight, TOKENS, BANNED, chunk)(ours, BEFORE, SAID, temperature, entropy=True)
+    found = Head(weights.weight, TOKENS, BANNED, chunk)(ours, BEFORE, SAID, SLOTS, temperature, entropy=True)
     expected = plainly(weights, theirs, temperature)
     for mine, its in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, its)
@@ -60,7 +62,7 @@ def test_going_on_keeps_its_gradient_where_p_end_is_close_to_1() -> None:
         weights.weight.zero_()[TOKENS.end] = 10.0
     rows = torch.full((1, HIDDEN), 0.8, dtype=torch.float64, requires_grad=True)  # a logit of 48 against zeros
     log_probs, _ = Head(weights.weight, TOKENS, BANNED)(
-        rows, torch.tensor([TOKENS.latent]), torch.tensor([TOKENS.latent]), 1.0, False
+        rows, torch.tensor([TOKENS.latent]), torch.tensor([TOKENS.latent]), torch.tensor([0]), 1.0, False
     )
     # 17 others of weight 1: log(17 / (17 + e^48)), which 1 - p(end) rounds to 0.
     assert float(log_probs) == pytest.approx(torch.tensor(17.0).log().item() - 48)
@@ -71,7 +73,7 @@ def test_going_on_keeps_its_gradient_where_p_end_is_close_to_1() -> None:
 def test_temperature_and_sums_are_in_fp32_whatever_the_logits_are() -> None:
     """0.9 is 0.8984 in bf16: dividing bf16 logits by it would be off by 0.2 %."""
     weights, rows = linear(torch.bfloat16), states(dtype=torch.bfloat16)
-    found, _ = Head(weights.weight, TOKENS, ())(rows, SAID, SAID.clamp(max=3), 0.9, entropy=False)
+    found, _ = Head(weights.weight, TOKENS, ())(rows, SAID, SAID.clamp(max=3), NONE, 0.9, entropy=False)
     logits = weights(rows).double() / 0.9
     logits[(TOKENS.start != SAID) & (TOKENS.latent != SAID), TOKENS.latent] = float("-inf")
     expected = logits.log_softmax(-1).gather(-1, SAID.clamp(max=3)[:, None])[:, 0]
@@ -82,7 +84,7 @@ def test_temperature_and_sums_are_in_fp32_whatever_the_logits_are() -> None:
 def peak(head: Head, rows: Tensor, before: Tensor, said: Tensor, entropy: bool) -> int:
     """Bytes that torch has allocated at most beyond those that live before, in forward and backward."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        log_probs, entropies = head(rows, before, said, 0.9, entropy)
+        log_probs, entropies = head(rows, before, said, NONE, 0.9, entropy)
         (log_probs.sum() if entropies is None else log_probs.sum() + entropies.sum()).backward()
     alive = most = 0
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
