@@ -40,7 +40,18 @@ class Engine:
 
     def generate(self, prompts: list[list[int]], **sampling: Any) -> tuple[float, list[Completion]]:
         """Seconds from the first request to the last answer, without their way to this process; and the answers."""
-        self.pipe.send((prompts, sampling))
+        return self._call("generate", prompts, sampling)
+
+    def reinjected(self) -> int:
+        """Returns how many latents were injected again, of an engine with latents."""
+        return self._call("reinjected")
+
+    def profile(self, prompts: list[list[int]], **sampling: Any) -> None:
+        """As `generate`; writes the trace that the engine's ``profiler_config`` asks for."""
+        self._call("profile", prompts, sampling)
+
+    def _call(self, *request: Any) -> Any:
+        self.pipe.send(request)
         return self.pipe.recv()
 
 
@@ -70,12 +81,8 @@ def _serve(pipe: Connection, arguments: dict[str, Any], latents: bool) -> None:
     llm = LLM(**arguments)
     if latents:
         require_live(llm)
-    pipe.send(None)
-    while True:
-        try:
-            prompts, sampling = pipe.recv()
-        except EOFError:
-            break
+
+    def generate(prompts: list[list[int]], sampling: dict[str, Any]) -> tuple[float, list[Completion]]:
         params = SamplingParams(**sampling)
         started = time.perf_counter()
         outputs = llm.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
@@ -85,7 +92,24 @@ def _serve(pipe: Connection, arguments: dict[str, Any], latents: bool) -> None:
             ids = list(completion.token_ids)
             scores = [entry[token].logprob for entry, token in zip(completion.logprobs or (), ids, strict=False)]
             answers.append(Completion(ids, scores, completion_latents(completion) if latents else None))
-        pipe.send((seconds, answers))
+        return seconds, answers
+
+    def profile(prompts: list[list[int]], sampling: dict[str, Any]) -> None:
+        llm.start_profile()
+        generate(prompts, sampling)
+        llm.stop_profile()
+
+    def reinjected() -> int:
+        return require_live(llm)[0]["reinjected"]
+
+    known = {"generate": generate, "profile": profile, "reinjected": reinjected}
+    pipe.send(None)
+    while True:
+        try:
+            name, *given = pipe.recv()
+        except EOFError:
+            break
+        pipe.send(known[name](*given))
     llm.llm_engine.engine_core.shutdown()
 
 

@@ -15,8 +15,8 @@ def one_rank() -> Iterator[None]:
     """A process group of one during the block, for verl's engine, which reads what torchrun would have set."""
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with tempfile.NamedTemporaryFile() as meeting:
-        torch.distributed.init_process_group(backend, f"file://{meeting.name}", rank=0, world_size=1)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.distributed.init_process_group(backend, f"file://{folder}/meeting", rank=0, world_size=1)
         try:
             yield
         finally:

@@ -31,26 +31,31 @@ from rich.table import Table
 from future_l1_verl.latents.tokens import LatentSettings
 
 
-def measure(engines: dict[str, Engine], args: argparse.Namespace, batch: int) -> dict[str, Any]:
-    latent, asked = LatentSettings.from_checkpoint(args.model).tokens.latent, prompts(batch)
-    sampling = {
-        "max_tokens": args.max_tokens,
+def sampling(model: Path, max_tokens: int, opens: float) -> dict[str, Any]:
+    """Returns what stage 2 samples with, and answers of one length."""
+    return {
+        "max_tokens": max_tokens,
         "temperature": 0.9,
         "top_p": 0.99,
         "ignore_eos": True,
         "logprobs": 0,
-        "logit_bias": logit_bias(args.model, args.opens),
+        "logit_bias": logit_bias(model, opens),
     }
+
+
+def measure(engines: dict[str, Engine], model: Path, batch: int, max_tokens: int, rounds: int, opens: float) -> dict[str, Any]:
+    latent, asked = LatentSettings.from_checkpoint(model).tokens.latent, prompts(batch)
+    chosen = sampling(model, max_tokens, opens)
     tokens, slots = Counter(), Counter()
 
     def ask(name: str) -> float:
-        seconds, answers = engines[name].generate(asked, **sampling)
+        seconds, answers = engines[name].generate(asked, **chosen)
         tokens[name] += sum(len(answer.token_ids) for answer in answers)
         slots[name] += sum(answer.token_ids.count(latent) for answer in answers)
         return seconds
 
-    seconds = alternate({name: partial(ask, name) for name in engines}, args.rounds)
-    rates = {name: [batch * args.max_tokens / each for each in values] for name, values in seconds.items()}
+    seconds = alternate({name: partial(ask, name) for name in engines}, rounds)
+    rates = {name: [batch * max_tokens / each for each in values] for name, values in seconds.items()}
     return {
         "batch": batch,
         "tokens": dict(tokens),
@@ -73,7 +78,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
                 engine(text, latents=False, **settings) as stock,
             ):
                 for batch in args.batch:
-                    measured = measure({"latent": with_latents, "text": stock}, args, batch)
+                    both = {"latent": with_latents, "text": stock}
+                    measured = measure(both, args.model, batch, args.max_tokens, args.rounds, args.opens)
                     found.append({"cuda_graphs": graphs, "async": asynchronous, **measured})
     return found
 

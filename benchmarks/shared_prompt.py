@@ -11,9 +11,9 @@ row; logits of all tokens, of which verl's own function makes log-probs. The mod
 The model is the tiny Qwen3-VL widened until arithmetic dominates (hidden size 256, 6 layers, vocabulary 32,000, fp32, random
 weights); prompts are its processor's, of random frames; answers have latents. Rounds alternate. All ways are compared on three
 passes; ``two passes`` is ours against verl's three, for where a batch is one update: the log-probs before it are then its own,
-and our trainer makes no pass for them (rl/trainer.py). Memory is the peak of an update in a process of its own, above what
-model and questions take: the kernel's high-water mark (VmHWM), reset before the update. All ways must give the same log-probs
-and gradients, or the benchmark fails.
+and our trainer makes no pass for them (rl/trainer.py). Memory is the peak of an update above what model and questions take, on
+a CPU in a process of its own (peak.py). All ways must give the same log-probs and gradients, or the benchmark fails.
+gpu/phases/shared_question.py measures cells of another model on a GPU.
 
 Prints a table, and writes ``--out`` after each cell; cells that are there already, of as many rounds and questions, are kept.
 """
@@ -21,6 +21,8 @@ Prints a table, and writes ``--out`` after each cell; cells that are there alrea
 from __future__ import annotations
 
 import argparse
+import copy
+import gc
 import json
 import math
 import statistics
@@ -39,16 +41,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from pairs import alternate, ratio, shown, spread
+from peak import peak
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoProcessor, PreTrainedModel, Qwen3VLForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel, Qwen3VLForConditionalGeneration
 from verl.utils.torch_functional import logprobs_from_logits
 
 from data_prep.synthetic.words import sentences
-from future_l1_verl.data.prompts import processor_inputs
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling import tiny
@@ -56,11 +58,12 @@ from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.modeling.packing import Packing
 
 HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY = 256, 768, 6, 32_000
-WORDS = range(1000, VOCABULARY)  # ids that are text
+FIRST_WORD = 1000  # from which on all ids are text
 A_SPAN_EVERY = 90  # tokens of an answer
 VMF = Family("vmf", kappa=1.0)
 LOGITS_ALIVE = 3  # of all tokens, in verl's update: themselves, and two parts of their gradient
-CLOSE = 1e-4
+CLOSE = 1e-4  # in fp32; in bf16 the ways agree as far as their rounding does
+ON_GPU = torch.cuda.is_available()
 PASSES = ("old log-probs", "reference", "update")
 ROWS, ANSWERS, SHARED = "verl's rows", "rows, answers' logits", "shared prompt"
 
@@ -101,48 +104,66 @@ class Question:
     grid: Tensor
 
 
-def build(checkpoint: Path, way: str) -> PreTrainedModel:
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint's config and processor; the weights are random, in ``dtype``."""
+
+    checkpoint: Path
+    config: PreTrainedConfig
+    dtype: torch.dtype = torch.float32
+
+
+def widened(checkpoint: Path) -> Model:
+    """Returns the tiny checkpoint's model, wide enough that arithmetic dominates."""
     config = AutoConfig.from_pretrained(checkpoint)
     text = config.text_config
     text.hidden_size = config.vision_config.out_hidden_size = HIDDEN
     text.intermediate_size, text.num_hidden_layers, text.vocab_size = INTERMEDIATE, LAYERS, VOCABULARY
+    return Model(checkpoint, config)
+
+
+def build(kind: Model, way: str) -> PreTrainedModel:
+    config = copy.deepcopy(kind.config)
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
-    model = Qwen3VLForConditionalGeneration(config).train()
+    with torch.device("cuda" if ON_GPU else "cpu"):
+        model = Qwen3VLForConditionalGeneration(config).to(kind.dtype).train()
     model.model.visual.requires_grad_(False)
     return adopt(model, VMF.log_density) if way == SHARED else model
 
 
-def questions(checkpoint: Path, model: PreTrainedModel, size: Size, count: int, n: int) -> list[Question]:
+def questions(kind: Model, model: PreTrainedModel, size: Size, count: int, n: int) -> list[Question]:
     """Answers are up to a tenth longer or shorter than the size says, with a full span in each part of A_SPAN_EVERY tokens."""
-    processor, latent = AutoProcessor.from_pretrained(checkpoint), LatentSettings.from_config(model.config)
+    processor, latent = AutoProcessor.from_pretrained(kind.checkpoint), LatentSettings.from_config(model.config)
+    text, device = model.config.text_config, model.device
     processor.image_processor.size = dict.fromkeys(("shortest_edge", "longest_edge"), size.side**2)
     span = torch.tensor([latent.tokens.start, *[latent.tokens.latent] * latent.max_latents, latent.tokens.end])
     rng, generator, asked = np.random.default_rng(0), torch.Generator().manual_seed(0), list(sentences())[2:]
     made = []
     for number in range(count):
         frames = rng.integers(0, 256, (size.frames, size.side, size.side, 3), dtype=np.uint8)
-        content = [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
-        content.append({"type": "text", "text": asked[number % len(asked)]})
-        seen = processor_inputs(processor, [{"role": "user", "content": content}])
+        content = [*({"type": "image"} for _ in frames), {"type": "text", "text": asked[number % len(asked)]}]
+        chat = [{"role": "user", "content": content}]
+        prompted = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        seen = processor(text=[prompted], images=[Image.fromarray(frame) for frame in frames], return_tensors="pt")
         ids, prompt = seen["input_ids"][0], seen["input_ids"].shape[1]
         positions, delta = model.model.get_rope_index(
             ids[None], mm_token_type_ids=seen["mm_token_type_ids"], image_grid_thw=seen["image_grid_thw"]
         )
         rows, placed, latents = [], [], []
         for length in rng.integers(size.answer - size.answer // 10, size.answer + size.answer // 10 + 1, n):
-            answer = torch.randint(WORDS.start, WORDS.stop, (int(length),), generator=generator)
+            answer = torch.randint(FIRST_WORD, text.vocab_size, (int(length),), generator=generator)
             spans = math.ceil(length / A_SPAN_EVERY)
             for part in range(spans):
                 first = int(length) * (2 * part + 1) // (2 * spans)
                 answer[first : first + len(span)] = span
             after = torch.arange(prompt, prompt + len(answer))
-            rows.append(torch.cat([ids, answer]))
-            placed.append(
-                torch.cat([torch.arange(len(rows[-1]))[None], torch.cat([positions[:, 0], (after + delta).expand(3, -1)], 1)])
-            )
-            latents.append(torch.randn(spans * latent.max_latents, HIDDEN, generator=generator))
-        made.append(Question(prompt, rows, placed, latents, seen["pixel_values"], seen["image_grid_thw"]))
+            rows.append(torch.cat([ids, answer]).to(device))
+            rope = torch.cat([positions[:, 0], (after + delta).expand(3, -1)], 1)
+            placed.append(torch.cat([torch.arange(len(rows[-1]))[None], rope]).to(device))
+            latents.append(torch.randn(spans * latent.max_latents, text.hidden_size, generator=generator).to(model.dtype))
+        latents = [each.to(device) for each in latents]
+        made.append(Question(prompt, rows, placed, latents, seen["pixel_values"].to(device), seen["image_grid_thw"].to(device)))
     return made
 
 
@@ -160,7 +181,8 @@ def by_rows(model: PreTrainedModel, asked: list[Question], answers_only: bool) -
         pixel_values=torch.cat([question.pixels for question, _, _ in rows]),
         image_grid_thw=torch.cat([question.grid for question, _, _ in rows]),
     ).last_hidden_state  # fmt: skip
-    answered = pad_sequence([torch.arange(len(row)) >= question.prompt for question, row, _ in rows], batch_first=True)
+    answered = [torch.arange(len(row), device=ids.device) >= question.prompt for question, row, _ in rows]
+    answered = pad_sequence(answered, batch_first=True)
     predicting, said = answered.roll(-1, 1), ids.roll(-1, 1)
     states, before, token = hidden[predicting], ids[predicting], said[predicting]
     if answers_only:
@@ -190,6 +212,7 @@ def shared(model: PreTrainedModel, asked: list[Question]) -> tuple[Tensor, Tenso
         prompts=tuple(question.prompt for question in asked),
         answers=tuple(len(row) - question.prompt for question in asked for row in question.rows),
         questions=tuple(number for number, question in enumerate(asked) for _ in question.rows),
+        device=model.device,
     )
     output = model(
         input_ids=packing.pack([row for question in asked for row in question.rows])[None],
@@ -208,7 +231,7 @@ FORWARDS = {ROWS: partial(by_rows, answers_only=False), ANSWERS: partial(by_rows
 def update(way: str, model: PreTrainedModel, asked: list[Question]) -> Tensor:
     """Log-probs ``[N]``; gradients are in the model."""
     log_probs, terms = FORWARDS[way](model, asked)
-    advantages = torch.arange(len(log_probs)).sin()
+    advantages = torch.arange(len(log_probs), device=log_probs.device).sin()
     ((log_probs * advantages).mean() + terms.mean()).backward()
     return log_probs.detach()
 
@@ -221,55 +244,55 @@ def timed(way: str, which: str, model: PreTrainedModel, asked: list[Question]) -
     else:
         with torch.no_grad():
             FORWARDS[way](model, asked)
+    if ON_GPU:
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
-def peak(way: str, checkpoint: Path, *shape: Any) -> int:
+def most_memory(way: str, kind: Model, *shape: Any) -> int:
     """Bytes that an update has at most, above those before it."""
-    model = build(checkpoint, way)
-    asked = questions(checkpoint, model, *shape)
-    Path("/proc/self/clear_refs").write_text("5")  # the mark starts again from what is resident now
-    before = _high_water()
-    update(way, model, asked)
-    return _high_water() - before
+    model = build(kind, way)
+    asked = questions(kind, model, *shape)
+    return peak(lambda: update(way, model, asked)).above
 
 
-def _high_water() -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
+def _in_a_fresh_process(way: str, *arguments: Any) -> int:
+    """`most_memory`, where what this process has freed is not used again."""
+    fresh = get_context("forkserver")
+    fresh.set_forkserver_preload(["verl.utils.torch_functional", adopt.__module__, tiny.__name__])  # they take seconds
+    with ProcessPoolExecutor(1, mp_context=fresh) as other:
+        return other.submit(most_memory, way, *arguments).result()
 
 
 def agreement(way: str, model: PreTrainedModel, asked: list[Question], ours: PreTrainedModel) -> dict[str, float]:
     """Largest difference of log-probs to those of the shared prompt, and relative error of the gradient."""
-    found = []
-    for name, each in ((way, model), (SHARED, ours)):
-        each.zero_grad()
-        log_probs = update(name, each, asked)
-        found.append((log_probs, torch.cat([p.grad.flatten() for p in each.parameters() if p.grad is not None])))
-        each.zero_grad()
-    (theirs, their_gradient), (mine, my_gradient) = found
-    gradient = (their_gradient - my_gradient).norm() / their_gradient.norm()
-    return {"log_probs": float((theirs - mine).abs().max()), "gradients": float(gradient)}
+    model.zero_grad()
+    ours.zero_grad()
+    theirs, mine = update(way, model, asked), update(SHARED, ours, asked)
+    wrong = right = 0.0
+    for their, my in zip(model.parameters(), ours.parameters(), strict=True):
+        if their.grad is not None:
+            wrong += float((their.grad.float() - my.grad.float()).square().sum())
+            right += float(their.grad.float().square().sum())
+    model.zero_grad()
+    ours.zero_grad()
+    return {"log_probs": float((theirs - mine).abs().max()), "gradients": math.sqrt(wrong / right)}
 
 
-def measure(checkpoint: Path, size: Size, count: int, n: int, rounds: int, max_gb: float) -> dict[str, Any]:
-    """One cell. Raises ValueError if the ways disagree."""
-    plain, ours = build(checkpoint, ROWS), build(checkpoint, SHARED)
-    asked = questions(checkpoint, plain, size, count, n)
+def measure(kind: Model, size: Size, count: int, n: int, rounds: int, max_gb: float) -> dict[str, Any]:
+    """One cell. Raises ValueError if the ways disagree in fp32."""
+    plain, ours = build(kind, ROWS), build(kind, SHARED)
+    asked = questions(kind, plain, size, count, n)
     padded = count * n * max(len(row) for question in asked for row in question.rows)
     packed = sum(question.prompt + sum(len(row) - question.prompt for row in question.rows) for question in asked)
-    needed = LOGITS_ALIVE * padded * VOCABULARY * 4 / 1e9
+    needed = LOGITS_ALIVE * padded * kind.config.text_config.vocab_size * kind.dtype.itemsize / 1e9
     reason = f"logits and their gradient take {needed:.1f} GB, --max-gb is {max_gb:g}" if needed > max_gb else None
     ways = [way for way in FORWARDS if way != ROWS or reason is None]
-    fresh = get_context("forkserver")
-    fresh.set_forkserver_preload(["verl.utils.torch_functional", adopt.__module__, tiny.__name__])  # they take seconds
-    memory = {}
-    for way in ways:
-        with ProcessPoolExecutor(1, mp_context=fresh) as other:
-            memory[way] = other.submit(peak, way, checkpoint, size, count, n).result()
+    memory = {way: (most_memory if ON_GPU else _in_a_fresh_process)(way, kind, size, count, n) for way in ways}
+    gc.collect()  # models refer to themselves
     agrees = {way: agreement(way, plain, asked, ours) for way in ways if way != SHARED}
     for way, errors in agrees.items():
-        if max(errors.values()) > CLOSE:
+        if kind.dtype == torch.float32 and max(errors.values()) > CLOSE:
             raise ValueError(f"{way} and {SHARED} disagree: {errors}")
     models = {way: ours if way == SHARED else plain for way in ways}
     turns = {f"{way}: {which}": partial(timed, way, which, models[way], asked) for way in ways for which in PASSES}
@@ -359,11 +382,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells = json.loads(args.out.read_text()) if args.out.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         tiny.build(Path(folder))
+        kind = widened(Path(folder))
         for size, n in product(args.sizes, args.n):
             name, count = f"{size} n={n}", args.questions or SIZES[size].questions
             if (cells.get(name, {}).get("rounds"), cells.get(name, {}).get("questions")) == (args.rounds, count):
                 continue
-            cells[name] = measure(Path(folder), SIZES[size], count, n, args.rounds, args.max_gb)
+            cells[name] = measure(kind, SIZES[size], count, n, args.rounds, args.max_gb)
             args.out.write_text(json.dumps(cells, indent=1) + "\n")
     Console(width=160).print(table(cells))
     for line in remarks(cells):

