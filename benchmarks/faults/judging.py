@@ -22,7 +22,7 @@ from future_l1_verl.rl.metrics import reward_metrics
 
 ANSWERS, ATONCE, SIBLINGS = 600, 60, 2
 SHORT = 12  # the most answers that a short outage meets: fewer than judge.max_failure_rate of those before it
-TIMEOUT, ATTEMPTS = 0.5, 2  # seconds
+ATTEMPTS = 2
 UNIT = "answers"
 Once = Callable[[int], Outcome]
 
@@ -50,23 +50,24 @@ class Seen:
 
 
 @contextmanager
-def outages(fault: Callable[[], Reply]) -> Iterator[Once]:
-    """Gives a function that has answers judged during an outage: a short one in even runs, an endless one in odd ones."""
+def outages(fault: Callable[[], Reply], timeout: float = 30.0) -> Iterator[Once]:
+    """Gives a function that has answers judged during an outage: a short one in even runs, an endless one in odd ones.
+    ``timeout`` is the judge's, in seconds, and long enough for a busy machine."""
 
     def once(number: int) -> Outcome:
         first, lasting = random.randrange(ANSWERS // 4, ANSWERS // 2), number % 2 == 1
         outage = Outage(fault, range(first, ANSWERS if lasting else first + random.randint(1, SHORT)))
         with serving() as server:
             server.script = outage.reply
-            seen = asyncio.run(judged(server))
+            seen = asyncio.run(judged(server, timeout))
         return outcome(seen, outage, lasting)
 
     yield once
 
 
-async def judged(server: Server) -> Seen:
+async def judged(server: Server, timeout: float) -> Seen:
     instance, seen = worker(), Seen()
-    instance.judge = Judge(JudgeSettings(server.url, "judge", timeout=TIMEOUT, attempts=ATTEMPTS, backoff=0.01))
+    instance.judge = Judge(JudgeSettings(server.url, "judge", timeout=timeout, attempts=ATTEMPTS, backoff=0.01))
     try:
         for start in range(0, ANSWERS, ATONCE):
             groups = range(start, start + ATONCE, SIBLINGS)

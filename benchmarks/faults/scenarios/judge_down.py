@@ -8,7 +8,7 @@ from pathlib import Path
 from chat_server import DROPPED
 from judging import UNIT, Once, outages
 
-DONE = "the judge goes away midway, for up to 12 answers or for good (time-out 0.5 s, two attempts)"
+DONE = "the judge goes away midway, for up to 12 answers or for good (two attempts)"
 __all__ = ["DONE", "UNIT", "prepared"]
 
 
