@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from e2e_environment import ENVIRONMENT
 from outcome import Outcome
 from training import Training
 
@@ -38,12 +39,16 @@ class Node:
         log = (folder / f"node-{'head' if head else 'other'}.log").open("w")
         if head:
             ip += ["--temp-dir", f"/tmp/ray-{os.getpid()}"]
-        self.process = subprocess.Popen([*command, *where, *ip], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        # Workers have the environment of their node, not of the driver.
+        self.process = subprocess.Popen(
+            [*command, *where, *ip], stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | ENVIRONMENT
+        )
 
     def kill(self) -> None:
         process = psutil.Process(self.process.pid)
         for each in [process, *process.children(recursive=True)]:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # a worker ends by itself once its node is gone
+                each.kill()
         self.process.wait()
 
 
@@ -59,7 +64,7 @@ def prepared(work: Path) -> Iterator[Callable[[int], Outcome]]:
     os.environ |= {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_AUTH_MODE": "token", "RAY_ADDRESS": f"127.0.0.1:{port}"}
     nodes = [Node(work, port, head=True)]
     join(nodes, work, port)
-    training = Training(work, "ProcessDied|EngineDied|ActorDiedError|ActorUnavailableError|node", *SEPARATE)
+    training = Training(work, "died", *SEPARATE)
 
     def once(number: int) -> Outcome:
         return training.disturbed(lambda _: nodes.pop().kill(), mend=lambda: join(nodes, work, port))
