@@ -133,7 +133,8 @@ def _counts(function: Any, args: Any) -> bool:
 
 def _written(function: Any, leaves: list[Any], kwargs: Any) -> FakeCuda | None:
     """The argument that an operation in place returns."""
-    if not function._schema.name.endswith("_"):
+    name = function._schema.name
+    if not name.endswith("_") or name.endswith("__"):
         return kwargs.get("out")
     return next(leaf for leaf in leaves if isinstance(leaf, FakeCuda))
 

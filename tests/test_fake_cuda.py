@@ -47,6 +47,7 @@ def test_devices_do_not_mix() -> None:
         with pytest.raises(RuntimeError, match="mixes cuda:0 and cpu"):
             x[torch.tensor([0])]
         assert (x + torch.tensor(1)).tolist() == [1, 2, 3], "a single number may come from the host"
+        assert (x ^ 1).tolist() == [1, 0, 3] and x.add_(1).tolist() == [1, 2, 3]
         with pytest.raises(TypeError, match="numpy"):
             x.numpy()
 
