@@ -47,7 +47,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel, Qwen3VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig, PreTrainedModel
 from verl.utils.torch_functional import logprobs_from_logits
 
 from data_prep.synthetic.words import sentences
@@ -123,11 +123,10 @@ def widened(checkpoint: Path) -> Model:
 
 
 def build(kind: Model, way: str) -> PreTrainedModel:
-    config = copy.deepcopy(kind.config)
-    config._attn_implementation = "sdpa"
+    config = copy.deepcopy(kind.config)  # `adopt` names another attention in it
     torch.manual_seed(0)
     with torch.device("cuda" if ON_GPU else "cpu"):
-        model = Qwen3VLForConditionalGeneration(config).to(kind.dtype).train()
+        model = AutoModelForImageTextToText.from_config(config, dtype=kind.dtype, attn_implementation="sdpa").train()
     model.model.visual.requires_grad_(False)
     return adopt(model, VMF.log_density) if way == SHARED else model
 

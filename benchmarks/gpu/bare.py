@@ -43,6 +43,9 @@ class Part:
 RAY_SERVERS = ("ray/core/src/ray/*/*", "ray/_private/runtime_env/agent/*", "ray/dashboard/*", "ray/core/libjemalloc.so")
 """What Ray starts; importing it, as verl does, takes the rest."""
 LEFT_OUT = {
+    "mistral-common": ("mistral_common/data/*",),  # tokenizers
+    "pycountry": ("pycountry/locales/*",),
+    "xgrammar": ("*.a",),
     "ray": ("ray/jars/*", "ray/rllib/*", "ray/dashboard/client/*"),
     "vllm": (
         "vllm/vllm-rs",  # the server's front end in Rust
@@ -50,7 +53,7 @@ LEFT_OUT = {
         "vllm/_moe_C_stable_libtorch.abi3.so", "vllm/third_party/deep_gemm/*", "vllm/_flashmla*", "vllm/_qutlass*",
     ),
 }  # fmt: skip
-"""By package; of Ray the Java classes and its page, of vLLM what no phase loads."""
+"""By package: what no phase loads; of Ray the Java classes and its page."""
 
 PARTS = (
     Part(
@@ -72,7 +75,14 @@ PARTS = (
         ),
         {},
     ),
-    Part("stage_2", ("ray", "av", "qwen-vl-utils"), {"ray": RAY_SERVERS}),
+    Part(
+        "stage_2",
+        (
+            "ray", "av", "ijson", "latex2sympy2-extended", "math-verify", "model-hosting-container-standards", "qwen-vl-utils",
+            "watchfiles",
+        ),
+        {"ray": RAY_SERVERS},
+    ),
 )  # fmt: skip
 
 

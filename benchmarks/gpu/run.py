@@ -51,11 +51,12 @@ PHASES = (
 )
 CPU_SECONDS = 600
 COMMON = {
-    "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "VLLM_LOGGING_LEVEL": "ERROR", "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_USE_FLASHINFER_SAMPLER": "0", "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore",
 }  # fmt: skip
 ON_CPU = {
     "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
 }  # fmt: skip
 
 
@@ -150,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if unknown := sorted(set(args.phases) - set(names)):
         parser.error(f"there is no phase {unknown[0]}; there are {', '.join(names)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the phase that runs ends with this process
     out = args.out.resolve()  # Ray's workers have working directories of their own
     out.mkdir(parents=True, exist_ok=True)
     outcomes = run_all([phase for phase in PHASES if phase.name in (args.phases or names)], out, args.cpu)

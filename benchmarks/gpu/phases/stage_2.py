@@ -5,6 +5,8 @@ A random model answers nothing right: no group is dropped.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -29,10 +31,13 @@ def _steps(form: Form) -> dict[str, Any]:
     """Raises CalledProcessError if the run fails."""
     path = checkpoint("tiny" if form.cpu else "2b", form.folder)
     data, out = form.folder / "data", form.folder / "stage_2"
+    for earlier in (data, out):  # of a run that did not get through
+        shutil.rmtree(earlier, ignore_errors=True)
     clips = ["--out", str(data), "--clips", "32", "--test-clips", "4", "--seed", "0"]
     subprocess.run([sys.executable, "-m", "data_prep.synthetic", *clips], check=True)
     command = [sys.executable, "-m", "future_l1_verl.rl", *_settings(path, data, out, form.cpu)]
-    subprocess.run(command, check=True)
+    # verl's tracker takes its folder from here alone.
+    subprocess.run(command, check=True, env=os.environ | {"TENSORBOARD_DIR": str(out / "tensorboard")})
     curves = {name: dict(points) for name, points in read_curves(out / "tensorboard").items()}
     parity = {name: list(points.values()) for name, points in curves.items() if name.startswith("parity/")}
     return {"phases": phases(out / "tensorboard"), "parity": parity}

@@ -1,7 +1,7 @@
 """Peak memory of an update of the actor by the length of its packed micro-batch, in bytes and in logits: bf16 ``[T, V]``.
 
-Half of a micro-batch is the prompt, the other half eight answers. Before it, weights, Adam's state and the gradients' memory
-are there.
+Half of a micro-batch is the prompt, the other half eight answers. Weights and Adam's state are there before it; gradients are
+made anew, and do not count in ``in_logits``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def measure(record: Record, form: Form) -> None:
         return with_old(learner, questions(path, tokens // 2, [tokens // 2 // ANSWERS] * ANSWERS))
 
     learner.step(data(256))  # makes Adam's state
+    trained = [parameter for parameter in learner.engine.module.parameters() if parameter.requires_grad]
+    gradients = sum(parameter.numel() * parameter.itemsize for parameter in trained)
 
     def update(tokens: int) -> dict[str, Any]:
         batch = data(tokens)
@@ -36,8 +38,8 @@ def measure(record: Record, form: Form) -> None:
         before, above = peak(lambda: learner.step(batch))
         return {
             "tokens": tokens, "scored": int(batch["responses"].values().numel()), "seconds": time.perf_counter() - started,
-            "before_bytes": before, "above_bytes": above, "logits_bytes": 2 * tokens * vocabulary,
-            "in_logits": above / (2 * tokens * vocabulary),
+            "before_bytes": before, "above_bytes": above, "gradient_bytes": gradients, "logits_bytes": 2 * tokens * vocabulary,
+            "in_logits": (above - gradients) / (2 * tokens * vocabulary),
         }  # fmt: skip
 
     for tokens in (256, 512) if form.cpu else (2048, 5120, 10240):
