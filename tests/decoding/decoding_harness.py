@@ -17,10 +17,12 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from future_l1_verl.decoding import hf
-from future_l1_verl.decoding.vllm import completion_latents, engine_arguments
+from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, request_options
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 
+# Few and small blocks, and prompts in chunks: requests are preempted all the time.
+CRAMPED = dict(num_gpu_blocks_override=30, max_num_batched_tokens=64, max_model_len=400)
 PARITY = 1e-5  # fp32, the largest absolute difference over all values compared
 BROKEN = 1e-2  # what a difference is at least when something is broken on purpose
 NEVER = -100.0
@@ -234,38 +236,19 @@ def preemptions(llm: Any) -> int:
     return sum(metric.value for metric in llm.get_metrics() if metric.name == "vllm:num_preemptions")
 
 
-class _Nothing:
-    """Stands in for CUDA's events and streams, of which vLLM's async scheduling makes use on a CPU as well."""
+def blocking(oracle: Oracle, blocks: tuple[int, int]) -> tuple[list[Prompt], list[Any]]:
+    """Two requests that fill all 29 blocks of an engine that is `CRAMPED`, within a span, and how they are sampled. The first
+    has its last token in flight when the second needs one more: nothing can be scheduled, and then the second is resumed,
+    whose last latent is that of the step in flight."""
+    from vllm import SamplingParams
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-    def record(self, *_: Any) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def wait_stream(self, *_: Any) -> None: ...
-
-
-@contextmanager
-def asynchronously() -> Iterator[None]:
-    """vLLM schedules synchronously on a CPU (vllm/platforms/cpu.py); engines that are made here do as on a GPU."""
-    from vllm.platforms.cpu import CpuPlatform
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
-
-    stock = CpuPlatform.check_and_update_config.__func__
-
-    def keep_async(cls: type, vllm_config: Any) -> None:
-        stock(cls, vllm_config)
-        vllm_config.scheduler_config.async_scheduling = True
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CpuPlatform, "check_and_update_config", classmethod(keep_async))
-        for name in ("Event", "Stream", "current_stream", "stream"):
-            patch.setattr(torch.cuda, name, _Nothing)
-        patch.setattr(torch, "Event", _Nothing)
-        patch.setattr(GPUModelRunner, "_get_or_create_async_output_copy_stream", lambda self: _Nothing())
-        yield
+    decoded, start = 12, oracle.settings.tokens.start
+    prompts = [oracle.of_ids([20 + (k + count) % 300 for k in range(16 * count - decoded)]) for count in blocks]
+    samplings = [
+        SamplingParams(
+            max_tokens=wanted, temperature=1.0, ignore_eos=True, logprobs=0, logit_bias={start: 100.0},
+            extra_args=request_options(min_latents=40, max_latents=40),
+        )
+        for wanted in (decoded + 1, decoded + 20)
+    ]  # fmt: skip
+    return prompts, samplings

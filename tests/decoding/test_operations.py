@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from decoding_harness import NEVER, Oracle, asynchronously, in_process, runner_of, without_keys
+from async_on_cpu import asynchronously
+from decoding_harness import NEVER, Oracle, in_process, runner_of, without_keys
 from torch.utils._python_dispatch import TorchDispatchMode
 from vllm import SamplingParams
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from async_on_cpu import asynchronously
 from decoding_harness import (
     BROKEN,
+    CRAMPED,
     NEVER,
     PARITY,
     Agreement,
     Oracle,
-    asynchronously,
+    blocking,
     drain,
     in_process,
     preemptions,
@@ -38,9 +41,6 @@ from future_l1_verl.latents.spans import Role
 from future_l1_verl.latents.tokens import CONFIG_KEYS, LatentSettings
 
 pytestmark = pytest.mark.timeout(300)
-
-# Few and small blocks, and prompts in chunks: requests are preempted all the time.
-CRAMPED = dict(num_gpu_blocks_override=30, max_num_batched_tokens=64, max_model_len=400)
 
 
 @pytest.fixture(scope="module")
@@ -301,27 +301,41 @@ def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> 
 def test_async_preempted_and_resumed_after_a_step_without_tokens(
     asynchronous: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int]
 ) -> None:
-    """Two requests fill all 29 blocks within a span. The first has its last token in flight when the second needs one more:
-    nothing can be scheduled, and then the second is resumed, whose last latent is that of the step in flight."""
-    decoded, scheduled, begin = 12, [], SpanDecoder.begin
+    scheduled, begin = [], SpanDecoder.begin
 
     def spied(decoder: SpanDecoder, scheduler_output: Any) -> None:
         scheduled.append(scheduler_output.total_num_scheduled_tokens)
         begin(decoder, scheduler_output)
 
-    extra = request_options(min_latents=40, max_latents=40)
-    bias = {oracle.settings.tokens.start: 100.0}
-    samplings = [params(oracle, bias, max_tokens=wanted, extra_args=extra) for wanted in (decoded + 1, decoded + 20)]
-    prompts = [oracle.of_ids([20 + (k + count) % 300 for k in range(16 * count - decoded)]) for count in blocks]
-    asked = [prompt.for_vllm for prompt in prompts]
-    asynchronous.generate(asked, params(oracle, max_tokens=1), use_tqdm=False)  # with cached prompts the two go in step
     monkeypatch.setattr(SpanDecoder, "begin", spied)
     before = preemptions(asynchronous)
-    outputs = asynchronous.generate(asked, samplings, use_tqdm=False)
+    assert run_blocking(asynchronous, oracle, blocks).worst <= PARITY
     assert preemptions(asynchronous) == before + 1
     assert 0 in scheduled[:-1] and scheduled[scheduled.index(0) + 1] > 1, "resumed right after a step without tokens"
-    agreement = oracle.compare(outputs, prompts, max_latents=40, min_latents=40)
-    assert agreement.worst <= PARITY and agreement.slots > 30
+
+
+def run_blocking(llm: Any, oracle: Oracle, blocks: tuple[int, int]) -> Agreement:
+    prompts, samplings = blocking(oracle, blocks)
+    asked = [prompt.for_vllm for prompt in prompts]
+    llm.generate(asked, params(oracle, max_tokens=1), use_tqdm=False)  # with cached prompts the two go in step
+    agreement = oracle.compare(llm.generate(asked, samplings, use_tqdm=False), prompts, max_latents=40, min_latents=40)
+    assert agreement.slots > 30
+    return agreement
+
+
+def test_control_a_step_without_tokens_that_is_taken_for_one_with_them(tiny_checkpoint: str, oracle: Oracle) -> None:
+    """On an engine of its own, which does not survive."""
+    begin = SpanDecoder.begin
+
+    def mistaken(decoder: SpanDecoder, scheduler_output: Any) -> None:
+        seen = copy.copy(scheduler_output)
+        seen.total_num_scheduled_tokens = max(1, seen.total_num_scheduled_tokens)
+        begin(decoder, seen)
+
+    with asynchronously(), in_process(tiny_checkpoint, **CRAMPED) as llm, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpanDecoder, "begin", mistaken)
+        with pytest.raises(RuntimeError, match="no latent is kept for the slot"):
+            run_blocking(llm, oracle, (13, 16))
 
 
 def test_async_nothing_is_scored_unless_a_row_was_in_a_span(

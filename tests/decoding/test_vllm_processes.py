@@ -1,4 +1,5 @@
-"""AsyncLLM with the engine in its own processes: as verl starts it, and tensor parallel over two ranks."""
+"""AsyncLLM with the engine in its own processes: as verl starts it, and tensor parallel over two ranks. Scheduling is
+asynchronous, as on a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
-from decoding_harness import NEVER, PARITY, Oracle, Prompt, engine
+from async_on_cpu import asynchronously
+from decoding_harness import CRAMPED, NEVER, PARITY, Oracle, Prompt, blocking, engine
 from verl.workers.rollout.vllm_rollout.utils import build_cli_args_from_config
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -19,10 +21,11 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from future_l1_verl.decoding.vllm import completion_latents, request_options, require_live_async
+from future_l1_verl.latents.interventions import Intervention
 
 pytestmark = pytest.mark.timeout(300)
 
-VERL_EXTENSION = "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension"
+WORKER = "async_on_cpu.AsyncWorker"  # verl's, for async scheduling
 TEMPERATURE = 0.7
 
 
@@ -33,7 +36,9 @@ async def running(arguments: dict[str, Any]) -> AsyncIterator[AsyncLLM]:
     parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser())
     parsed = parser.parse_args(["--model", model, *build_cli_args_from_config(arguments)])
     before = set(psutil.Process().children(recursive=True))
-    llm = AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(parsed))
+    with asynchronously():
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(parsed))
+    assert llm.vllm_config.scheduler_config.async_scheduling
     started = [
         process
         for process in psutil.Process().children(recursive=True)
@@ -83,7 +88,7 @@ def test_as_verl_starts_it(tiny_checkpoint: str, oracle: Oracle) -> None:
     prompts = oracle.prompts()
 
     async def scenario() -> None:
-        arguments = engine(tiny_checkpoint, worker_extension_cls=VERL_EXTENSION, logprobs_mode="processed_logprobs")
+        arguments = engine(tiny_checkpoint, worker_extension_cls=WORKER, logprobs_mode="processed_logprobs")
         async with running(arguments) as llm:
             masks = {"vocab_size": len(oracle.processor.tokenizer), "banned_token_ids": vision}
             await llm.collective_rpc("monkey_patch_model", kwargs=masks)
@@ -109,6 +114,7 @@ def test_as_verl_starts_it(tiny_checkpoint: str, oracle: Oracle) -> None:
                 "a grammar": params(oracle, structured_outputs=StructuredOutputsParams(regex="a+")),
                 "not 3 and 2": params(oracle, extra_args=request_options(max_latents=2, min_latents=3)),
                 "needs a seed": params(oracle, extra_args=request_options(sigma=0.5)),
+                "async_scheduling=False": params(oracle, extra_args=request_options(intervention=Intervention("zero"))),
             }
             for reason, sampling in refused.items():
                 with pytest.raises(ValueError, match=reason):
@@ -137,8 +143,7 @@ def test_tensor_parallel_two(tiny_checkpoint: str, oracle: Oracle, monkeypatch: 
 
     async def scenario() -> None:
         arguments = engine(
-            tiny_checkpoint, tensor_parallel_size=2, distributed_executor_backend="mp", num_gpu_blocks_override=30,
-            max_num_batched_tokens=64, max_model_len=400,
+            tiny_checkpoint, tensor_parallel_size=2, distributed_executor_backend="mp", worker_extension_cls=WORKER, **CRAMPED
         )  # fmt: skip
         async with running(arguments) as llm:
             sampling = params(oracle, temperature=1.0, n=2, max_tokens=96)
@@ -150,5 +155,25 @@ def test_tensor_parallel_two(tiny_checkpoint: str, oracle: Oracle, monkeypatch: 
             assert agreement.slots > 300
             assert first["reinjected"] >= 20, "preemptions happen on both ranks"
             assert first == second and first["digest"] != 0 and first["entries"] == 0
+
+            cut = await asyncio.gather(
+                *(
+                    ask(llm, f"a{k}", prompt, params(oracle, temperature=1.0, max_tokens=90), 20 + k)
+                    for k, prompt in enumerate(prompts)
+                )
+            )
+            assert [output.outputs[0].finish_reason for output in cut] == ["abort"] * len(prompts)
+            assert oracle.compare(cut, prompts).worst <= PARITY
+
+            # Two requests that block each other (`blocking`): both must be under way at once, which a try may miss.
+            asked, samplings = blocking(oracle, (13, 16))
+            for attempt in range(10):
+                pair = zip(asked, samplings, strict=True)
+                outputs = await asyncio.gather(*(ask(llm, f"{attempt} {k}", *each) for k, each in enumerate(pair)))
+                assert oracle.compare(outputs, asked, max_latents=40, min_latents=40).worst <= PARITY
+                first, second = await llm.collective_rpc("steps_without_tokens")
+                if first:
+                    break
+            assert first == second > 0
 
     asyncio.run(scenario())
