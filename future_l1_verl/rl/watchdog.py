@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import ray
+import torch
+from ray.exceptions import ActorUnavailableError
+
+# Of whoever notices first that a node is gone, and cannot know it.
+UNREACHABLE = (ActorUnavailableError, torch.distributed.DistError)
 
 
 class ProcessDied(RuntimeError):
@@ -70,7 +76,17 @@ class Watchdog(threading.Thread):
         try:
             ray.get([server.check_health.remote() for server in self.servers], timeout=self.patience)
         except Exception as error:
-            return EngineDied(f"a rollout engine died: {error}")
+            return self._who(error) or EngineDied(f"a rollout engine died: {error}")
+        return None
+
+    def _who(self, error: Exception) -> ProcessDied | None:
+        """Who died, where ``error`` says no more than that somebody could not be reached; Ray takes a while to know it of a
+        node. None if it does not within ``patience`` seconds."""
+        deadline = time.monotonic() + self.patience
+        while isinstance(error, UNREACHABLE) and time.monotonic() < deadline:
+            if death := self._dead_actor():
+                return death
+            time.sleep(1)
         return None
 
     @contextmanager
@@ -87,6 +103,11 @@ class Watchdog(threading.Thread):
             if self.death is None:
                 raise
             raise self.death from None
+        except UNREACHABLE as error:
+            self.finished.set()
+            if death := self._who(error):
+                raise death from error
+            raise
         finally:
             self.finished.set()
             signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import ray
+import torch
 
 from future_l1_verl.rl.watchdog import EngineDied, ProcessDied, Watchdog
 
@@ -84,6 +85,20 @@ def test_a_killed_actor_that_nobody_asks_ends_the_block(namespace: str | None, s
         assert watchdog.death is None
         os.kill(pid, signal.SIGKILL)
         time.sleep(60)
+
+
+def test_who_died_is_said_where_the_error_is_of_a_connection(server: ray.actor.ActorHandle) -> None:
+    part = Server.options(name="vllm_server").remote()
+    pid = ray.get(part.pid.remote())
+    watchdog = Watchdog([server])
+    with pytest.raises(ProcessDied, match="vllm_server died") as raised, watchdog.raising_here():
+        os.kill(pid, signal.SIGKILL)
+        raise torch.distributed.DistNetworkError("Connection reset by peer")
+    assert "reset by peer" in str(raised.value.__cause__)
+    # With nobody dead it stays what it is.
+    watchdog = Watchdog([server], patience=1)
+    with pytest.raises(torch.distributed.DistNetworkError), watchdog.raising_here():
+        raise torch.distributed.DistNetworkError("Connection reset by peer")
 
 
 def test_a_block_that_ends_first_is_left_alone(server: ray.actor.ActorHandle) -> None:
