@@ -53,7 +53,10 @@ class Node:
 
 
 def alive(port: int) -> int:
-    look = f"import ray; ray.init('127.0.0.1:{port}', logging_level='error'); print(sum(n['Alive'] for n in ray.nodes()))"
+    look = (
+        f"import ray; ray.init('127.0.0.1:{port}', logging_level='error', log_to_driver=False)\n"
+        "print(sum(node['Alive'] for node in ray.nodes()))"
+    )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=100)
     return int(done.stdout or 0)
 
@@ -64,7 +67,7 @@ def prepared(work: Path) -> Iterator[Callable[[int], Outcome]]:
     os.environ |= {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_AUTH_MODE": "token", "RAY_ADDRESS": f"127.0.0.1:{port}"}
     nodes = [Node(work, port, head=True)]
     join(nodes, work, port)
-    training = Training(work, "died", *SEPARATE)
+    training = Training(work, "vllm_server.* died: .*node", *SEPARATE)
 
     def once(number: int) -> Outcome:
         return training.disturbed(lambda _: nodes.pop().kill(), mend=lambda: join(nodes, work, port))
