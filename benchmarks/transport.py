@@ -160,7 +160,7 @@ def actor(latents: list[Tensor]) -> Callable[[], object]:
 
     def taken() -> None:
         _require_unchanged(batch)
-        _rows_of_slots(batch, "latents", TOKENS.latent)
+        _rows_of_slots(batch, "latents", [int((row == TOKENS.latent).sum()) for row in ids.unbind()])
 
     return taken
 
