@@ -9,6 +9,7 @@ from transformers.utils import ModelOutput
 
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.attention import use_packed_attention
+from future_l1_verl.modeling.head import OutputHead
 from future_l1_verl.modeling.latent_vl import LatentVL, Objective, VisionFeatures
 from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.modeling.targets import Targets
@@ -85,10 +86,14 @@ def adopt(
     sequence = sequence or Whole()
     use_packed_attention(module.model.language_model, sequence)
     module.__class__ = BACKBONES[type(module)]
+    # What is never sampled: placeholders of images and videos (verl bans them in the rollout, vllm_rollout/utils.py), and the
+    # start token of a model without spans.
+    never = (module.config.image_token_id, module.config.video_token_id)
+    module.lm_head.__class__ = OutputHead
+    module.lm_head.tokens, module.lm_head.banned = latent.tokens, never if spans else (*never, latent.tokens.start)
     module.latent = latent
     module.objective = objective
     module.divergence = divergence
     module.targets = Targets(latent.max_latents, pool=targets == "pool", unit=unit_targets)
-    module.spans = spans
     module.sequence = sequence
     return module

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.modeling.packing import queued
@@ -64,6 +64,17 @@ class Head:
         others = log_probs.index_select(0, slots)
         others[:, self.tokens.end] = float("-inf")
         return others
+
+
+class OutputHead(nn.Linear):
+    """The output head of a model, called as `Head` is. FSDP2 shards the head of an untied model by itself, and has its weight
+    in one piece during this call alone."""
+
+    tokens: LatentTokens
+    banned: tuple[int, ...]
+
+    def forward(self, *decisions: Any) -> tuple[Tensor, Tensor | None]:
+        return Head(self.weight, self.tokens, self.banned)(*decisions)
 
 
 class _Decisions(torch.autograd.Function):

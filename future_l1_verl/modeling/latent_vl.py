@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.head import Head
 from future_l1_verl.modeling.packing import Packing, queued
 from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.modeling.targets import Targets
@@ -61,7 +60,6 @@ class LatentVL(nn.Module):
     objective: Objective
     divergence: Objective | None
     targets: Targets
-    spans: bool
     sequence: Whole
 
     def freeze(self, tower: bool, merger: bool) -> None:
@@ -136,7 +134,7 @@ class LatentVL(nn.Module):
         slots = is_slot[packing.asked :].nonzero()[:, 0]
         if len(slots) != len(latents):
             raise ValueError("a <|latent|> stands in a prompt; only answers have latents")
-        log_probs, entropy = self._head()(states, before, said, slots, temperature, return_entropy)
+        log_probs, entropy = self.lm_head(states, before, said, slots, temperature, return_entropy)
         feeding = states.index_select(0, queued(slots, device))
         return LatentOutput(
             log_probs=log_probs,
@@ -146,13 +144,6 @@ class LatentVL(nn.Module):
             latent_states=feeding if return_latent_states else None,
             latent_targets=latents if return_latent_states else None,
         )
-
-    def _head(self) -> Head:
-        """Returns the output head without what is never sampled: placeholders of images and videos (verl bans them in the
-        rollout, vllm_rollout/utils.py), and the start token of a model without spans."""
-        placeholders = (self.config.image_token_id, self.config.video_token_id)
-        banned = placeholders if self.spans else (*placeholders, self.latent.tokens.start)
-        return Head(self.lm_head.weight, self.latent.tokens, banned)
 
     def _part(
         self, embeddings: Tensor, is_image: Tensor, is_visual: Tensor, layers: list[Tensor]

@@ -97,6 +97,7 @@ def check(config: DictConfig) -> None:
         raise ValueError(f"actor_rollout_ref.rollout.dtype is one of {', '.join(DTYPES)}, not {dtype}: pixels are stored in it")
     require_effective(config.actor_rollout_ref.model)
     _check_pools(config)
+    _check_devices(config)
     _check_sections(config)
     _check_latents(config)
     _check_rows(config)
@@ -138,6 +139,46 @@ def _check_pools(config: DictConfig) -> None:
         )
 
 
+def devices(config: DictConfig) -> int:
+    """Returns how many devices the pools have together."""
+    return sum(_world(pool) for pool in _pools(config).values())
+
+
+def _pools(config: DictConfig) -> dict[str, DictConfig]:
+    """The sections that say how many nodes, of how many devices each, a pool has."""
+    rollout, reference = config.actor_rollout_ref.rollout, config.reference_pool
+    separate = {"actor_rollout_ref.rollout": rollout} if config.trainer.v1.trainer_mode == "separate_async" else {}
+    return {"trainer": config.trainer} | separate | ({"reference_pool": reference} if reference.nnodes else {})
+
+
+def _world(pool: DictConfig) -> int:
+    return pool.nnodes * pool.n_gpus_per_node
+
+
+def _check_devices(config: DictConfig) -> None:
+    """Upstream divides without looking at the remainder, or fails in a worker."""
+    rollout, pools = config.actor_rollout_ref.rollout, _pools(config)
+    parts = {
+        name: rollout[name] for name in ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
+    }
+    name = "actor_rollout_ref.rollout" if "actor_rollout_ref.rollout" in pools else "trainer"
+    world = _world(pools[name])
+    if world % math.prod(parts.values()):
+        said = " * ".join(f"{part}={size}" for part, size in parts.items() if size != 1)
+        raise ValueError(f"{name}.nnodes * n_gpus_per_node = {world} cannot be divided by actor_rollout_ref.rollout.{said}")
+    sequence, actors = config.actor_rollout_ref.actor.ulysses_sequence_parallel_size, _world(config.trainer)
+    if actors % sequence:
+        raise ValueError(
+            f"trainer.nnodes * n_gpus_per_node = {actors} cannot be divided by "
+            f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={sequence}"
+        )
+    rows, ranks = config.actor_rollout_ref.actor.ppo_mini_batch_size * rollout.n, actors // sequence
+    if rows % ranks:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size * rollout.n = {rows} answers cannot be divided among {ranks} actors"
+        )
+
+
 def _check_sections(config: DictConfig) -> None:
     for section in ("latent", "latent_loss", "rewards", "advantage", "judge", "group_filter"):
         require_known_keys(config, section, _KNOWN[section])
@@ -163,6 +204,8 @@ def _check_latents(config: DictConfig) -> None:
         raise ValueError(f"latent.sigma must be at least 0, not {latent.sigma}")
     if (latent.likelihood == "gaussian") != (latent.sigma > 0):
         raise ValueError("latent.likelihood=gaussian and latent.sigma > 0 need each other")
+    if latent.likelihood == "gaussian":
+        _check_gaussian(config)
     Family(latent.likelihood, latent.kappa, latent.sigma)
     loss = config.latent_loss
     if latent.likelihood == "none" and (loss.ratio == "decoupled" or loss.kl_coef > 0):
@@ -172,6 +215,22 @@ def _check_latents(config: DictConfig) -> None:
     text_only = config.rewards.shape == "text_only"
     if latent.spans == text_only:
         raise ValueError(f"latent.spans={latent.spans} does not go with rewards.shape={config.rewards.shape}")
+
+
+def _check_gaussian(config: DictConfig) -> None:
+    """The same latent in another micro-batch has another hidden state in the last bits of bfloat16. Its gaussian density is
+    a sum over dimensions, and feels that: by 0.02 nats in the mean and up to 0.6 at H = 128, and more at larger H. Vmf, of unit
+    vectors, does not (docs/precision.md). Without a pass before the update there is nothing to compare with."""
+    actor = config.actor_rollout_ref.actor
+    if (actor.fsdp_config.mixed_precision or {}).get("param_dtype", "bf16") in ("fp32", "float32"):
+        return
+    steps = config.trainer.v1.separate_async.parameter_sync_step if config.trainer.v1.trainer_mode == "separate_async" else 1
+    if actor.ppo_epochs != 1 or config.data.train_batch_size != actor.ppo_mini_batch_size or steps != 1:
+        raise ValueError(
+            "latent.likelihood=gaussian in half precision needs a batch that is one update (actor.ppo_epochs=1 and "
+            "actor.ppo_mini_batch_size=data.train_batch_size): between two passes rounding alone moves its ratios beyond the "
+            "clip range; or set actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32, or latent.likelihood=vmf"
+        )
 
 
 def _check_rows(config: DictConfig) -> None:

@@ -8,7 +8,8 @@ import ray
 from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
-from future_l1_verl.platform.launch import require_platform
+from future_l1_verl.platform.launch import require_devices
+from future_l1_verl.rl.checks import devices
 
 # TaskRunnerV1 is a Ray actor class already (main_ppo.py:102); this is the class it was made of.
 _TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
@@ -28,7 +29,7 @@ class LatentTaskRunner(_TaskRunner):
 
     def run(self, config: DictConfig) -> None:
         """Upstream looks the trainer up by mode. Modes keep verl's names: its code compares with them in many places."""
-        require_platform(config.trainer.device)
+        require_devices(config.trainer.device, devices(config))
         from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
         from future_l1_verl.rl.modes import TRAINERS

@@ -121,6 +121,12 @@ class LatentEngine(PortableEngine):
         adapted.__class__ = PeftModel
         return adapted
 
+    def get_per_tensor_param(self, *args: Any, **kwargs: Any) -> tuple[Iterator[tuple[str, Tensor]], Any]:
+        """Upstream (transformer_impl.py:977) sends the rollout its master weights, in fp32; where the actor computes in half
+        precision, what it computes with is half as much."""
+        weights, adapter = super().get_per_tensor_param(*args, **kwargs)
+        return ((name, weight.to(self._autocast_dtype)) for name, weight in weights), adapter
+
     def forward_backward_batch(self, data: TensorDict, loss_function: object, forward_only: bool = False) -> object:
         """Upstream counts the supervised tokens of the global batch; stage 1's loss also needs the number of latents. Pixels
         come with one row of a question, and any micro-batch may need them."""

@@ -47,6 +47,11 @@ def check_rl(config: DictConfig) -> None:
 
 
 POOL = ["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"]
+TENSOR_PARALLEL = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+MINI_BATCH = "actor_rollout_ref.actor.ppo_mini_batch_size"
+BF16 = "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16"
+GAUSSIAN = ["latent.likelihood=gaussian", "latent.sigma=0.5", f"{MINI_BATCH}=8"]
+BF16_GAUSSIAN = [*GAUSSIAN, BF16]
 CHECK = {"sft": sft_checks.check, "rl": check_rl}
 
 
@@ -104,6 +109,9 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "latent.sigma=-1", "latent.sigma"),
         ("rl", "latent.sigma=0.5", "need each other"),
         ("rl", "latent.kappa=0", "vmf needs a positive kappa"),
+        ("rl", "actor_rollout_ref.rollout.data_parallel_size=2", "= 1 cannot be divided by .*data_parallel_size=2"),
+        ("rl", "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "= 1 cannot be divided by .*ulysses"),
+        ("rl", "trainer.n_gpus_per_node=3", "512 answers cannot be divided among 3 actors"),
         ("rl", "latent_loss.ratio=both", "ratio is one of shared, decoupled"),
         ("rl", "latent_loss.weight=-1", "weight must be at least 0"),
         ("rl", "rewards.shape=free", "rewards.shape is one of interleaved"),
@@ -141,6 +149,13 @@ def test_numbers_out_of_range(stage: str, override: str, message: str, folder: P
         (["latent.likelihood=none", "latent_loss.ratio=decoupled"], "leaves nothing to decouple"),
         (["latent_loss.kl_coef=1", "actor_rollout_ref.actor.use_kl_loss=false"], "latent_loss.kl_coef > 0 needs a reference"),
         (["judge.url=judge:80", "judge.model=m"], "url must start with http"),
+        (["trainer.n_gpus_per_node=3", f"{TENSOR_PARALLEL}=2"], "trainer.nnodes .* = 3 cannot be divided by .*=2"),
+        (["pools=separate", f"{MINI_BATCH}=8", f"{TENSOR_PARALLEL}=3"], "rollout.nnodes .* = 8 cannot be divided by .*=3"),
+        ([*BF16_GAUSSIAN, f"{MINI_BATCH}=4"], "gaussian in half precision needs a batch that is one update"),
+        (
+            [*BF16_GAUSSIAN, "actor_rollout_ref.actor.ppo_epochs=2"],
+            "gaussian in half precision needs a batch that is one update",
+        ),
         (["trainer.v1.trainer_mode=async"], "trainer_mode is one of sync, colocate_async, separate_async, not 'async'"),
         (
             ["actor_rollout_ref.hybrid_engine=false"],
@@ -166,6 +181,32 @@ def test_settings_that_do_not_go_together(overrides: list[str], message: str, fo
     (folder / "prompt.txt").write_text("{question} {answer}")
     with pytest.raises(ValueError, match=message):
         CHECK["rl"](config("rl", folder, *[override.format(folder=folder) for override in overrides]))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        BF16_GAUSSIAN,
+        [*GAUSSIAN, f"{MINI_BATCH}=4"],
+        [BF16, f"{MINI_BATCH}=4"],
+    ],
+    ids=["one update", "fp32", "vmf"],
+)
+def test_a_density_that_rounding_cannot_move_passes(overrides: list[str], folder: Path) -> None:
+    CHECK["rl"](config("rl", folder, *overrides))
+
+
+@pytest.mark.parametrize("pools", ["colocated", "colocated_async", "separate"])
+@pytest.mark.parametrize(("nodes", "gpus"), [(1, 1), (1, 2), (1, 4), (1, 8), (4, 8)])
+def test_a_cluster_of_any_size_needs_no_other_setting(nodes: int, gpus: int, pools: str, folder: Path) -> None:
+    """The rollout has as many devices as the actor, or as many of its own."""
+    size = [f"trainer.nnodes={nodes}", f"trainer.n_gpus_per_node={gpus}"]
+    if pools == "separate":
+        size += [f"actor_rollout_ref.rollout.nnodes={nodes}", f"actor_rollout_ref.rollout.n_gpus_per_node={gpus}"]
+        size.append(f"{MINI_BATCH}=8")
+    cluster = config("rl", folder, "platform=cuda", f"pools={pools}", *size)
+    CHECK["rl"](cluster)
+    assert rl_checks.devices(cluster) == nodes * gpus * (2 if pools == "separate" else 1)
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])

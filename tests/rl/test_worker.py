@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from verl.plugin.platform import get_platform
 from verl.utils.fsdp_utils import fsdp2_sharded_load_from_cpu, fsdp2_sharded_save_to_cpu
 
 from future_l1_verl.rl.worker import SeparateWorker
@@ -31,3 +32,13 @@ def test_kept_weights_do_not_change_with_the_actor(module: torch.nn.Module) -> N
     worker._strategy_handlers = (fsdp2_sharded_save_to_cpu, fsdp2_sharded_load_from_cpu)
     assert kept_after_an_update(worker.copy_handler, module)
     assert not kept_after_an_update(fsdp2_sharded_save_to_cpu, module)  # the control: verl's alone
+
+
+def test_copies_to_the_host_have_ended_before_they_are_kept(module: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double of a device whose copy to the host arrives when it is waited for."""
+    arrived = torch.arange(4.0).reshape(2, 2)
+    monkeypatch.setattr(get_platform(), "synchronize", lambda: module.weight.to_local().data.copy_(arrived), raising=False)
+    worker = object.__new__(SeparateWorker)
+    worker._strategy_handlers = (fsdp2_sharded_save_to_cpu, fsdp2_sharded_load_from_cpu)
+    kept, _ = worker.copy_handler(module)
+    assert torch.equal(kept["weight"][0], arrived)
