@@ -19,6 +19,7 @@ from tensordict import TensorDict
 
 from future_l1_verl.modeling import attention
 
+MODEL = "actor_rollout_ref.model"
 ABLATIONS = ("grpo", "dapo", "depo", "dapo+ctr", "dapo+div", "la_dapo", "text_only_grpo", "text_only_dapo")
 
 
@@ -61,9 +62,10 @@ VARIANTS: dict[str, tuple[str, Sequence[str], list[str]]] = {
     "text": ("la_dapo", ("text", "text"), []),
     "video": ("la_dapo", ("video", "video"), []),
     "mixed": ("depo", ("both", "text", "image", "video"), []),
-    "LoRA": ("depo", ("image", "text"), ["actor_rollout_ref.model.lora_rank=4"]),
-    "checkpointing": ("depo", ("image", "text"), ["actor_rollout_ref.model.enable_gradient_checkpointing=true"]),
+    "LoRA": ("depo", ("image", "text"), [f"{MODEL}.lora_rank=4"]),
+    "checkpointing": ("depo", ("image", "text"), [f"{MODEL}.enable_gradient_checkpointing=true"]),
     "trained tower": ("depo", ("image", "video"), ["latent.freeze_tower=false", "latent.freeze_merger=false"]),
+    "untied": ("la_dapo", ("image", "text"), [f"+{MODEL}.override_config.model_config.tie_word_embeddings=false"]),
     "gaussian": ("la_dapo", ("image", "text"), ["latent.likelihood=gaussian", "latent.sigma=0.3"]),
 }
 

@@ -81,3 +81,16 @@ def test_an_update_mixes_no_devices_and_looks_before_the_pass_alone(checkpoint: 
     assert in_loss <= {"future_l1_verl/rl/loss.py:la_dapo_loss"}, "which makes padded tensors of ragged ones"
     assert {name: found[8][name] for name in found[8].keys() - in_loss} == LOOKS
     assert found[4] == found[8], "no look more for a row more"
+
+
+def test_text_alone_is_scored_where_weights_rest_on_the_host(checkpoint: Path) -> None:
+    """As in a reference with CPU offload: the tower is called for nothing, with zeros where embeddings come from."""
+    engine = engine_of(checkpoint, FAMILIES["vmf"])
+    data = batch(checkpoint, engine, shown=("text", "text"))
+    embed = engine.module.get_input_embeddings()
+    with torch.no_grad(), fake_cuda():
+        to_fake(engine, data)
+        gathered, embed.weight = embed.weight, torch.nn.Parameter(embed.weight.held)
+        embed.forward = lambda ids: torch.nn.functional.embedding(ids, gathered)
+        found = outputs(engine, data)["log_probs"].values().held
+    assert found.isfinite().all() and found.any()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import MethodType
+from typing import Any
 
 import pytest
 import torch
@@ -59,9 +60,10 @@ def noise(like: torch.Tensor, generator: torch.Generator, scale: float) -> torch
     return torch.randn(len(like.values()), generator=generator, dtype=torch.float64) * scale
 
 
-def batch(checkpoint: Path, engine: LatentEngine) -> TensorDict:
-    """Rollouts whose old weights and reference differ from the model's, so that ratios are not 1 and no KL is 0."""
-    data, generator = rows_of(recorded(checkpoint), range(8)), torch.Generator().manual_seed(3)
+def batch(checkpoint: Path, engine: LatentEngine, **options: Any) -> TensorDict:
+    """Rollouts, `recorded` with ``options``, whose old weights and reference differ from the model's: ratios are not 1, and no
+    KL is 0."""
+    data, generator = rows_of(recorded(checkpoint, **options), range(8)), torch.Generator().manual_seed(3)
     data["latents"] = jagged(data["latents"].values().double(), data["latents"])
     for row in data["multi_modal_inputs"]:
         row.update({key: value.double() for key, value in row.items() if key == "pixel_values"})
