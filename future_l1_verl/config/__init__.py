@@ -1,1 +1,5 @@
-"""The config tree: hydra YAML on top of verl's, with the paper's values as defaults."""
+"""The hydra trees of both stages, and what a run says of itself."""
+
+from future_l1_verl.config.attention import register
+
+register()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from future_l1_verl.data.skipped import Skipped
@@ -59,5 +61,10 @@ def require_effective(model: DictConfig) -> None:
     if override.attn_implementation not in KERNELS:
         known = ", ".join(KERNELS)
         raise ValueError(f"model.override_config.attn_implementation is one of {known}, not {override.attn_implementation!r}")
+    if override.attn_implementation == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise ValueError(
+            "model.override_config.attn_implementation=flash_attention_2 needs flash-attn, which is not installed "
+            "(`bash recipes/env.sh cuda` says why): sdpa serves every model"
+        )
     if not model.use_remove_padding:
         raise ValueError("model.use_remove_padding must be true: questions are always packed (modeling/packing.py)")
