@@ -65,7 +65,7 @@ def worker(latents: list[Tensor], device: str) -> Callable[[], object]:
 
     answers, each, hidden = len(latents), len(latents[0]), latents[0].shape[1]
     options = SpanOptions(each, return_latents=True)
-    decoder = SpanDecoder(EngineSettings(TOKENS, options, hidden, False), torch.device(device))
+    decoder = SpanDecoder(EngineSettings(TOKENS, options, hidden, 4096, False), torch.device(device))
     names = [str(number) for number in range(answers)]
     states = [torch.stack(step).to(device) for step in zip(*latents, strict=True)]
     nothing, state = torch.zeros(answers, dtype=torch.bool), torch.zeros(answers, dtype=torch.int32, device=device)

@@ -25,7 +25,7 @@ from future_l1_verl.latents.tokens import LatentTokens
 
 TOKENS = LatentTokens(start=3, latent=4, end=5)
 VOCABULARY, HIDDEN = 8, 6
-SETTINGS = EngineSettings(TOKENS, SpanOptions(2, sigma=0.5, return_latents=True), HIDDEN, True)
+SETTINGS = EngineSettings(TOKENS, SpanOptions(2, sigma=0.5, return_latents=True), HIDDEN, 100, True)
 LIKELY = {"a": [3, 0, 0, 5, 1, 3, 0, 5], "b": [1, 3, 0, 0, 0, 2, 1, 2]}  # what each row would like to say
 PROMPT = [1, 2]
 

@@ -9,7 +9,7 @@ no nested values. ``extra_args["return_latents"]``, true or false, stands by its
 from __future__ import annotations
 
 import json
-import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from future_l1_verl.decoding.vllm.wire import from_text
-from future_l1_verl.latents.interventions import Intervention
+from future_l1_verl.latents.interventions import KINDS, Intervention
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KEY = "latent"
 RETURN = "return_latents"
 PROMPT = "prompt_latents"
+LARGEST_SIGMA = 1000  # noise that half precision holds
 ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans", RETURN)
 REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed", "intervene", "given", PROMPT)
 
@@ -41,8 +42,8 @@ class SpanOptions:
     ``intervention`` replaces them. ``prompt_latents`` ``[k, H]`` are those of the slots in the prompt, which then is a response
     to be continued, and may end in a span.
 
-    Raises ValueError unless 1 <= min_latents <= max_latents < 2**31 and sigma is finite and not negative, and for what is no
-    number at all: the values may be a client's, and in the worker they become tensors, where a fault ends the engine.
+    Raises ValueError unless 1 <= min_latents <= max_latents < 2**31 and 0 <= sigma <= 1000, and for what is no number at all:
+    the values may be a client's, and in the worker they become tensors, where a fault ends the engine.
     """
 
     max_latents: int
@@ -58,13 +59,13 @@ class SpanOptions:
         whole = {"max_latents": (self.max_latents, 31), "min_latents": (self.min_latents, 31), "seed": (self.seed or 0, 63)}
         for name, (value, bits) in whole.items():
             if type(value) is not int or not -(2**bits) <= value < 2**bits:
-                raise ValueError(f"{name} must be a whole number of at most {bits} bits, not {value!r}")
+                raise ValueError(f"{name} must be a whole number of at most {bits} bits, not {shown(value)}")
         if type(self.sigma) not in (int, float):
-            raise ValueError(f"sigma must be a number, not {self.sigma!r}")
+            raise ValueError(f"sigma must be a number, not {shown(self.sigma)}")
         if not 1 <= self.min_latents <= self.max_latents:
             raise ValueError(f"need 1 <= min_latents <= max_latents, not {self.min_latents} and {self.max_latents}")
-        if not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"sigma must be finite and not negative, not {self.sigma}")
+        if not 0 <= self.sigma <= LARGEST_SIGMA:
+            raise ValueError(f"sigma must lie in 0..{LARGEST_SIGMA}, not {shown(self.sigma)}")
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -76,7 +77,7 @@ class SpanOptions:
         """These options with some replaced. Raises ValueError for a name that is not in ``allowed``."""
         unknown = sorted(set(values) - set(allowed))
         if unknown:
-            raise ValueError(f"unknown latent option {', '.join(unknown)}; there are {', '.join(allowed)}")
+            raise ValueError(f"unknown latent option {', '.join(unknown)[:100]}; there are {', '.join(allowed)}")
         return replace(self, **values)
 
 
@@ -87,6 +88,7 @@ class EngineSettings:
     tokens: LatentTokens
     defaults: SpanOptions
     hidden_size: int
+    max_model_len: int
     asynchronous: bool
 
     @classmethod
@@ -95,7 +97,8 @@ class EngineSettings:
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
         defaults = SpanOptions(checkpoint.max_latents).updated(vllm_config.additional_config.get(KEY, {}), ENGINE_OPTIONS)
         asynchronous = bool(vllm_config.scheduler_config.async_scheduling)
-        return cls(checkpoint.tokens, defaults, vllm_config.model_config.get_hidden_size(), asynchronous)
+        model = vllm_config.model_config
+        return cls(checkpoint.tokens, defaults, model.get_hidden_size(), model.max_model_len, asynchronous)
 
     def of_request(self, params: SamplingParams) -> SpanOptions:
         """Options of one request; its noise seed is ``SamplingParams.seed`` unless its own options name one.
@@ -113,7 +116,7 @@ class EngineSettings:
             given[PROMPT] = self._vectors(given[PROMPT])
         returned = extra.get(RETURN, self.defaults.return_latents)
         if returned not in (0, 1):  # the chat API makes whole numbers of true and false
-            raise ValueError(f"{RETURN} must be true or false, not {returned!r}")
+            raise ValueError(f"{RETURN} must be true or false, not {shown(returned)}")
         options = replace(self.defaults, seed=params.seed, return_latents=bool(returned)).updated(given, REQUEST_OPTIONS)
         if options.sigma > 0 and options.seed is None:
             raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
@@ -121,20 +124,26 @@ class EngineSettings:
             return options
         if self.asynchronous:
             raise ValueError("interventions need an engine with async_scheduling=False (--no-async-scheduling)")
-        return replace(options, intervention=Intervention(str(kind), self._vectors(vectors), options.seed or 0))
+        if kind not in KINDS:
+            raise ValueError(f"an intervention is one of {', '.join(KINDS)}, not {shown(kind)}")
+        return replace(options, intervention=Intervention(kind, self._vectors(vectors), options.seed or 0))
 
     def _vectors(self, text: str | None) -> Tensor | None:
-        """Raises ValueError for what is no ``[k, H]`` of the model's width."""
-        if text is None:
-            return None
-        latents = from_text(text)
-        if latents.dim() != 2 or latents.shape[1] != self.hidden_size:
-            raise ValueError(f"given latents have shape {list(latents.shape)}, not [k, {self.hidden_size}], the model's width")
-        return latents
+        """Raises ValueError for what is no ``[k, H]`` of the model's width, or has more rows than a request has tokens."""
+        return None if text is None else from_text(text, self.hidden_size, self.max_model_len)
 
 
 def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
-    found = json.loads(given) if isinstance(given, str) else given
+    """Raises ValueError for what is none."""
+    try:
+        found = json.loads(given) if isinstance(given, str) else given
+    except RecursionError:
+        raise ValueError("latent options are nested too deeply") from None
     if not isinstance(found, Mapping):
-        raise ValueError(f"latent options are a mapping, not {found!r}")
+        raise ValueError(f"latent options are a mapping, not {shown(found)}")
     return found
+
+
+def shown(value: Any) -> str:
+    """Returns a client's value for an error message: it may be long, or nested too deeply to print."""
+    return reprlib.repr(value)

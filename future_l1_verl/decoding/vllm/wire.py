@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 
 import numpy as np
 import torch
 from torch import Tensor
+
+LARGEST = 65504  # number of half precision
+_TEXT = re.compile(r"(\d{1,9})x(\d{1,9}):", re.ASCII)  # what is longer makes integers that no size is
 
 
 def to_array(latents: Tensor) -> np.ndarray:
@@ -27,11 +30,28 @@ def to_text(latents: Tensor) -> str:
     return f"{values.shape[0]}x{values.shape[1]}:{base64.b64encode(values.tobytes()).decode()}"
 
 
-def from_text(text: str) -> Tensor:
-    """The float32 ``[T, H]`` of `to_text`. Raises ValueError if ``text`` is none of its."""
+def from_text(text: str, width: int, most: int) -> Tensor:
+    """The float32 ``[T, width]`` of `to_text`, with T up to ``most``.
+
+    Raises ValueError if ``text`` is none of its, has other sizes, or has values that half precision does not hold: a model in
+    it would compute with infinities. It may be anybody's; nothing is decoded that is larger than its sizes allow.
+    """
+    found = _TEXT.match(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("latents are not as wire.to_text writes them, ROWSxCOLUMNS:BASE64")
+    rows, columns = map(int, found.groups())
+    if columns != width or rows > most:
+        raise ValueError(
+            f"given latents have shape [{rows}, {columns}], not [k, {width}], the model's width, with k up to {most}"
+        )
+    size, start = 4 * rows * columns, found.end()
+    if len(text) - start != 4 * -(-size // 3):
+        raise ValueError(f"latents are not as wire.to_text writes them: {len(text) - start} letters for {size} bytes")
     try:
-        shape, data = text.split(":")
-        values = np.frombuffer(base64.b64decode(data, validate=True), np.float32)
-        return torch.from_numpy(values.reshape([int(size) for size in shape.split("x")]).copy())
-    except (ValueError, AttributeError, binascii.Error) as error:
+        data = base64.b64decode(text[start:], validate=True)
+        values = np.frombuffer(data, np.float32).reshape(rows, columns)
+    except ValueError as error:
         raise ValueError(f"latents are not as wire.to_text writes them: {error}") from error
+    if not (np.abs(values) <= LARGEST).all():  # nor are those that are no numbers
+        raise ValueError(f"given latents must be numbers between -{LARGEST} and {LARGEST}")
+    return torch.from_numpy(values.copy())
