@@ -18,6 +18,7 @@ What was done to the product, how often, and what was lost. Real processes on a 
 
 "Lost" was asked for or was there, and is not there after the same command, where it ended, was given again. "Wrong" is there,
 but not what it is when nothing is done. "Seconds" is the longest time until the product had gone on or ended.
+A step that is saved and not logged is trained on and in its checkpoint; its metrics and its rollouts are not written down.
 
 | what was done | times | at stake | lost | wrong | seconds | and then |
 |---|---|---|---|---|---|---|

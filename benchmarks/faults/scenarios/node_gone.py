@@ -67,7 +67,7 @@ def prepared(work: Path) -> Iterator[Callable[[int], Outcome]]:
     os.environ |= {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_AUTH_MODE": "token", "RAY_ADDRESS": f"127.0.0.1:{port}"}
     nodes = [Node(work, port, head=True)]
     join(nodes, work, port)
-    training = Training(work, "vllm_server.* died: .*node", *SEPARATE)
+    training = Training(work, " died: .*node has died", *SEPARATE)
 
     def once(number: int) -> Outcome:
         return training.disturbed(lambda _: nodes.pop().kill(), mend=lambda: join(nodes, work, port))
