@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from decoding_harness import in_process
 from hypothesis import given
 from hypothesis import strategies as st
 from vllm import SamplingParams
@@ -101,6 +102,7 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
     [
         (request(structured_outputs=StructuredOutputsParams(regex="a")), "structured output"),
         (request(logprobs=-1), "log-probs"),
+        (request(allowed_token_ids=[TOKENS.latent]), "alone"),
         (request(prompt=[1, TOKENS.start, TOKENS.latent, TOKENS.end]), "prompt holds 1 .* with 0 latents"),
         (request(prompt=[1, TOKENS.start, TOKENS.latent], extra_args=continuing(2)), "prompt holds 1 .* with 2 latents"),
         (request(extra_args=continuing(1)), "prompt holds 0 .* with 1 latents"),
@@ -184,6 +186,16 @@ def test_an_engine_that_cannot_work_is_refused_with_the_reason(changed: dict[str
 def test_a_scheduler_of_the_other_kind_is_refused(scheduler: type, wrong: bool) -> None:
     with pytest.raises(ValueError, match=f"is for async_scheduling={not wrong}"):
         scheduler(vllm_config(async_scheduling=wrong))
+
+
+@pytest.mark.parametrize("room", [96, 97])
+def test_an_engine_that_could_not_hold_its_longest_request_is_refused(tiny_checkpoint: str, room: int) -> None:
+    """One block of six is vLLM's own: with 81 to 96 tokens stock vLLM starts, and preempts such a request for ever."""
+    with (
+        pytest.raises(ValueError, match="KV cache"),
+        in_process(tiny_checkpoint, num_gpu_blocks_override=6, max_model_len=room, block_size=16),
+    ):
+        pass
 
 
 def test_the_installed_vllm_is_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:

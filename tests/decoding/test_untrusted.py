@@ -42,26 +42,33 @@ def test_what_to_text_writes_is_read(size: int = 8) -> None:
     assert torch.equal(from_text(to_text(largest), 2, 1), largest)
 
 
-NOT_LATENTS = {
-    "a number": 5,
-    "a list": [[0.0] * 8],
-    "no sizes": "AAAA",
-    "three sizes": "1x2x4:" + "A" * 44,
-    "a negative size": "-1x8:" + to_text(torch.zeros(1, 8)).split(":")[1],
-    "a size that no integer is": f"{'9' * 5000}x8:AAAA",
-    "a size beyond 64 bits": f"{2**64}x8:AAAA",
-    "rows that are not there": "1000000000x1000000000:AAAA",
-    "more rows than tokens": to_text(torch.zeros(101, 8)),
-    "another width": to_text(torch.zeros(1, 9)),
-    "too few letters": to_text(torch.zeros(1, 8))[:-4],
-    "too many letters": to_text(torch.zeros(1, 8)) + "AAAA",
-    "no base64": "1x8:" + "*" * 44,
-    "letters of another alphabet": "1x8:" + "é" * 44,
-    "not a number": to_text(torch.tensor([[float("nan")] * 8])),
-    "infinity": to_text(torch.tensor([[0.0] * 7 + [float("-inf")]])),
-    "beyond half precision": to_text(torch.tensor([[0.0] * 7 + [1e30]])),
-    "a pickle": base64.b64encode(pickle.dumps([0.0])).decode(),
-}
+def not_latents(width: int, most: int) -> dict[str, Any]:
+    """What is no ``[T, width]``, T at most ``most``, by what it is instead."""
+    row = to_text(torch.zeros(1, width))
+    shape, letters = row.split(":")
+    return {
+        "a number": 5,
+        "a list": [[0.0] * width],
+        "no sizes": "AAAA",
+        "three sizes": f"{shape}x1:{letters}",
+        "a negative size": f"-{row}",
+        "a size that no integer is": f"{'9' * 5000}x{width}:AAAA",
+        "a size beyond 64 bits": f"{2**64}x{width}:AAAA",
+        "rows that are not there": "1000000000x1000000000:AAAA",
+        "more rows than tokens": to_text(torch.zeros(most + 1, width)),
+        "another width": to_text(torch.zeros(1, width + 1)),
+        "too few letters": row[:-4],
+        "too many letters": row + "AAAA",
+        "no base64": f"{shape}:{'*' * len(letters)}",
+        "letters of another alphabet": f"{shape}:{'é' * len(letters)}",
+        "not a number": to_text(torch.full((1, width), float("nan"))),
+        "infinity": to_text(torch.full((1, width), float("-inf"))),
+        "beyond half precision": to_text(torch.full((1, width), 1e30)),
+        "a pickle": base64.b64encode(pickle.dumps([0.0])).decode(),
+    }
+
+
+NOT_LATENTS = not_latents(8, 100)
 
 
 @pytest.mark.parametrize("place", ["prompt_latents", "given"])

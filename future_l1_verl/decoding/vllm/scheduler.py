@@ -34,6 +34,8 @@ def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
             reasons.append("structured output: a grammar does not know of tokens that are replaced")
         if params.num_logprobs == -1 or params.logprob_token_ids:
             reasons.append("log-probs of chosen tokens or of all: only the sampled and the best ones have a role")
+        if params.allowed_token_ids is not None and set(params.allowed_token_ids) <= {tokens.latent}:
+            reasons.append("allowed_token_ids of <|latent|> alone: outside a span it cannot be sampled")
     if request.resumable:
         reasons.append("streamed input: a continued prompt would hold latents")
     if reasons:
@@ -100,6 +102,12 @@ class _LatentScheduling:
                 "name future_l1_verl.decoding.vllm.scheduler.latent_scheduler, which picks the right one"
             )
         super().__init__(vllm_config, *args, **kwargs)
+        room = (self.kv_cache_config.num_blocks - 1) * self.block_size  # one is vLLM's own, which its check forgets
+        if self.max_model_len > room:
+            raise ValueError(
+                f"the KV cache holds {room} tokens, fewer than a request of max_model_len={self.max_model_len}, which would be "
+                f"preempted for ever: lower max_model_len to {room}, or give the cache more memory"
+            )
         settings = EngineSettings.from_vllm(vllm_config)
         self.latent_token = settings.tokens.latent
         _check_requests(settings)
