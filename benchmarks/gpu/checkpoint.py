@@ -37,6 +37,15 @@ ROPE = {"rope_theta": 5e6, "mrope_section": [24, 20, 20]}
 SHAPES = {
     "tiny": Shape(),
     "tiny untied": Shape(tied=False),
+    # As wide and deep as two cores can take.
+    "1k, 4 layers": Shape(
+        text={
+            "vocab_size": 8192, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 4,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 128,
+        },
+        rope=ROPE,
+        vision={"out_hidden_size": 1024},
+    ),
     # Qwen3-VL-2B's language model, and a tower of a quarter of its layers.
     "2b": Shape(
         text={

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from future_l1_verl.data.files import whole
+
 # What verl writes with its first checkpoint, from which it goes on.
 TRACKER = "latest_checkpointed_iteration.txt"
 
@@ -28,7 +30,16 @@ MAY_CHANGE = {
     ),
     "which machines it runs on, and whom it asks": (
         *("*nnodes", "*n_gpus_per_node", "trainer.node_rank", "trainer.master_addr", "trainer.master_port"),
-        *("*num_workers", "ray_kwargs.*", "judge.url", "judge.concurrency", "judge.timeout", "judge.attempts", "judge.backoff"),
+        *(
+            "*num_workers",
+            "*attn_implementation",
+            "ray_kwargs.*",
+            "judge.url",
+            "judge.concurrency",
+            "judge.timeout",
+            "judge.attempts",
+            "judge.backoff",
+        ),
     ),
     "how it uses their memory": (
         *("*micro_batch_size_per_gpu", "*max_token_len_per_gpu", "*gpu_memory_utilization", "*param_offload"),
@@ -60,7 +71,8 @@ def save_resolved(config: DictConfig) -> Path:
                 f"or remove {path} to go on from that run's last checkpoint with these settings"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     return path
 
 

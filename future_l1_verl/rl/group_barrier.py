@@ -72,7 +72,8 @@ class GroupWorker(_Worker):
                 group.error = error
                 group.complete.set()
                 partition = "val" if trajectory["validate"] else "train"
-                await tq.async_kv_put(key=kwargs["uid"], partition_id=partition, tag={"error": repr(error)})
+                said = f"{type(error).__name__}: {error}"
+                await tq.async_kv_put(key=kwargs["uid"], partition_id=partition, tag={"error": said})
             raise
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:

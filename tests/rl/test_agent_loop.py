@@ -181,7 +181,7 @@ def test_a_failed_rollout_releases_its_siblings_and_says_why(upstream: SimpleNam
     run_prompt(worker())
     assert upstream.finished == []
     assert "another rollout of prompt prompt failed" in str(upstream.results[0])
-    assert upstream.tags == [{"key": "prompt", "partition_id": "train", "tag": {"error": "OSError('the engine is gone')"}}]
+    assert upstream.tags == [{"key": "prompt", "partition_id": "train", "tag": {"error": "OSError: the engine is gone"}}]
 
 
 def test_siblings_are_released_even_if_the_trainer_cannot_be_told(

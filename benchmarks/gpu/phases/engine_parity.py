@@ -51,11 +51,11 @@ def measure(record: Record, form: Form) -> None:
         """Raises ValueError if nothing was injected again."""
         arguments = {"logprobs_mode": "processed_logprobs", **CACHE, **size, **chosen}
         with engine(path, latents=True, **arguments) as llm:
-            asked, answers = _rollouts(llm, path, temperature, count=8 if form.cpu else 16, length=48 if form.cpu else 96)
+            asked, answers = rollouts(llm, path, temperature, count=8 if form.cpu else 16, length=48 if form.cpu else 96)
             reinjected = llm.reinjected()
         if not reinjected:
             raise ValueError(f"{way}: the cache was not too small, no latent was injected again")
-        return {"reinjected": reinjected} | _gaps(actor(), path, asked, answers)
+        return {"reinjected": reinjected} | gaps(actor(), path, asked, answers)
 
     for way, chosen in WAYS.items():
         if form.cpu and way != "eager":
@@ -64,7 +64,7 @@ def measure(record: Record, form: Form) -> None:
         record.cell(way, lambda way=way, chosen=chosen: parity(way, chosen))
 
 
-def _rollouts(llm: Any, path: Path, temperature: float, count: int, length: int) -> tuple[list[list[int]], list[Completion]]:
+def rollouts(llm: Any, path: Path, temperature: float, count: int, length: int) -> tuple[list[list[int]], list[Completion]]:
     """Returns prompts, and answers without the start token that the prompts end with."""
     latent, raw = LatentSettings.from_checkpoint(path), json.loads((path / "config.json").read_text())
     opened = [[*prompt, latent.tokens.start] for prompt in prompts(count)]
@@ -86,7 +86,7 @@ def _as_batch(asked: list[list[int]], answers: list[Completion], latent: LatentS
     return batch(rows)
 
 
-def _gaps(actor: Learner, path: Path, asked: list[list[int]], answers: list[Completion]) -> dict[str, Any]:
+def gaps(actor: Learner, path: Path, asked: list[list[int]], answers: list[Completion]) -> dict[str, Any]:
     from verl.workers.utils.padding import response_from_nested
 
     latent = LatentSettings.from_checkpoint(path)
