@@ -102,6 +102,26 @@ def test_cuda_graphs_decode_what_eager_mode_decodes(tiny_checkpoint: str, oracle
     assert found[False].slots > 300
 
 
+def test_latents_are_written_where_cuda_graphs_read(roomy: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, written = runner_of(roomy), []
+    stock = type(runner)._preprocess
+
+    def spied(self: Any, *args: Any, **kwargs: Any) -> Any:
+        prepared = stock(self, *args, **kwargs)
+        written.append(prepared[1].data_ptr())
+        return prepared
+
+    monkeypatch.setattr(type(runner), "_preprocess", spied)
+    run(roomy, oracle, params(oracle), times=1)
+    assert len(written) > 40 and set(written) == {runner.inputs_embeds.gpu.data_ptr()}
+
+
+def test_a_gpu_gets_the_runner_that_has_our_hooks(roomy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is Triton vLLM has a second runner, which has none."""
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", True)
+    assert not roomy.llm_engine.vllm_config.use_v2_model_runner
+
+
 def test_state_is_freed(roomy: Any, oracle: Oracle) -> None:
     """reference-audit.md, row 11."""
     run(roomy, oracle, params(oracle), times=1)
@@ -328,21 +348,6 @@ def run_blocking(llm: Any, oracle: Oracle, blocks: tuple[int, int]) -> Agreement
     return agreement
 
 
-def test_control_a_step_without_tokens_that_is_taken_for_one_with_them(tiny_checkpoint: str, oracle: Oracle) -> None:
-    """On an engine of its own, which does not survive."""
-    begin = SpanDecoder.begin
-
-    def mistaken(decoder: SpanDecoder, scheduler_output: Any) -> None:
-        seen = copy.copy(scheduler_output)
-        seen.total_num_scheduled_tokens = max(1, seen.total_num_scheduled_tokens)
-        begin(decoder, seen)
-
-    with asynchronously(), in_process(tiny_checkpoint, **CRAMPED) as llm, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SpanDecoder, "begin", mistaken)
-        with pytest.raises(RuntimeError, match="no latent is kept for the slot"):
-            run_blocking(llm, oracle, (13, 16))
-
-
 def test_async_nothing_is_scored_unless_a_row_was_in_a_span(
     asynchronous: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +375,24 @@ def test_spans_never_open_if_the_start_token_is_not_sampled(roomy: Any, oracle: 
     agreement = run(roomy, oracle, params(oracle, {oracle.settings.tokens.start: NEVER}), times=1)
     assert agreement.worst <= PARITY
     assert agreement.slots == 0 and agreement.roles[Role.TEXT] == 5 * 48
+
+
+# From here on each test has an engine of its own, which ends those of the tests before.
+
+
+def test_control_a_step_without_tokens_that_is_taken_for_one_with_them(tiny_checkpoint: str, oracle: Oracle) -> None:
+    """On an engine of its own, which does not survive."""
+    begin = SpanDecoder.begin
+
+    def mistaken(decoder: SpanDecoder, scheduler_output: Any) -> None:
+        seen = copy.copy(scheduler_output)
+        seen.total_num_scheduled_tokens = max(1, seen.total_num_scheduled_tokens)
+        begin(decoder, seen)
+
+    with asynchronously(), in_process(tiny_checkpoint, **CRAMPED) as llm, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpanDecoder, "begin", mistaken)
+        with pytest.raises(RuntimeError, match="no latent is kept for the slot"):
+            run_blocking(llm, oracle, (13, 16))
 
 
 def test_bfloat16_latents_arrive_as_bfloat16(tiny_checkpoint: str, oracle: Oracle) -> None:
