@@ -77,7 +77,7 @@ install_flash_attention() {
 
 [ "$build" != cuda ] || require_machine
 choose_attention
-echo "environment: attention by $attention ($why)"
+[ "$build" != cuda ] || echo "environment: attention can be by $attention here ($why)"
 [ -z "$dry_run" ] || exit 0
 
 find_python() {
@@ -101,10 +101,14 @@ name_cpu_build() {
     printf '%s/%s,,\n' "$(basename "$folder")" METADATA "$(basename "$folder")" RECORD >"$folder/RECORD"
 }
 
-wanted() { { cat "recipes/locks/$build.txt" pyproject.toml recipes/env.sh; echo "$attention $why"; } | sha256sum | cut -d' ' -f1; }
+wanted() { cat "recipes/locks/$build.txt" pyproject.toml recipes/env.sh | sha256sum | cut -d' ' -f1; }
 
-[ "$build" = lock ] || stamp=$(wanted)
-if [ "$build" != lock ] && [ -f .venv/.lock ] && [ "$(cat .venv/.lock)" = "$build $stamp" ]; then
+# Whether attention is what it can be here: a compilation that failed is not tried again by itself.
+attention_is_settled() {
+    [ -z "$wheel" ] && { [ $attention = sdpa ] || [ "$(cat .venv/attention 2>/dev/null)" = $attention ] || [ -f .venv/.no-flash-attn ]; }
+}
+
+if [ "$build" != lock ] && [ -f .venv/.lock ] && [ "$(cat .venv/.lock)" = "$build $(wanted)" ] && attention_is_settled; then
     echo "environment: .venv is up to date ($build)"
     exit 0
 fi
@@ -130,8 +134,9 @@ echo "environment: installing $(wc -l <"recipes/locks/$build.txt") pinned packag
 if [ "$build" = cuda ]; then
     grep -v '^flash-attn==' recipes/locks/cuda.txt >.venv/without-flash-attn.txt
     .venv/bin/uv pip sync --python .venv/bin/python .venv/without-flash-attn.txt
+    rm -f .venv/.no-flash-attn
     if [ $attention = flash_attention_2 ] && ! install_flash_attention; then
-        attention=sdpa
+        attention=sdpa && touch .venv/.no-flash-attn
         echo "environment: flash-attn was not installed, for the reason above; attention by sdpa (rm .venv/.lock tries again)" >&2
     fi
 else
@@ -140,5 +145,5 @@ else
 fi
 .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --editable .
 echo "$attention" >.venv/attention
-echo "$build $stamp" >.venv/.lock
+echo "$build $(wanted)" >.venv/.lock
 echo "environment: done"
