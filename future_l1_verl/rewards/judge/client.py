@@ -61,7 +61,7 @@ class JudgeSettings:
     mode: str = "rule_first"
     prompt: str | None = None
     concurrency: int = 64
-    timeout: float = 60.0
+    timeout: float = 20.0
     attempts: int = 5
     backoff: float = 0.5
     max_tokens: int = 64
