@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from vllm.lora.layers import BaseLayerWithLoRA
 
 
 class OutsideMask:
@@ -22,10 +23,16 @@ class OutsideMask:
         """
         self.active = False
         processor, head = language_model.logits_processor, language_model.lm_head
+        if isinstance(head, BaseLayerWithLoRA):
+            head = head.base_layer
         shard = head.shard_indices
         rows = [token - shard.org_vocab_start_index for token in banned]
+        here = [row for row in rows if 0 <= row < shard.num_org_elements]
         bias = torch.zeros(head.num_embeddings_per_partition, dtype=dtype, device=head.weight.device)
-        bias[[row for row in rows if 0 <= row < shard.num_org_elements]] = float("-inf")
+        bias[here] = float("-inf")
+        hidden = torch.zeros(1, language_model.config.hidden_size, dtype=dtype, device=bias.device)
+        if not head.quant_method.apply(head, hidden, bias=bias)[0, here].isneginf().all():
+            raise RuntimeError("this vLLM build's matrix product takes no bias, by which tokens of latent spans are masked")
         # A buffer, since what a sleeping engine throws away comes back for parameters and buffers alone.
         processor.register_buffer("outside", bias, persistent=False)
         stock = processor.forward
@@ -34,10 +41,3 @@ class OutsideMask:
             return stock(lm_head, hidden_states, processor.outside if self.active else embedding_bias)
 
         processor.forward = forward
-        self.active = True
-        logits = language_model.compute_logits(
-            torch.zeros(1, language_model.config.hidden_size, dtype=dtype, device=bias.device)
-        )
-        self.active = False
-        if logits is not None and not all(logits[0, token] == float("-inf") for token in banned):
-            raise RuntimeError("this vLLM build's matrix product takes no bias, by which tokens of latent spans are masked")
