@@ -12,6 +12,7 @@ from verl.utils import tensordict_utils as tu
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 from future_l1_verl.modeling.latent_vl import LatentOutput
+from future_l1_verl.platform.verl_engine import PortableEngine
 from future_l1_verl.training import engine as engine_module
 from future_l1_verl.training.engine import LatentEngine
 from future_l1_verl.training.settings import EngineSettings
@@ -143,3 +144,16 @@ def test_pixels_of_one_row_serve_all_answers_and_go_in_once(carrier: int) -> Non
 def test_a_question_without_its_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="row 0 of the batch has image_grid_thw, but no row of its question has pixel_values"):
         engine_module._share_pixels(batch(rows=[{"image_grid_thw": GRID}, {}, {"image_grid_thw": GRID}]))
+
+
+@pytest.mark.parametrize("computed", [torch.bfloat16, torch.float32])
+def test_weights_leave_in_what_the_actor_computes_with(computed: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream's are the master weights, in fp32."""
+    master = {"a": torch.full((2,), 1 / 3), "b": torch.ones(1)}
+    monkeypatch.setattr(PortableEngine, "get_per_tensor_param", lambda self: (iter(master.items()), "adapter"), raising=False)
+    instance = engine()
+    instance._autocast_dtype = computed
+    weights, adapter = instance.get_per_tensor_param()
+    sent = dict(weights)
+    assert adapter == "adapter" and {name: weight.dtype for name, weight in sent.items()} == dict.fromkeys(master, computed)
+    assert torch.equal(sent["a"], master["a"].to(computed))
