@@ -54,7 +54,7 @@ def versions(asked: Asked) -> str:
 
 
 def driver(asked: Asked) -> str:
-    """The CUDA version that the driver serves, against the one that torch was built for."""
+    """Compares the CUDA version that the driver serves with the one that torch was built for."""
     import torch
 
     if asked.platform == "cpu":
@@ -89,7 +89,7 @@ def device(asked: Asked) -> str:
 
 
 def attention(asked: Asked) -> str:
-    """The kernel that the config trees choose, at work on the device."""
+    """Runs the kernel that the config trees choose on the device."""
     import torch
 
     from future_l1_verl.modeling.attention import KERNELS
@@ -108,7 +108,7 @@ def attention(asked: Asked) -> str:
 
 
 def ray_cluster(asked: Asked) -> str:
-    """The cluster that a recipe would join: of ``--ray`` or RAY_ADDRESS."""
+    """Joins the cluster that a recipe would join, that of ``--ray`` or RAY_ADDRESS."""
     address = asked.ray or os.environ.get("RAY_ADDRESS")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray/auth_token"))
     if address is None:
@@ -136,7 +136,7 @@ def judge(asked: Asked) -> str:
 
 
 def engine(asked: Asked) -> str:
-    """Spans in force in a vLLM engine of one token, on the checkpoint that is given or a tiny one."""
+    """Decodes a token with a vLLM engine whose spans are in force, on the checkpoint that is given or a tiny one."""
     with tempfile.TemporaryDirectory() as made:
         if asked.model is None:
             from transformers.utils.logging import disable_progress_bar

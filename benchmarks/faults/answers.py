@@ -49,7 +49,7 @@ class Asked:
         )  # fmt: skip
 
     def noise(self, _request: int, _completion: int, positions: torch.Tensor) -> torch.Tensor:
-        """What is added to the latents ``[S, H]`` at the absolute positions ``[S]``."""
+        """Returns the noise ``[S, H]`` that was added to the latents at the absolute positions ``[S]``."""
         drawn = standard_normal(torch.full_like(positions, self.seed), positions, tiny.HIDDEN_SIZE)
         return self.options.get("sigma", 0.0) * drawn
 

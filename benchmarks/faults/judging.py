@@ -29,7 +29,7 @@ Once = Callable[[int], Outcome]
 
 @dataclass
 class Outage:
-    """Of a judge that says yes to even numbers and no to odd ones, those in ``met`` excepted: they get a ``fault``."""
+    """Answers as a judge that says yes to even numbers and no to odd ones; requests in ``met`` get a ``fault`` instead."""
 
     fault: Callable[[], Reply]
     met: range

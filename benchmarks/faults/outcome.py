@@ -1,4 +1,4 @@
-"""What a run of a fault cost, and the file in which the runs of a fault stand, one JSON line each."""
+"""Keeps the outcomes of the runs of a fault, one JSON line each, and adds them up to a row of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine lacks that has torch and a checkout, and reaches no registry: packed here, unpacked there.
+"""Packs the packages that a machine with torch and a checkout, but no registry, lacks, and unpacks them there.
 
     python benchmarks/gpu/bare.py pack --part 1 --out DIR      here: DIR/training.zip.0, ... of at most 60 MiB
     python benchmarks/gpu/bare.py unpack DIR --into SITE       there, for each load; then PYTHONPATH=SITE

@@ -145,7 +145,7 @@ def devices(config: DictConfig) -> int:
 
 
 def _pools(config: DictConfig) -> dict[str, DictConfig]:
-    """The sections that say how many nodes, of how many devices each, a pool has."""
+    """Returns the sections that say how many nodes, of how many devices each, a pool has, by their names."""
     rollout, reference = config.actor_rollout_ref.rollout, config.reference_pool
     separate = {"actor_rollout_ref.rollout": rollout} if config.trainer.v1.trainer_mode == "separate_async" else {}
     return {"trainer": config.trainer} | separate | ({"reference_pool": reference} if reference.nnodes else {})
@@ -156,7 +156,7 @@ def _world(pool: DictConfig) -> int:
 
 
 def _check_devices(config: DictConfig) -> None:
-    """Upstream divides without looking at the remainder, or fails in a worker."""
+    """Raises ValueError for pools that cannot be divided as asked, which upstream does not look at, or only in a worker."""
     rollout, pools = config.actor_rollout_ref.rollout, _pools(config)
     parts = {
         name: rollout[name] for name in ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")

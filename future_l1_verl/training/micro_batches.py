@@ -28,7 +28,7 @@ def questions_of(batch: TensorDict) -> list[int]:
 
 
 def on_host(ragged: Tensor) -> tuple[Tensor, ...]:
-    """The rows of a ragged tensor, on the host."""
+    """Returns the rows of a ragged tensor, on the host."""
     return ragged.values().cpu().split(ragged.offsets().diff().tolist())
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+from hydra import compose, initialize_config_module
 from verl.plugin.platform import platform_manager
 
 from future_l1_verl.platform.launch import require_devices, require_platform
@@ -48,3 +49,14 @@ def test_an_accelerator_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPat
     with_gpus(monkeypatch, 8)
     with pytest.raises(RuntimeError, match=r"trainer\.device is cuda but verl runs on npu"):
         require_devices("cuda", 8)
+
+
+def test_a_process_without_a_gpu_is_part_of_a_run_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray starts the processes of a run with what the tree of its platform says; alone, one would take itself for a CPU's."""
+    with initialize_config_module("future_l1_verl.config.rl", version_base=None):
+        tree = compose("main", overrides=["platform=cuda"])
+    assert platform_manager._detect_platform_name() == "cpu"
+    for name, value in tree.ray_kwargs.ray_init.runtime_env.env_vars.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(platform_manager, "_current_platform", None)
+    assert platform_manager.get_platform().device_name == "cuda"
