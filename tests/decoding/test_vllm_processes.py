@@ -19,6 +19,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from future_l1_verl.decoding.vllm import completion_latents, request_options, require_live_async
 from future_l1_verl.latents.interventions import Intervention
@@ -30,8 +31,11 @@ TEMPERATURE = 0.7
 
 
 @asynccontextmanager
-async def running(arguments: dict[str, Any]) -> AsyncIterator[AsyncLLM]:
-    """An engine made from command-line arguments, as verl makes it; its processes are gone afterwards."""
+async def running(arguments: dict[str, Any], output: pytest.CaptureFixture[str]) -> AsyncIterator[AsyncLLM]:
+    """An engine made from command-line arguments, as verl makes it; its processes are gone afterwards.
+
+    Raises AssertionError with the errors that stand in ``output``, where an engine says what it died of, if it dies.
+    """
     model = arguments.pop("model")
     parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser())
     parsed = parser.parse_args(["--model", model, *build_cli_args_from_config(arguments)])
@@ -46,6 +50,9 @@ async def running(arguments: dict[str, Any]) -> AsyncIterator[AsyncLLM]:
     ]
     try:
         yield llm
+    except EngineDeadError as death:
+        said = "".join(output.readouterr()).splitlines()
+        raise AssertionError("\n".join([line for line in said if "ERROR" in line][-40:])) from death
     finally:
         llm.shutdown()
         _, alive = await asyncio.to_thread(psutil.wait_procs, started, 30)
@@ -82,14 +89,14 @@ async def settled(llm: AsyncLLM) -> list[dict[str, Any]]:
     return statuses
 
 
-def test_as_verl_starts_it(tiny_checkpoint: str, oracle: Oracle) -> None:
+def test_as_verl_starts_it(tiny_checkpoint: str, oracle: Oracle, capfd: pytest.CaptureFixture[str]) -> None:
     """Processed log-probs, verl's worker extension and its mask of vision tokens."""
     vision = [token for token, value in oracle.bias.items() if value == NEVER]
     prompts = oracle.prompts()
 
     async def scenario() -> None:
         arguments = engine(tiny_checkpoint, worker_extension_cls=WORKER, logprobs_mode="processed_logprobs")
-        async with running(arguments) as llm:
+        async with running(arguments, capfd) as llm:
             masks = {"vocab_size": len(oracle.processor.tokenizer), "banned_token_ids": vision}
             await llm.collective_rpc("monkey_patch_model", kwargs=masks)
 
@@ -136,7 +143,9 @@ def test_as_verl_starts_it(tiny_checkpoint: str, oracle: Oracle) -> None:
     asyncio.run(scenario())
 
 
-def test_tensor_parallel_two(tiny_checkpoint: str, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensor_parallel_two(
+    tiny_checkpoint: str, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     # vLLM would bind each rank to a NUMA node of its own.
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     prompts = oracle.prompts()
@@ -145,7 +154,7 @@ def test_tensor_parallel_two(tiny_checkpoint: str, oracle: Oracle, monkeypatch: 
         arguments = engine(
             tiny_checkpoint, tensor_parallel_size=2, distributed_executor_backend="mp", worker_extension_cls=WORKER, **CRAMPED
         )  # fmt: skip
-        async with running(arguments) as llm:
+        async with running(arguments, capfd) as llm:
             sampling = params(oracle, temperature=1.0, n=2, max_tokens=96)
             outputs = await asyncio.gather(*(ask(llm, f"t{k}", prompt, sampling) for k, prompt in enumerate(prompts * 2)))
             agreement = oracle.compare(outputs, prompts * 2)
