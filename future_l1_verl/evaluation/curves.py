@@ -24,6 +24,7 @@ FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             (
                 "critic/score/mean",
                 "rewards/accuracy/mean",
+                "filter/accuracy_before",
                 "rewards/format/mean",
                 "rewards/contrastive/mean",
                 "rewards/diversity/mean",

@@ -34,6 +34,7 @@ class _Strict:
         self.group_filter = GroupFilter(**settings)
         self.dropped: list[dict[str, Any]] = []
         self.stale: list[dict[str, Any]] = []
+        self.accuracies: list[float] = []  # of the groups answered since the last step, those that are dropped too
         self.wanted = 0  # prompts of the batch that is being sampled
 
     def _sync_metadata_from_transfer_queue(self) -> None:
@@ -70,6 +71,7 @@ class _Strict:
     def _mean_if_dropped(self, uid: str, rollouts: list[tuple[float, int]]) -> float | None:
         values = [value for value, _ in rollouts if not np.isnan(value)]
         mean = float(np.mean(values)) if values else float("nan")
+        self.accuracies += [mean] if values else []
         # Means of n values such as 0.1 come with rounding errors far below 1/n.
         if self.group_filter.low - 1e-9 <= mean <= self.group_filter.high + 1e-9:
             return None
@@ -100,8 +102,9 @@ class _Strict:
         return evicted
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
-        """Upstream's, with the number of groups that were dropped and kept; each dropped one is listed in a file, and listed
-        again if a resumed run repeats its step."""
+        """Upstream's, with the number of groups that were dropped and kept, and the mean accuracy of all that were answered
+        since the last step, NaN if none was. Each dropped one is listed in a file, and listed again if a resumed run repeats
+        its step."""
         if partition_id == "val":
             return super().sample(global_steps, partition_id, batch_size)
         self.wanted = batch_size
@@ -109,6 +112,7 @@ class _Strict:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
         finally:
             dropped = self._list_dropped(global_steps)
+            answered, self.accuracies = self.accuracies, []
         if self.filter_groups_metric is None:
             return batch, metrics
         accuracy = [group["accuracy"] for group in dropped]
@@ -119,6 +123,8 @@ class _Strict:
             "filter/too_hard": sum(value is not None and value < self.group_filter.low for value in accuracy),
             "filter/too_easy": sum(value is not None and value > self.group_filter.high for value in accuracy),
             "filter/keep_rate": kept / (kept + len(dropped)),
+            # Of the kept groups it stays near the middle of the range, however much the model learns.
+            "filter/accuracy_before": float(np.mean(answered)) if answered else float("nan"),
         }
 
     def _list_dropped(self, global_steps: int) -> list[dict[str, Any]]:

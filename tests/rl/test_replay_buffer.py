@@ -81,6 +81,8 @@ def test_groups_that_are_too_easy_or_too_hard_are_replaced_and_listed(tmp_path: 
     assert len(batch.keys) == 8 and all(key.startswith(("p2_", "p101_")) for key in batch.keys)
     assert (metrics["filter/dropped"], metrics["filter/too_easy"], metrics["filter/too_hard"]) == (2, 1, 1)
     assert metrics["filter/keep_rate"] == 0.5
+    # Two mixed groups with 2 of 4 right, one with 4, one with 0: dropped ones count.
+    assert metrics["filter/accuracy_before"] == 8 / 16
     listed = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
     assert [(row["step"], row["row"], row["accuracy"]) for row in listed] == [(7, 1, 1.0), (7, 100, 0.0)]
 
@@ -103,6 +105,7 @@ def test_a_step_that_is_full_is_taken_whatever_was_dropped_beside_it(tmp_path: P
     assert len(batch.keys) == 8
     # Three passed, one of them more than needed, and three were dropped.
     assert (metrics["filter/dropped"], metrics["filter/keep_rate"]) == (3, 0.5)
+    assert metrics["filter/accuracy_before"] == 3 * 2 / (6 * 4)
 
 
 def test_groups_dropped_between_two_steps_are_listed_and_bounded(tmp_path: Path, queue: Queue) -> None:
@@ -113,6 +116,7 @@ def test_groups_dropped_between_two_steps_are_listed_and_bounded(tmp_path: Path,
     assert strict.get_sampleable_count(7, "train") == 1
     _, metrics = strict.sample(7, "train", 2)
     assert metrics["filter/dropped"] == 1
+    assert metrics["filter/accuracy_before"] == (4 + 2 + 2) / (3 * 4)
     assert json.loads((tmp_path / "dropped.jsonl").read_text())["row"] == 1
     queue.add("p3", HARD)
     with pytest.raises(NothingPasses):
