@@ -71,7 +71,8 @@ class _Strict:
     def _mean_if_dropped(self, uid: str, rollouts: list[tuple[float, int]]) -> float | None:
         values = [value for value, _ in rollouts if not np.isnan(value)]
         mean = float(np.mean(values)) if values else float("nan")
-        self.accuracies += [mean] if values else []
+        if values:
+            self.accuracies.append(mean)
         # Means of n values such as 0.1 come with rounding errors far below 1/n.
         if self.group_filter.low - 1e-9 <= mean <= self.group_filter.high + 1e-9:
             return None
