@@ -4,6 +4,7 @@ asynchronous, as on a GPU."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -51,8 +52,9 @@ async def running(arguments: dict[str, Any], output: pytest.CaptureFixture[str])
     try:
         yield llm
     except EngineDeadError as death:
-        said = "".join(output.readouterr()).splitlines()
-        raise AssertionError("\n".join([line for line in said if "ERROR" in line][-40:])) from death
+        # Of each traceback the places and the error; the first reason is the one, the step in flight then fails of another.
+        said = re.findall(r"ERROR .*?\] *(File .*|\w+(?:Error|Exception)\b.*)", "".join(output.readouterr()))
+        raise AssertionError("\n".join(said)) from death
     finally:
         llm.shutdown()
         _, alive = await asyncio.to_thread(psutil.wait_procs, started, 30)
