@@ -1,7 +1,10 @@
 """The environment that torch and vLLM are started in; that no test fails because a machine is busy; who runs what."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +25,16 @@ if not Path("/dev/nvidia0").exists():
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_for_the_next_file() -> Iterator[None]:
+    """Both decide how engines of later files in this process run: the environment, which vLLM and others add to, and torch's
+    process group, with which a second one cannot be made."""
+    with patch.dict(os.environ):
+        yield
+    if torch := sys.modules.get("torch"):
+        assert not torch.distributed.is_initialized(), "a test of this file leaves a process group"
 
 
 # Start from one run of the quickstart (tests/e2e/conftest.py), which takes longest of all: they come first, in one process.

@@ -1,11 +1,7 @@
-"""Answers of an engine in this process, each compared with the plain model; nothing is waited for longer than `PATIENCE`.
-
-To be imported before anything that imports torch: it sets what that reads from the environment.
-"""
+"""Answers of an engine in this process, each compared with the plain model; nothing is waited for longer than `PATIENCE`."""
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,10 +10,6 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
-
-from e2e_environment import ENVIRONMENT
-
-os.environ |= ENVIRONMENT | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
 
 import torch
 from async_on_cpu import asynchronously

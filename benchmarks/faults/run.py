@@ -8,6 +8,7 @@ function that does it once, given the number of the run, and returns its `Outcom
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="a folder for what the runs write; a temporary one unless given")
     args = parser.parse_args()
     sys.path.extend(HARNESSES)
+    # Read when torch and vLLM are loaded, which scenarios do.
+    environment = import_module("e2e_environment").ENVIRONMENT
+    os.environ |= environment | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True).strip()
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.name:

@@ -210,11 +210,13 @@ def in_process(checkpoint: str, latent: dict[str, Any] | None = None, **argument
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        llm = LLM(**engine(checkpoint, latent, **arguments))
         try:
-            yield llm
-        finally:
-            llm.llm_engine.engine_core.shutdown()
+            llm = LLM(**engine(checkpoint, latent, **arguments))
+            try:
+                yield llm
+            finally:
+                llm.llm_engine.engine_core.shutdown()
+        finally:  # also of an engine that was refused when it was half made
             cleanup_dist_env_and_memory()
 
 
