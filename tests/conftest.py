@@ -29,8 +29,8 @@ settings.load_profile("busy")
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left_for_the_next_file() -> Iterator[None]:
-    """Both decide how engines of later files in this process run: the environment, which vLLM and others add to, and torch's
-    process group, with which a second one cannot be made."""
+    """Restores the environment, which vLLM and others add to, and fails a file that leaves a process group, for torch makes no
+    second one. Either would change how the engines of later files in this process run."""
     with patch.dict(os.environ):
         yield
     if torch := sys.modules.get("torch"):
