@@ -29,7 +29,7 @@ def run(data: Path, model: Path, rows: int, workers: int, cache: str | None, fol
         "video_frames": 16, "targets": "resize", "text_only": False, "cache_dir": cache, "max_bad_rate": 0.0,
         "manifest": f"{folder}/skipped.jsonl", "videos": None,
     })  # fmt: skip
-    dataset = LatentSFTDataset(str(data / "sft_train.parquet"), processor.tokenizer, config, processor, max_samples=rows)
+    dataset = LatentSFTDataset(str(data / "train.parquet"), processor.tokenizer, config, processor, max_samples=rows)
     loader = DataLoader(dataset, batch_size=8, num_workers=workers, collate_fn=SFTTensorCollator("no_padding"))
     early, started = 0.0, time.perf_counter()
     for number, _ in enumerate(tqdm(loader, unit="batch", leave=False)):

@@ -1,4 +1,4 @@
-"""Multiple-choice examples as rows: TwiFF's form for SFT, and a problem with its answer for RL."""
+"""Multiple-choice examples as rows in TwiFF's form, from which both stages and evaluation take what they need."""
 
 from __future__ import annotations
 
@@ -50,43 +50,34 @@ class Example:
         lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)]
         return "\n".join(["<image>" * len(self.image) + self.question, *lines])
 
-    def sft_row(self, answers: str) -> Row:
+    def row(self, answers: str) -> Row:
         """TwiFF's form; the ``gpt`` turn imagines a frame before each reason. ``answers`` is "text" or "letter"."""
         reasons = [f"<reason>{reason}</reason>" for reason in self.reasons]
         answer = f"<answer>{self._answer(answers)}</answer>"
         response = "".join(f"<image>{reason}" for reason in reasons) + answer
-        turns = [{"from": "human", "value": self.problem}, {"from": "gpt", "value": response}]
-        return self._shared(answers) | {
-            "conversations": turns,
+        return {
+            "id": self.id,
+            "split": self.split,
+            "data_source": self.data_source,
+            "video": self.video,
+            "image": list(self.image),
+            "answer": self._answer(answers),
+            "letter": self.letter,
+            "options": list(self.options),
+            "conversations": [{"from": "human", "value": self.problem}, {"from": "gpt", "value": response}],
             "reasoning_image": list(self.reasoning_image),
             "cot": "".join(reasons) + answer,
         }
-
-    def rl_row(self, answers: str) -> Row:
-        """The problem and its answer, ``answers`` being "text" or "letter"."""
-        return self._shared(answers) | {"problem": self.problem, "data_source": self.data_source}
 
     def _answer(self, answers: str) -> str:
         if answers not in ANSWERS:
             raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, not {answers!r}")
         return self.options[self.right] if answers == "text" else self.letter
 
-    def _shared(self, answers: str) -> Row:
-        return {
-            "id": self.id,
-            "split": self.split,
-            "video": self.video,
-            "image": list(self.image),
-            "answer": self._answer(answers),
-            "letter": self.letter,
-            "options": list(self.options),
-        }
 
-
-def write_tables(out: Path, part: str, examples: Sequence[Example], answers: str) -> None:
-    """Writes ``sft_{part}.parquet`` and ``rl_{part}.parquet``."""
-    pd.DataFrame([e.sft_row(answers) for e in examples]).to_parquet(out / f"sft_{part}.parquet", index=False)
-    pd.DataFrame([e.rl_row(answers) for e in examples]).to_parquet(out / f"rl_{part}.parquet", index=False)
+def write_table(out: Path, part: str, examples: Sequence[Example], answers: str) -> None:
+    """Writes ``{part}.parquet``."""
+    pd.DataFrame([example.row(answers) for example in examples]).to_parquet(out / f"{part}.parquet", index=False)
 
 
 def write_json(path: Path, content: Any) -> None:

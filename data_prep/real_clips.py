@@ -18,12 +18,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_prep.examples import LETTERS, Example, Row, write_json, write_tables
+from data_prep.examples import LETTERS, Example, Row, write_json, write_table
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import VideoError, write_video
 
-# Test clips come from a video that no training clip is cut from.
-SOURCES = {"train": ("bigbuckbunny", "bikes"), "test": ("carphone_pristine",)}
+# Validation and test clips come from videos that no training clip is cut from.
+SOURCES = {"train": ("bigbuckbunny",), "val": ("bikes",), "test": ("carphone_pristine",)}
 LENGTHS = (32, 45)  # frames
 CLIPS_PER_SOURCE = 10
 OBSERVED = (1, 2, 3, 4)
@@ -105,7 +105,7 @@ def write_set(out: Path, seed: int = 0) -> None:
                 clip = f"clips/{name}-{number:02d}.mp4"
                 write_video(out / clip, cut, rate)
                 examples.append(_example(clip, change, len(examples) % len(LETTERS), rng))
-        write_tables(out, part, examples, answers="text")
+        write_table(out, part, examples, answers="text")
         manifest["questions"][part] = len(examples)
         manifest["dropped"][part] = dict(sorted(dropped.items()))
     write_json(out / "manifest.json", manifest)

@@ -39,7 +39,7 @@ export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED
 prompts=$PWD/data_prep/synthetic/prompts
 how=(--base-prompt "$prompts/base.txt" --hint-prompt "$prompts/hint.txt" --max-tokens 64 --temperature 1 --top-p 1
     --engine '{"dtype": "float32", "max_model_len": 1024}')
-bash recipes/curate_future_l1_50k.sh --input "$run/data/sft_test.parquet" --videos "$run/data" --model "$model" --out "$out" \
+bash recipes/curate_future_l1_50k.sh --input "$run/data/test.parquet" --videos "$run/data" --model "$model" --out "$out" \
     --gpus 0 --replicas 1 --top 250 -- "${how[@]}"
 "$python" -m data_prep.visual_gain score --candidates "$out/candidates.parquet" --videos "$run/data" --out "$out/scored-again" \
     --model "$model" --seed 1 "${how[@]}"

@@ -45,10 +45,12 @@ class Training:
         self.reason = re.compile(rf"^[\w.]+(?:Error|Died)\b(?=.*?(?:{reason})).*", re.MULTILINE | re.DOTALL)
         self.starts = len(list(folder.glob("[0-9]*.log")))
         if not (folder / "model").exists():
-            write_set(folder / "data", Settings(clips=16, test_clips=4, seed=0), lambda items, label: items)
-            rows = pd.read_parquet(folder / "data/rl_train.parquet").head(QUESTIONS)
+            write_set(
+                folder / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items
+            )
+            rows = pd.read_parquet(folder / "data/train.parquet").head(QUESTIONS)
             rows["problem"] = [f"{number}. {problem}" for number, problem in enumerate(rows["problem"])]
-            rows.to_parquet(folder / "data/rl_train.parquet")
+            rows.to_parquet(folder / "data/train.parquet")
             tiny.build(folder / "model")
         self.run = self._started()
 

@@ -33,7 +33,7 @@ def main() -> None:
     if args.out.resolve().parent != args.data.resolve():
         raise SystemExit(f"--out {args.out}: must be a file in {args.data}, since clips are named relative to it")
     template = (PROMPTS / "hint.txt").read_text(encoding="utf-8").strip()
-    rows = pd.read_parquet(args.data / "sft_train.parquet").to_dict("records")
+    rows = pd.read_parquet(args.data / "train.parquet").to_dict("records")
     pd.DataFrame([made for row in rows for made in (row, with_hints(row, template))]).to_parquet(args.out, index=False)
 
 

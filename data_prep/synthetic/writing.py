@@ -4,40 +4,45 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data_prep.examples import ANSWERS, LETTERS, Example, Row, write_json, write_tables
+from data_prep.examples import ANSWERS, LETTERS, Example, Row, write_json, write_table
 from data_prep.synthetic import words
 from data_prep.synthetic.captions import future_caption, observed_caption
+from data_prep.synthetic.headroom import headroom
 from data_prep.synthetic.rendering import FPS, render
 from data_prep.synthetic.scenes import FUTURE, OBSERVED, NoQuestionError, Question, Scene, pose, sample_scene
 from future_l1_verl.data.video import write_video
 
-Progress = Callable[[Iterable[int], str], Iterable[int]]
+Progress = Callable[[Iterable[str], str], Iterable[str]]
 
 # Each part of the set draws from its own random streams, whatever the sizes of the others.
-STREAMS = {"train": 0, "test": 1}
+STREAMS = {"train": 0, "test": 1, "val": 2}
 DATA_SOURCE = "future_l1_synthetic"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``clips`` and ``test_clips`` are numbers of videos; ``pairs`` is the share of clips with two balls."""
+    """``clips`` is the number of training videos, ``val_questions`` and ``test_questions`` that of questions of each split;
+    ``pairs`` is the share of clips with two balls."""
 
     clips: int
-    test_clips: int
+    val_questions: int = 128
+    test_questions: int = 400
     seed: int = 0
     pairs: float = 0.1
     answers: str = "text"
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or self.test_clips < 1:
-            raise ValueError(f"clips and test_clips must be at least 1, not {self.clips} and {self.test_clips}")
+        for name in ("clips", "val_questions", "test_questions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.pairs <= 1:
             raise ValueError(f"pairs is a share between 0 and 1, not {self.pairs}")
         if self.answers not in ANSWERS:
@@ -63,30 +68,32 @@ def write_set(out: Path, settings: Settings, progress: Progress) -> None:
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; a synthetic set is written to a directory of its own")
     (out / "clips").mkdir(parents=True, exist_ok=True)
-    manifest: Row = {"settings": asdict(settings), "questions": {}, "letters": {}, "dropped": {}}
+    manifest: Row = {"settings": asdict(settings), "questions": {}, "letters": {}, "headroom": {}, "dropped": {}}
     seen: dict[str, str] = {}
-    for part, count in (("train", settings.clips), ("test", settings.test_clips)):
-        asked, captions, dropped = _write_clips(out, part, count, settings, seen, progress)
+    for part in STREAMS:
+        asked, captions, dropped = _write_clips(out, part, settings, seen, progress)
         examples = _examples(asked, part, settings.seed)
-        write_tables(out, part, examples, settings.answers)
+        write_table(out, part, examples, settings.answers)
         if part == "train":
             pd.DataFrame(captions).to_parquet(out / "captions_train.parquet", index=False)
-            write_json(out / "twiff.json", [example.sft_row(settings.answers) for example in examples])
+            write_json(out / "twiff.json", [example.row(settings.answers) for example in examples])
         manifest["questions"][part] = _counts(example.split for example in examples)
         manifest["letters"][part] = _counts(f"{example.split} {example.letter}" for example in examples)
+        manifest["headroom"][part] = headroom([(item.scene, item.question) for item in asked], examples)
         manifest["dropped"][part] = _counts(dropped)
     write_json(out / "manifest.json", manifest)
 
 
 def _write_clips(
-    out: Path, part: str, count: int, settings: Settings, seen: dict[str, str], progress: Progress
+    out: Path, part: str, settings: Settings, seen: dict[str, str], progress: Progress
 ) -> tuple[list[_Asked], list[Row], list[str]]:
     asked, captions, dropped = [], [], []
-    for index in progress(range(count), f"{part} clips"):
+    most = {"val": settings.val_questions, "test": settings.test_questions}.get(part)  # of each split; None: all that fit
+    counts: Counter[str] = Counter()
+    drawn_for = islice(cycle(words.SPLITS), settings.clips) if most is None else _lacking(counts, most)
+    for index, split in enumerate(progress(drawn_for, f"{part} clips")):
         rng = np.random.default_rng([settings.seed, STREAMS[part], index])
-        # Each split in turn is the one that a clip is drawn for; the others are asked where they happen to fit.
-        drawn_for = words.SPLITS[index % len(words.SPLITS)]
-        scene = sample_scene(rng, bool(rng.random() < settings.pairs), drawn_for)
+        scene = sample_scene(rng, bool(rng.random() < settings.pairs), split)
         frames = render(scene.motion, scene.num_frames)
         clip = f"clips/{part}-{index:05d}.mp4"
         digest = hashlib.sha256(frames.tobytes()).hexdigest()
@@ -96,12 +103,24 @@ def _write_clips(
         write_video(out / clip, frames, FPS)
         captions.append({"video": clip, "image": list(OBSERVED), "caption": observed_caption(scene)})
         captions.append({"video": clip, "image": list(FUTURE), "caption": future_caption(scene)})
-        for split in words.SPLITS:
+        for other in words.SPLITS:
             try:
-                asked.append(_Asked(clip, scene, pose(scene, split)))
+                question = pose(scene, other)
             except NoQuestionError as error:
-                dropped.append(f"{split}: {error}")
+                dropped.append(f"{other}: {error}")
+                continue
+            if counts[other] == most:
+                dropped.append(f"{other}: there are enough")
+                continue
+            counts[other] += 1
+            asked.append(_Asked(clip, scene, question))
     return asked, captions, dropped
+
+
+def _lacking(counts: Counter[str], most: int) -> Iterator[str]:
+    """The splits in turn, each as long as it has fewer than ``most`` questions."""
+    while any(counts[split] < most for split in words.SPLITS):
+        yield from (split for split in words.SPLITS if counts[split] < most)
 
 
 def _examples(asked: list[_Asked], part: str, seed: int) -> list[Example]:

@@ -19,8 +19,8 @@ def example(**changed):
     return Example(**(values | changed))
 
 
-def test_sft_row_imagines_a_frame_before_each_reason():
-    row = example().sft_row("text")
+def test_a_row_imagines_a_frame_before_each_reason():
+    row = example().row("text")
     human, gpt = (turn["value"] for turn in row["conversations"])
     assert human == "<image><image>What next?\nA. up\nB. down\nC. left\nD. right"
     assert gpt == "<image><reason>first</reason><image><reason>then</reason><answer>left</answer>"
@@ -29,13 +29,14 @@ def test_sft_row_imagines_a_frame_before_each_reason():
 
 @pytest.mark.parametrize(("answers", "answer"), [("text", "left"), ("letter", "C")])
 def test_answers_are_texts_or_letters(answers, answer):
-    assert example().rl_row(answers)["answer"] == answer
-    assert f"<answer>{answer}</answer>" in example().sft_row(answers)["conversations"][1]["value"]
+    row = example().row(answers)
+    assert row["answer"] == answer
+    assert f"<answer>{answer}</answer>" in row["conversations"][1]["value"]
 
 
 def test_unknown_form_of_answers_is_refused():
     with pytest.raises(ValueError, match="number"):
-        example().rl_row("number")
+        example().row("number")
 
 
 @pytest.mark.parametrize("changed", [{"options": ["up", "up", "left", "right"]}, {"options": ["a"]}, {"reasons": ["one"]}])

@@ -38,16 +38,16 @@ def test_small_changes_are_not_asked_about(levels, reason):
 
 
 def test_columns_are_those_of_the_synthetic_set(made, tmp_path):
-    write_synthetic(tmp_path, Settings(clips=4, test_clips=1), lambda items, label: items)
-    for name in ("sft_train", "rl_train", "sft_test", "rl_test"):
-        real, synthetic = (pd.read_parquet(d / f"{name}.parquet") for d in (made, tmp_path))
+    write_synthetic(tmp_path, Settings(clips=4, val_questions=2, test_questions=2), lambda items, label: items)
+    for part in SOURCES:
+        real, synthetic = (pd.read_parquet(d / f"{part}.parquet") for d in (made, tmp_path))
         assert list(real.columns) == list(synthetic.columns)
-        assert 4 <= len(real) <= CLIPS_PER_SOURCE * len(SOURCES[name.split("_")[1]])
+        assert 4 <= len(real) <= CLIPS_PER_SOURCE * len(SOURCES[part])
 
 
 def test_clips_keep_size_and_rate_and_have_the_frames_named(made):
     for part in SOURCES:
-        for row in pd.read_parquet(made / f"sft_{part}.parquet").to_dict("records"):
+        for row in pd.read_parquet(made / f"{part}.parquet").to_dict("records"):
             source = row["video"].removeprefix("clips/").rsplit("-", 1)[0]
             with av.open(str(source_path(source))) as whole, av.open(str(made / row["video"])) as clip:
                 a, b = whole.streams.video[0], clip.streams.video[0]
@@ -58,9 +58,7 @@ def test_clips_keep_size_and_rate_and_have_the_frames_named(made):
 
 
 def test_train_and_test_come_from_different_videos(made):
-    videos = [
-        set(pd.read_parquet(made / f"rl_{part}.parquet")["video"].str.replace(r"-\d+", "", regex=True)) for part in SOURCES
-    ]
+    videos = [set(pd.read_parquet(made / f"{part}.parquet")["video"].str.replace(r"-\d+", "", regex=True)) for part in SOURCES]
     assert not videos[0] & videos[1]
 
 

@@ -1,6 +1,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from data_prep.examples import LETTERS
 from data_prep.synthetic import words
 from data_prep.synthetic.captions import future_caption, observed_caption
+from data_prep.synthetic.headroom import foreseen, seen
 from data_prep.synthetic.physics import Body, simulate
 from data_prep.synthetic.rendering import BOX, PALETTE, SIZE, render
 from data_prep.synthetic.scenes import CLEAR, NoQuestionError, Scene, pose, sample_scene
@@ -16,7 +18,8 @@ from data_prep.synthetic.writing import Settings, write_set
 from future_l1_verl.data.twiff import frame_numbers
 from future_l1_verl.data.video import count_frames, read_frames
 
-SETTINGS = Settings(clips=24, test_clips=8, seed=3, pairs=0.25)
+SETTINGS = Settings(clips=24, val_questions=4, test_questions=9, seed=3, pairs=0.25)
+PARTS = ("train", "val", "test")
 HOPS = {"1-hop": 1, "2-hop": 2, "3-hop": 3, "interp": 1}
 
 
@@ -37,7 +40,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(made):
-    return {name: pd.read_parquet(made / f"{name}.parquet") for name in ("sft_train", "sft_test", "rl_train", "rl_test")}
+    return {name: pd.read_parquet(made / f"{name}.parquet") for name in PARTS}
 
 
 def test_same_settings_give_the_same_bytes(made, tmp_path):
@@ -46,20 +49,20 @@ def test_same_settings_give_the_same_bytes(made, tmp_path):
 
 
 def test_another_seed_gives_other_clips(made, tmp_path):
-    write_set(tmp_path, Settings(clips=2, test_clips=1, seed=4, pairs=0.25), silent)
+    write_set(tmp_path, Settings(clips=2, val_questions=1, test_questions=1, seed=4, pairs=0.25), silent)
     clips = {p.read_bytes() for p in (made / "clips").iterdir()}
     assert all(p.read_bytes() not in clips for p in (tmp_path / "clips").iterdir())
 
 
-def test_a_part_does_not_depend_on_the_size_of_the_other(made, tmp_path):
-    write_set(tmp_path, Settings(clips=1, test_clips=8, seed=3, pairs=0.25), silent)
-    assert (tmp_path / "rl_test.parquet").read_bytes() == (made / "rl_test.parquet").read_bytes()
+def test_a_part_does_not_depend_on_the_size_of_the_others(made, tmp_path):
+    write_set(tmp_path, Settings(clips=1, val_questions=1, test_questions=9, seed=3, pairs=0.25), silent)
+    assert (tmp_path / "test.parquet").read_bytes() == (made / "test.parquet").read_bytes()
 
 
-def test_train_and_test_share_no_clip(made):
-    parts = [{p.read_bytes() for p in (made / "clips").glob(f"{part}-*")} for part in ("train", "test")]
-    assert [len(part) for part in parts] == [24, 8]
-    assert not parts[0] & parts[1]
+def test_parts_share_no_clip(made):
+    train, val, test = ({p.read_bytes() for p in (made / "clips").glob(f"{part}-*")} for part in PARTS)
+    assert len(train) == 24
+    assert not (train & val or train & test or val & test)
 
 
 def test_a_directory_that_holds_something_is_refused(made):
@@ -67,21 +70,23 @@ def test_a_directory_that_holds_something_is_refused(made):
         write_set(made, SETTINGS, silent)
 
 
-@pytest.mark.parametrize("bad", [{"clips": 0}, {"test_clips": 0}, {"pairs": 1.1}, {"answers": "number"}])
+@pytest.mark.parametrize(
+    "bad", [{"clips": 0}, {"val_questions": 0}, {"test_questions": 0}, {"pairs": 1.1}, {"answers": "number"}]
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        Settings(**({"clips": 1, "test_clips": 1} | bad))
+        Settings(**({"clips": 1} | bad))
 
 
-def test_every_clip_is_drawn_for_one_split_and_asks_it(tables):
-    ids = set(tables["sft_train"]["id"])
+def test_every_training_clip_is_drawn_for_one_split_and_asks_it(tables):
+    ids = set(tables["train"]["id"])
     assert {f"train-{i:05d}-{words.SPLITS[i % 4]}" for i in range(24)} <= ids
-    assert len(ids) == len(tables["sft_train"])
+    assert len(ids) == len(tables["train"])
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("part", PARTS)
 def test_letters_are_balanced_and_point_at_the_answer(tables, part):
-    rows = tables[f"rl_{part}"]
+    rows = tables[part]
     for _, group in rows.groupby("split"):
         counts = [sum(group["letter"] == letter) for letter in LETTERS]
         assert max(counts) - min(counts) <= 1
@@ -89,12 +94,12 @@ def test_letters_are_balanced_and_point_at_the_answer(tables, part):
         assert len(set(row["options"])) == 4
         assert row["options"][LETTERS.index(row["letter"])] == row["answer"]
         lettered = [f"{letter}. {option}" for letter, option in zip(LETTERS, row["options"], strict=True)]
-        assert row["problem"].split("\n")[1:] == lettered
+        assert row["conversations"][0]["value"].split("\n")[1:] == lettered
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("part", PARTS)
 def test_placeholders_frames_and_reasons_match(tables, part):
-    for row in tables[f"sft_{part}"].to_dict("records"):
+    for row in tables[part].to_dict("records"):
         human, gpt = (turn["value"] for turn in row["conversations"])
         assert [turn["from"] for turn in row["conversations"]] == ["human", "gpt"]
         assert human.count("<image>") == len(row["image"])
@@ -109,16 +114,19 @@ def test_placeholders_frames_and_reasons_match(tables, part):
         assert all(entry > row["reasoning_image"][-1] for entry in shown_late)
 
 
-def test_rl_rows_ask_the_same_questions(tables):
-    sft, rl = tables["sft_train"], tables["rl_train"]
-    assert list(rl["id"]) == list(sft["id"])
-    assert list(rl["problem"]) == [turns[0]["value"] for turns in sft["conversations"]]
-    assert list(rl["data_source"]) == [f"future_l1_synthetic/{split}" for split in sft["split"]]
+def test_each_split_has_as_many_questions_as_asked_for(tables):
+    assert Counter(tables["val"]["split"]) == dict.fromkeys(words.SPLITS, 4)
+    assert Counter(tables["test"]["split"]) == dict.fromkeys(words.SPLITS, 9)
+
+
+def test_rows_are_named_after_their_split(tables):
+    for rows in tables.values():
+        assert list(rows["data_source"]) == [f"future_l1_synthetic/{split}" for split in rows["split"]]
 
 
 def test_json_holds_the_training_rows(made, tables):
     rows = json.loads((made / "twiff.json").read_text())
-    assert [row["id"] for row in rows] == list(tables["sft_train"]["id"])
+    assert [row["id"] for row in rows] == list(tables["train"]["id"])
     for row in rows:
         assert (made / row["video"]).is_file()
         assert {"conversations", "video", "image", "reasoning_image", "answer", "cot"} <= set(row)
@@ -127,13 +135,24 @@ def test_json_holds_the_training_rows(made, tables):
 def test_manifest_accounts_for_every_clip_and_split(made, tables):
     manifest = json.loads((made / "manifest.json").read_text())
     assert manifest["settings"]["seed"] == 3
-    for part, clips in (("train", 24), ("test", 8)):
-        assert manifest["questions"][part] == dict(Counter(tables[f"sft_{part}"]["split"]))
+    for part in PARTS:
+        clips = len(list((made / "clips").glob(f"{part}-*")))
+        assert manifest["questions"][part] == dict(Counter(tables[part]["split"]))
         dropped = Counter()
         for reason, number in manifest["dropped"][part].items():
             dropped[reason.split(":")[0]] += number
         for split in words.SPLITS:
             assert manifest["questions"][part][split] + dropped[split] == clips
+
+
+def test_manifest_says_what_there_is_to_gain(made, tables):
+    manifest = json.loads((made / "manifest.json").read_text())
+    for part in PARTS:
+        for split, figures in manifest["headroom"][part].items():
+            answers = Counter(tables[part].query("split == @split")["answer"])
+            assert figures["majority"] == pytest.approx(max(answers.values()) / answers.total())
+            assert figures["chance"] == 0.25
+            assert min(figures["with_future"], figures["without_future"]) > 0.7 > figures["majority"] + 0.1
 
 
 def extent(image, colour):
@@ -146,7 +165,7 @@ def extent(image, colour):
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
-@pytest.mark.parametrize("table", ["sft_train", "sft_test"])
+@pytest.mark.parametrize("table", PARTS)
 def test_imagined_frames_show_what_the_reasons_say(made, tables, table):
     for row in tables[table].to_dict("records"):
         path = made / row["video"]
@@ -204,14 +223,14 @@ def test_uncertain_questions_are_not_asked(moving, split, reason):
 
 
 def test_pairs_meet_and_the_other_ball_is_an_option(tmp_path):
-    write_set(tmp_path, Settings(clips=4, test_clips=1, pairs=1.0), silent)
-    for row in pd.read_parquet(tmp_path / "rl_train.parquet").to_dict("records"):
+    write_set(tmp_path, Settings(clips=4, val_questions=1, test_questions=1, pairs=1.0), silent)
+    for row in pd.read_parquet(tmp_path / "train.parquet").to_dict("records"):
         assert sum(option.endswith("ball") for option in row["options"]) == 1
 
 
 def test_letters_as_answers(tmp_path):
-    write_set(tmp_path, Settings(clips=4, test_clips=1, answers="letter"), silent)
-    for row in pd.read_parquet(tmp_path / "sft_train.parquet").to_dict("records"):
+    write_set(tmp_path, Settings(clips=4, val_questions=1, test_questions=1, answers="letter"), silent)
+    for row in pd.read_parquet(tmp_path / "train.parquet").to_dict("records"):
         assert row["answer"] == row["letter"]
         assert row["conversations"][1]["value"].endswith(f"<answer>{row['letter']}</answer>")
 
@@ -224,6 +243,17 @@ def test_rendered_shape_is_centred_where_the_motion_says():
         ys, xs = np.mgrid[3 : SIZE - 3, 3 : SIZE - 3] + 0.5
         center = (weight * xs).sum() / weight.sum(), (weight * ys).sum() / weight.sum()
         assert center == pytest.approx((20.5 + 2 * number, 40 - number), abs=0.05)
+
+
+def test_readers_without_fault_answer_from_the_frames_they_are_shown():
+    # The right wall at frame 15 (entry 5), then the left one, after the clip.
+    moving = scene(10, 30, 3, 0)
+    asked = pose(moving, "1-hop")
+    assert (seen(moving, asked), foreseen(moving, asked)) == ("right wall", "right wall")
+    # In frame 26, the last, it is at x = 22, y = 30: the left wall is 13 px away, the others 25 and more.
+    assert seen(moving, replace(asked, reasoning_image=[8])) == "left wall"
+    # Observed frames of a ball at rest foretell nothing.
+    assert foreseen(scene(10, 30, 0, 0), asked) is None
 
 
 def test_captions_say_what_is_where():

@@ -36,7 +36,7 @@ class Run:
         ]
         command = [
             *[sys.executable, "-m", "future_l1_verl.rl", "platform=cpu", f"actor_rollout_ref.model.path={folder}/model"],
-            *[f"data.train_files={folder}/data/rl_train.parquet", f"data.val_files={folder}/data/rl_test.parquet"],
+            *[f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/val.parquet"],
             *[*small, "data.system_prompt=null"],
             *[f"actor_rollout_ref.{setting}" for setting in actor],
             *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],

@@ -38,7 +38,7 @@ def model(run: Path) -> Path:
 
 def command(model: Path, run: Path, out: Path, *arguments: str) -> list[str]:
     """As recipes/quickstart.sh calls it."""
-    files = ["--model", str(model), "--data", str(run / "data/rl_test.parquet"), "--out", str(out)]
+    files = ["--model", str(model), "--data", str(run / "data/test.parquet"), "--out", str(out)]
     how = ["--max-model-len", "1024", "--dtype", "float32", "--system-prompt", ""]
     return [sys.executable, "-m", "future_l1_verl.evaluation", "run", "--task", "synthetic", *files, *how, *arguments]
 
@@ -67,7 +67,7 @@ def by_oracle(model: Path, oracle: PreTrainedModel, questions: list[Row]) -> lis
 
 
 def test_the_oracle_gives_the_same_200_answers(run: Path, model: Path) -> None:
-    questions, _ = tasks.read(tasks.TASKS["synthetic"], [run / "data/rl_test.parquet"], None, QUESTIONS)
+    questions, _ = tasks.read(tasks.TASKS["synthetic"], [run / "data/test.parquet"], None, QUESTIONS)
     # A thread and a model for each half: the oracle hooks its embedding.
     oracles = [AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval() for _ in range(2)]
     halves = [questions[: QUESTIONS // 2], questions[QUESTIONS // 2 :]]

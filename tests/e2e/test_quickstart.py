@@ -117,7 +117,7 @@ def stage_2(run: Path, out: Path, *overrides: str) -> subprocess.CompletedProces
     actor = ["actor.ppo_mini_batch_size=8", "actor.ppo_micro_batch_size_per_gpu=32", "actor.optim.lr=1e-4"]
     command = [
         *[sys.executable, "-m", "future_l1_verl.rl", "platform=cpu", f"actor_rollout_ref.model.path={sft}"],
-        *[f"data.train_files={run}/data/rl_train.parquet", f"data.val_files={run}/data/rl_test.parquet"],
+        *[f"data.train_files={run}/data/train.parquet", f"data.val_files={run}/data/val.parquet"],
         *["data.train_batch_size=8", "data.max_prompt_length=512", "data.max_response_length=96"],
         *[f"actor_rollout_ref.{setting}" for setting in (*actor, "ref.log_prob_micro_batch_size_per_gpu=64")],
         *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],

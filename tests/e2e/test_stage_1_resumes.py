@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 def train(folder: Path, run: Path) -> str:
     command = [
         *[sys.executable, "-m", "future_l1_verl.sft", "platform=cpu", f"model.path={folder}/model", "data.system_prompt=null"],
-        *[f"data.train_files={folder}/data/sft_train.parquet", f"data.val_files={folder}/data/sft_test.parquet"],
+        *[f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/val.parquet"],
         *["data.train_batch_size=4", "data.micro_batch_size_per_gpu=4", "data.use_dynamic_bsz=false", "data.num_workers=1"],
         *["optim.lr=1e-3", "trainer.logger=[console]", "trainer.total_epochs=100", "trainer.total_training_steps=6"],
         *["trainer.save_freq=3", "trainer.test_freq=3", f"trainer.default_local_dir={run}", "data.max_length=1024"],
@@ -38,7 +38,7 @@ def weights(run: Path) -> dict:
 
 
 def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path: Path) -> None:
-    write_set(tmp_path / "data", Settings(clips=12, test_clips=4, seed=0), lambda items, label: items)
+    write_set(tmp_path / "data", Settings(clips=12, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     tiny.build(tmp_path / "model")
     said = train(tmp_path, tmp_path / "whole")
     assert "val/latent_retrieval" in said and "step:1 - " in said

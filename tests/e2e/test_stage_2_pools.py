@@ -22,10 +22,10 @@ LEARNS = "actor_rollout_ref.actor.optim.lr=1e-3"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out = tmp_path_factory.mktemp("pools")
-    write_set(out / "data", Settings(clips=16, test_clips=4, seed=0), lambda items, label: items)
-    rows = pd.read_parquet(out / "data/rl_train.parquet").head(QUESTIONS)
+    write_set(out / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    rows = pd.read_parquet(out / "data/train.parquet").head(QUESTIONS)
     rows["problem"] = [f"{number}. {problem}" for number, problem in enumerate(rows["problem"])]
-    rows.to_parquet(out / "data/rl_train.parquet")
+    rows.to_parquet(out / "data/train.parquet")
     tiny.build(out / "model")
     yield out
 

@@ -45,12 +45,12 @@ class MadeRun:
 
 def make_run(root: Path) -> MadeRun:
     """Every other answer is right, as far as its reply has a place for one; the last has no verdict."""
-    write_set(root / "data", Settings(clips=1, test_clips=4, seed=0), lambda items, label: items)
+    write_set(root / "data", Settings(clips=1, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     tiny.build(root / "model")
     tower = Tower(root / "model")
     folder = root / "run"
     records, imagined = [], {}
-    rows = pd.read_parquet(root / "data/rl_test.parquet").to_dict("records")
+    rows = pd.read_parquet(root / "data/test.parquet").to_dict("records")
     for number, row in enumerate(rows):
         kind = list(REPLIES)[number % len(REPLIES)]
         video = str(root / "data" / row["video"])
@@ -61,7 +61,7 @@ def make_run(root: Path) -> MadeRun:
             imagined[number] = [future[span % len(future)] for span in range(len(made.spans))]
             runs.save_latents(folder, number, _latents(tower, video, imagined[number], made.spans))
     records[-1] = replace(records[-1], scores=None, parsed=False, error="the judge did not answer")
-    runs.begin(folder, {"model": str(root / "model"), "data": "rl_test.parquet", "questions": len(rows)})
+    runs.begin(folder, {"model": str(root / "model"), "data": "test.parquet", "questions": len(rows)})
     runs.append(folder, records)
     return MadeRun(folder, records, imagined)
 

@@ -33,12 +33,12 @@ def test_frames_are_embedded_as_stage_1_made_its_targets(run: MadeRun) -> None:
         "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
         "manifest": str(root / "skipped.jsonl"), "videos": None,
     }  # fmt: skip
-    data = LatentSFTDataset(str(root / "data/sft_train.parquet"), processor.tokenizer, OmegaConf.create(config), processor)
+    data = LatentSFTDataset(str(root / "data/train.parquet"), processor.tokenizer, OmegaConf.create(config), processor)
     item = data[0]["multi_modal_inputs"]
     visual = AutoModelForImageTextToText.from_pretrained(root / "model").model.visual
     with torch.no_grad():
         targets = visual(item["latent_pixel_values"], grid_thw=item["latent_grid_thw"]).pooler_output
-    future = see(next(read([root / "data/sft_train.parquet"])), Clips()).future
+    future = see(next(read([root / "data/train.parquet"])), Clips()).future
     embedded = Tower(root / "model").embed([frame.image for frame in future])
     torch.testing.assert_close(embedded.flatten(0, 1), targets)
 
@@ -55,7 +55,7 @@ def test_frames_of_any_size_are_shrunk_to_the_grid_of_a_span(
 
 
 def test_batches_do_not_change_embeddings(run: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = see(next(read([run.folder.parent / "data/rl_test.parquet"])), Clips()).observed
+    pictures = see(next(read([run.folder.parent / "data/test.parquet"])), Clips()).observed
     images = [frame.image for frame in pictures][:3]
     tower = Tower(run.folder.parent / "model")
     whole = tower.embed(images)

@@ -118,7 +118,7 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
     assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_200/huggingface"
     assert rl["trainer.default_local_dir"] == f"{folder}/rl"
     read = {arguments[arguments.index("--data") + 1] for _, arguments in called if arguments[:1] == ["run"]}
-    assert read == {f"{folder}/data/rl_test.parquet"}
+    assert read == {f"{folder}/data/test.parquet"}
     # Started again it has nothing to do; its folder is that of a quickstart, which curation goes on from.
     assert run("quickstart.sh", root=root).returncode == 0 and not calls(root)
 

@@ -21,7 +21,7 @@ from future_l1_verl.sft import checks as sft_checks
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    write_set(folder / "data", Settings(clips=8, test_clips=4, seed=0), lambda items, label: items)
+    write_set(folder / "data", Settings(clips=8, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     tiny.build(folder / "model")
     return folder
 
@@ -34,7 +34,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 def config(stage: str, folder: Path, *overrides: str) -> DictConfig:
     model = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
-    files = [f"data.train_files={folder}/data/{stage}_train.parquet", f"data.val_files={folder}/data/{stage}_test.parquet"]
+    files = [f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/val.parquet"]
     common = ["platform=cpu", f"{model}={folder}/model", *files, f"trainer.default_local_dir={folder}"]
     common.append("data.train_batch_size=8")
     with initialize_config_module(f"future_l1_verl.config.{stage}", version_base=None):
@@ -72,11 +72,11 @@ def test_a_checkpoint_without_the_tokens(stage: str, folder: Path) -> None:
     ("stage", "column", "message"),
     [
         ("sft", "reasoning_image", r"row 0: reasoning_images_index or recon_frames or reasoning_image is missing"),
-        ("rl", "problem", r"rl_train\.parquet: (row 0: )?unknown form: "),
+        ("rl", "conversations", r"train\.parquet: (row 0: )?unknown form: "),
     ],
 )
 def test_a_parquet_without_a_needed_column(stage: str, column: str, message: str, folder: Path) -> None:
-    path = folder / f"data/{stage}_train.parquet"
+    path = folder / "data/train.parquet"
     pd.read_parquet(path).drop(columns=column).to_parquet(path)
     with pytest.raises(RowError, match=message):
         CHECK[stage](config(stage, folder))
@@ -85,13 +85,13 @@ def test_a_parquet_without_a_needed_column(stage: str, column: str, message: str
 @pytest.mark.parametrize(("stage", "damage"), [("sft", "missing"), ("rl", "missing"), ("rl", "broken")])
 def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: str, folder: Path) -> None:
     """Stage 1 does not decode clips at the start: a broken one is skipped when its turn comes (tests/sft)."""
-    row = pd.read_parquet(folder / f"data/{stage}_train.parquet").iloc[3]
+    row = pd.read_parquet(folder / "data/train.parquet").iloc[3]
     clip = folder / "data" / row["video"]
     if damage == "missing":
         clip.unlink()
     else:
         clip.write_bytes(clip.read_bytes()[:200])
-    with pytest.raises(RowError, match=rf"{stage}_train\.parquet: row \d+: .*{clip.name}"):
+    with pytest.raises(RowError, match=rf"train\.parquet: row \d+: .*{clip.name}"):
         CHECK[stage](config(stage, folder))
 
 
@@ -234,11 +234,11 @@ def test_videos_on_a_backbone_whose_engines_disagree_on_them(stage: str, folder:
 
 
 def test_an_answer_that_is_no_option(folder: Path) -> None:
-    path = folder / "data/rl_train.parquet"
+    path = folder / "data/train.parquet"
     rows = pd.read_parquet(path)
     rows.loc[2, "answer"] = "the ceiling"
     rows.to_parquet(path)
-    with pytest.raises(RowError, match=r"rl_train\.parquet: row 2: no option is the answer: .*'the ceiling'"):
+    with pytest.raises(RowError, match=r"train\.parquet: row 2: no option is the answer: .*'the ceiling'"):
         CHECK["rl"](config("rl", folder))
 
 
@@ -251,14 +251,14 @@ def test_an_answer_that_is_no_option(folder: Path) -> None:
     ],
 )
 def test_fewer_rows_than_a_batch(stage: str, overrides: list[str], message: str, folder: Path) -> None:
-    assert len(pd.read_parquet(folder / f"data/{stage}_train.parquet")) == 18
+    assert len(pd.read_parquet(folder / "data/train.parquet")) == 18
     with pytest.raises(ValueError, match=message):
         CHECK[stage](config(stage, folder, *overrides))
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 def test_fewer_rows_than_a_batch_once_the_bad_ones_are_left_out(stage: str, folder: Path) -> None:
-    path = folder / f"data/{stage}_train.parquet"
+    path = folder / "data/train.parquet"
     rows = pd.read_parquet(path)
     (folder / "data" / rows.loc[0, "video"]).unlink()
     left = int((rows["video"] != rows.loc[0, "video"]).sum())
@@ -270,7 +270,7 @@ def test_fewer_rows_than_a_batch_once_the_bad_ones_are_left_out(stage: str, fold
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 def test_bad_rows_of_training_do_not_count_for_validation(stage: str, folder: Path) -> None:
-    path = folder / f"data/{stage}_train.parquet"
+    path = folder / "data/train.parquet"
     rows = pd.read_parquet(path)
     (folder / "data" / rows.loc[0, "video"]).unlink()
     bad = (rows["video"] == rows.loc[0, "video"]).mean()
@@ -285,7 +285,7 @@ def test_what_is_missing_or_damaged_ends_the_command_with_a_line(
     stage: str, what: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     model = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
-    data = folder / f"data/{stage}_train.parquet"
+    data = folder / "data/train.parquet"
     words = [
         "platform=cpu", f"{model}={folder}/model", f"data.train_files={data}", f"data.val_files={data}",
         f"trainer.default_local_dir={folder}/out",

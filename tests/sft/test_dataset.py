@@ -14,7 +14,7 @@ from future_l1_verl.sft.dataset import LatentSFTDataset
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
-    write_set(out / "data", Settings(clips=12, test_clips=2, seed=0), lambda items, label: items)
+    write_set(out / "data", Settings(clips=12, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     tiny.build(out / "model")
     return out
 
@@ -27,7 +27,7 @@ def dataset(folder: Path, rows: Path | None = None, **changed: object) -> Latent
             "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.5,
             "manifest": f"{manifest}/skipped.jsonl", "videos": None,
         } | changed  # fmt: skip
-    files = str(rows or folder / "data/sft_train.parquet")
+    files = str(rows or folder / "data/train.parquet")
     return LatentSFTDataset(files, processor.tokenizer, OmegaConf.create(config), processor)
 
 

@@ -33,7 +33,7 @@ SYSTEM = "Think of what comes next."
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
-    write_set(out / "data", Settings(clips=4, test_clips=2, seed=0), lambda items, label: items)
+    write_set(out / "data", Settings(clips=4, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     tiny.build(out / "model")
     return out
 
@@ -73,7 +73,7 @@ def of_stage_1(folder: Path, form: str) -> list[int]:
         "video_frames": 4, "targets": "resize", "text_only": False, "cache_dir": None, "max_bad_rate": 0.0,
         "manifest": str(folder / "skipped.jsonl"), "videos": None,
     })  # fmt: skip
-    data = LatentSFTDataset(str(folder / "data/sft_train.parquet"), processor.tokenizer, config, processor)
+    data = LatentSFTDataset(str(folder / "data/train.parquet"), processor.tokenizer, config, processor)
     item = data[0]
     return item["input_ids"][: int(item["loss_mask"].argmax())].tolist()
 
@@ -85,7 +85,7 @@ def in_stage_2(folder: Path, form: str) -> tuple[list[int], Any]:
         "system_prompt": SYSTEM, "observed": form, "videos": None, "video_frames": 4, "max_prompt_length": 512,
         "manifest": str(folder / "skipped.jsonl"), "max_bad_rate": 0.0,
     })  # fmt: skip
-    data = LatentRLDataset(str(folder / "data/rl_train.parquet"), processor.tokenizer, config, processor)
+    data = LatentRLDataset(str(folder / "data/train.parquet"), processor.tokenizer, config, processor)
     chat = data[0]["raw_prompt"]
     images, videos = asyncio.run(data.process_vision_info(chat, processor.image_processor.patch_size, config))
     builder = create_continuous_token_builder(
@@ -95,7 +95,7 @@ def in_stage_2(folder: Path, form: str) -> tuple[list[int], Any]:
 
 
 def first_row(folder: Path) -> tuple[Row, Seen]:
-    row = next(read([folder / "data/rl_train.parquet"]))
+    row = next(read([folder / "data/train.parquet"]))
     return row, see(row, Clips())
 
 

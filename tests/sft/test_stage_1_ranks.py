@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("stage_1_ranks.py")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stage_1")
-    write_set(out / "data", Settings(clips=12, test_clips=2, seed=0), lambda items, label: items)
+    write_set(out / "data", Settings(clips=12, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     tiny.build(out / "model", seed=1)
     said = [{"role": "user", "content": "Which wall?"}, {"role": "assistant", "content": "<answer>left wall</answer>"}]
     (out / "text.jsonl").write_text(json.dumps({"messages": said}) + "\n" + json.dumps({"messages": said}) + "\n")
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def thirty_steps(folder: Path, ranks: int, max_tokens: str = "") -> dict:
-    arguments = [str(folder / "model"), str(folder / "data/sft_train.parquet"), max_tokens]
+    arguments = [str(folder / "model"), str(folder / "data/train.parquet"), max_tokens]
     found = run_ranks("thirty_steps", ranks, folder, *arguments, script=SCRIPT)
     assert len(found) == ranks
     return found[0]
@@ -47,7 +47,7 @@ def test_thirty_steps_are_the_same_on_two_ranks_and_in_micro_batches(folder: Pat
 
 def test_ranks_may_hold_different_modalities(folder: Path) -> None:
     """reference-audit.md, row 31: a vision call on one rank alone would leave the other waiting for ever."""
-    arguments = [str(folder / "model"), str(folder / "data/sft_train.parquet"), str(folder / "text.jsonl")]
+    arguments = [str(folder / "model"), str(folder / "data/train.parquet"), str(folder / "text.jsonl")]
     first, second = run_ranks("modalities", 2, folder, *arguments, script=SCRIPT)
     assert first == second and len(first) == 9
     for name, losses in first.items():

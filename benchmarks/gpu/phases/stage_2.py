@@ -33,7 +33,7 @@ def _steps(form: Form) -> dict[str, Any]:
     data, out = form.folder / "data", form.folder / "stage_2"
     for earlier in (data, out):  # of a run that did not get through
         shutil.rmtree(earlier, ignore_errors=True)
-    clips = ["--out", str(data), "--clips", "32", "--test-clips", "4", "--seed", "0"]
+    clips = ["--out", str(data), "--clips", "32", "--val-questions", "2", "--test-questions", "2", "--seed", "0"]
     subprocess.run([sys.executable, "-m", "data_prep.synthetic", *clips], check=True)
     command = [sys.executable, "-m", "future_l1_verl.rl", *_settings(path, data, out, form.cpu)]
     # verl's tracker takes its folder from here alone.
@@ -51,7 +51,7 @@ def _settings(path: Path, data: Path, out: Path, cpu: bool) -> list[str]:
     return [
         f"platform={'cpu' if cpu else 'cuda'}", f"{model}.path={path}",
         f"{model}.override_config.attn_implementation={attention}",
-        f"data.train_files={data / 'rl_train.parquet'}", f"data.val_files={data / 'rl_test.parquet'}",
+        f"data.train_files={data / 'train.parquet'}", f"data.val_files={data / 'val.parquet'}",
         f"data.train_batch_size={batch}", f"data.max_prompt_length={PROMPT}", f"data.max_response_length={response}",
         "data.system_prompt=null", "algorithm.filter_groups.enable=false",
         f"{actor}.ppo_mini_batch_size={batch}", f"{actor}.use_dynamic_bsz=true",

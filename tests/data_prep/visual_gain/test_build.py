@@ -62,7 +62,7 @@ def write_selected(path: Path, rows: list[Row]) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The synthetic set in ``set``, its candidates as selected.parquet, and what is built of them in ``deep/built``."""
     folder = tmp_path_factory.mktemp("curated")
-    write_set(folder / "set", Settings(clips=12, test_clips=4), lambda items, label: items)
+    write_set(folder / "set", Settings(clips=12, val_questions=2, test_questions=2), lambda items, label: items)
     call(read, "--input", folder / "set/twiff.json", "--out", folder / "candidates.parquet", "--decode", "none")
     write_selected(folder / "selected.parquet", list(candidates.read(folder / "candidates.parquet")))
     built(folder, folder / "deep/built")
@@ -111,7 +111,7 @@ def test_stage_1_reads_them_and_imagines_the_same_frames(made: Path) -> None:
 def test_stage_2_gets_the_same_questions(made: Path) -> None:
     sft = [row for part in PARTS for row in pq.read_table(made / f"deep/built/sft_{part}.parquet").to_pylist()]
     rl = [row for part in PARTS for row in questions(made / f"deep/built/rl_{part}.parquet")]
-    original = {row["id"]: row for row in pd.read_parquet(made / "set/rl_train.parquet").to_dict("records")}
+    original = {row["id"]: row for row in pd.read_parquet(made / "set/train.parquet").to_dict("records")}
     assert [row["uid"] for row in rl] == [row["id"] for row in sft]
     for row in rl:
         assert (row["problem"], row["answer"]) == (original[row["uid"]]["problem"], original[row["uid"]]["answer"])

@@ -48,8 +48,8 @@ def candidate(row: dict) -> candidates.Candidate:
 
 
 def test_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
-    write_set(tmp_path / "set", Settings(clips=CLIPS, test_clips=1, seed=0), lambda items, label: items)
-    made = pq.read_table(tmp_path / "set/rl_train.parquet").to_pylist()
+    write_set(tmp_path / "set", Settings(clips=CLIPS, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    made = pq.read_table(tmp_path / "set/train.parquet").to_pylist()
     sources = ({"source": f"row {number}", "video": str(tmp_path / "set" / row["video"])} for number, row in enumerate(made))
     rows = {row["video"]: candidate(row | changed) for row, changed in zip(made, sources, strict=True)}
     count = candidates.write(tmp_path / "candidates.parquet", rows.values())

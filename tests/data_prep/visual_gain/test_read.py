@@ -28,7 +28,7 @@ from future_l1_verl.data.rows import RowError
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
-    write_set(folder, Settings(clips=12, test_clips=4), lambda items, label: items)
+    write_set(folder, Settings(clips=12, val_questions=2, test_questions=2), lambda items, label: items)
     return folder
 
 
@@ -55,7 +55,7 @@ def broken(made: Path, folder: Path) -> tuple[Path, list[dict]]:
     return folder / "twiff.json", rows
 
 
-@pytest.mark.parametrize("file", ["twiff.json", "sft_train.parquet"])
+@pytest.mark.parametrize("file", ["twiff.json", "train.parquet"])
 def test_the_synthetic_set_becomes_candidates(file: str, made: Path, tmp_path: Path) -> None:
     run("--input", made / file, "--out", tmp_path / "candidates.parquet", "--decode", "all")
     found = list(candidates.read(tmp_path / "candidates.parquet"))
