@@ -88,7 +88,7 @@ evaluate untrained "$run/tiny"
 sft=$run/sft/global_step_$sft_steps/huggingface
 stage sft steps env TENSORBOARD_DIR="$run/tensorboard/sft" "$python" -m future_l1_verl.sft platform=cpu \
     model.path="$(quoted "$run/tiny")" \
-    data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/test.parquet")" data.val_max_samples=128 \
+    data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" data.val_max_samples=128 \
     data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
     data.system_prompt=null \
     latent.weight=3 latent.supervise_decisions=true optim.lr=2e-3 \
@@ -98,7 +98,7 @@ evaluate sft "$sft"
 
 stage rl steps env TENSORBOARD_DIR="$run/tensorboard/rl" OMP_NUM_THREADS=1 "$python" -m future_l1_verl.rl platform=cpu \
     actor_rollout_ref.model.path="$(quoted "$sft")" \
-    data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/test.parquet")" \
+    data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" \
     data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.seed="$seed" \
     actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
     actor_rollout_ref.actor.optim.lr=3e-5 \

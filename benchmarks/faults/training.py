@@ -49,7 +49,8 @@ class Training:
                 folder / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items
             )
             rows = pd.read_parquet(folder / "data/train.parquet").head(QUESTIONS)
-            rows["problem"] = [f"{number}. {problem}" for number, problem in enumerate(rows["problem"])]
+            for number, (human, _) in enumerate(rows["conversations"]):
+                human["value"] = f"{number}. {human['value']}"
             rows.to_parquet(folder / "data/train.parquet")
             tiny.build(folder / "model")
         self.run = self._started()
