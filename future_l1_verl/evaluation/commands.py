@@ -183,7 +183,7 @@ def run_command(args: argparse.Namespace) -> int:
         )
         return await LocalEngine.start(local, has_latents=latent is not None)
 
-    grader = Grader(Judge(judge) if judge else None, args.marking if task.marks else None, args.max_frames)
+    grader = Grader(Judge(judge) if judge else None, args.marking if task.marks else None, args.max_frames, task.reasons)
     asyncio.run(run(questions, start, grader, asking, args.out))
     return _finish(args.out, settings, interventions)
 

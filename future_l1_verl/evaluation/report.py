@@ -46,14 +46,15 @@ def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[st
 
 def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
-        "| stage | split | n | accuracy (95 %) | majority | parsed | spans | latents |",
-        "|---|---|---|---|---|---|---|---|",
+        "| stage | split | n | accuracy (95 %) | majority | parsed | reasoning true | spans | latents |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for stage, splits in summaries.items():
         for split, row in splits.items():
+            reasoning = f"{row['reasoning_true']:.3f}" if "reasoning_true" in row else "-"
             lines.append(
                 f"| {stage} | {split} | {row['n']} | {with_interval(**row['scores']['accuracy'])} | {row['majority']:.3f} "
-                f"| {row['parsed']:.3f} | {row['spans']:.2f} | {row['latents']:.2f} |"
+                f"| {row['parsed']:.3f} | {reasoning} | {row['spans']:.2f} | {row['latents']:.2f} |"
             )
     return lines
 

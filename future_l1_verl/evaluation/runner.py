@@ -17,6 +17,7 @@ from future_l1_verl.evaluation.engines import Engine, Reply, Unanswerable
 from future_l1_verl.evaluation.grading import grade_reply, mark_reply
 from future_l1_verl.evaluation.interventions import Interventions
 from future_l1_verl.evaluation.prompting import Prompt, Style, prompt
+from future_l1_verl.evaluation.reasoning import is_true
 from future_l1_verl.evaluation.runs import Record, RunError
 from future_l1_verl.latents.spans import response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentSettings
@@ -42,11 +43,13 @@ class Asking:
 
 @dataclass(frozen=True)
 class Grader:
-    """By rule, with a ``judge`` for open answers; or, with ``marks``, one of `marks.PROTOCOLS`, the judge's 0 to 5."""
+    """By rule, with a ``judge`` for open answers; or, with ``marks``, one of `marks.PROTOCOLS`, the judge's 0 to 5. With
+    ``reasons`` a row's response says which reasons are true."""
 
     judge: Judge | None
     marks: str | None
     max_frames: int
+    reasons: bool = False
 
     async def __call__(self, record: Record, row: Row) -> Record:
         """The record with its verdict. Raises JudgeUnavailable."""
@@ -54,7 +57,8 @@ class Grader:
             verdict = await mark_reply(record.text, row, self.judge, self.marks, self.max_frames)
         else:
             verdict = await grade_reply(record.text, row, self.judge)
-        return replace(record, parsed=verdict.parsed, scores=verdict.scores, error=verdict.error)
+        true = is_true(record.text, row.response) if self.reasons and row.response else None
+        return replace(record, parsed=verdict.parsed, scores=verdict.scores, error=verdict.error, reasoning_true=true)
 
 
 async def run(

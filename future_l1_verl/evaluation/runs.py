@@ -39,8 +39,9 @@ class Record:
 
     ``row`` is the number of the question in its data; ``roles`` a letter per token (`ROLES`); ``spans`` the number of latents
     of each span; ``answer`` what stands in ``<answer>``, None if nothing does. ``parsed`` and ``scores`` are the verdict;
-    ``scores`` None means that there is none, and ``error`` says why. ``frames`` are the 0-based numbers of the frames that were
-    shown and ``future`` those of the future frames that the data names; ``donor`` is the row whose latents were swapped in.
+    ``scores`` None means that there is none, and ``error`` says why. ``reasoning_true`` is None where the data do not say it.
+    ``frames`` are the 0-based numbers of the frames that were shown and ``future`` those of the future frames that the data
+    names; ``donor`` is the row whose latents were swapped in.
     """
 
     row: int
@@ -62,6 +63,7 @@ class Record:
     parsed: bool = False
     scores: dict[str, float] | None = None
     error: str | None = None
+    reasoning_true: bool | None = None
     donor: int | None = None
 
 

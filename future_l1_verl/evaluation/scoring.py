@@ -67,7 +67,8 @@ def score(parsed: Sequence[bool], scores: Sequence[Scores | None]) -> dict[str, 
 def summarise(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Per split, and for ``all``, what `score` gives, and over all ``n`` answers: ``cut``, the share that the limit of tokens
     cut off, ``with_span``, the share with a latent span, ``spans`` and ``latents``, their means per answer, and where accuracy
-    is scored ``majority``, the accuracy of always giving the most frequent right answer."""
+    is scored ``majority``, the accuracy of always giving the most frequent right answer. ``reasoning_true`` is the share whose
+    reasons are true, where the data say which are."""
     groups = by_split([record.split for record in records])
     return {split: _summary([records[i] for i in group]) for split, group in groups.items()}
 
@@ -76,6 +77,8 @@ def _summary(records: Sequence[Record]) -> dict[str, Any]:
     figures = score([record.parsed for record in records], [record.scores for record in records])
     if "accuracy" in figures["scores"]:
         figures["majority"] = max(Counter(record.truth for record in records).values()) / len(records)
+    if all(record.reasoning_true is not None for record in records):
+        figures["reasoning_true"] = float(np.mean([record.reasoning_true for record in records]))
     return figures | {
         "cut": float(np.mean([record.finish_reason == "length" for record in records])),
         "with_span": float(np.mean([len(record.spans) > 0 for record in records])),
@@ -100,15 +103,15 @@ def as_table(summary: Mapping[str, Mapping[str, Any]], title: str, unanswered: i
         lacking = f", {unanswered} questions have no answer" if unanswered else ""
         wrong = f"NOT A RESULT: {whole['missing']} of {whole['n']} verdicts are missing{lacking}"
     names = list(whole["scores"])
-    majority = ["majority"] if "majority" in whole else []
+    extra = [name for name in ("majority", "reasoning_true") if name in whole]
     table = Table(title=title, caption=wrong, caption_style="bold red")
     scored = [f"{name} (95 %)" for name in names]
-    for column in ("split", "n", "missing", "cut", "parsed", *scored, *majority, "spans", "latents"):
+    for column in ("split", "n", "missing", "cut", "parsed", *scored, *extra, "spans", "latents"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, row in summary.items():
         scores = [with_interval(**row["scores"][name]) if name in row["scores"] else "-" for name in names]
         counts = [str(row["n"]), str(row["missing"]), _number(row["cut"]), _number(row["parsed"])]
-        shares = [_number(row.get(name)) for name in majority]
+        shares = [_number(row.get(name)) for name in extra]
         table.add_row(split, *counts, *scores, *shares, f"{row['spans']:.2f}", f"{row['latents']:.2f}")
     return table
 

@@ -16,11 +16,13 @@ FUTUREBENCH_SPLITS = {"hop1": "1-hop", "hop2": "2-hop", "hop3": "3-hop", "hop5":
 @dataclass(frozen=True)
 class Task:
     """``max_tokens`` of a reply as in paper section 5; ``marks``: a judge gives 0 to 5 for reasoning and answer, instead of
-    right or wrong. ``split`` says what a row is counted with; it raises RowError for a row that is no question of the task."""
+    right or wrong; ``reasons``: a row's response says which reasons are true (reasoning.py). ``split`` says what a row is
+    counted with; it raises RowError for a row that is no question of the task."""
 
     max_tokens: int
     marks: bool
     split: Callable[[Row], str]
+    reasons: bool = False
 
 
 def read(task: Task, data: Sequence[Path], videos: str | None, limit: int | None = None) -> tuple[list[Row], list[BadRow]]:
@@ -51,6 +53,6 @@ def _futurebench(row: Row) -> str:
 TASKS = {
     "futurebench": Task(2048, False, _futurebench),
     "twiffbench": Task(4096, True, lambda row: row.category or "all questions"),
-    "synthetic": Task(96, False, lambda row: row.category or row.data_source),
+    "synthetic": Task(96, False, lambda row: row.category or row.data_source, reasons=True),
     "rl": Task(2048, False, lambda row: row.category or row.data_source),
 }

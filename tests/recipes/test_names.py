@@ -112,9 +112,9 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
     called = calls(root)
     sft, rl = (values(dict(called)[f"future_l1_verl.{stage}"]) for stage in ("sft", "rl"))
     assert (sft["model.path"], sft["trainer.default_local_dir"]) == (f"{folder}/tiny", f"{folder}/sft")
-    for config, stage in ((sft, "sft"), (rl, "rl")):
-        assert config["data.train_files"] == f"{folder}/data/{stage}_train.parquet"
-        assert config["data.val_files"] == f"{folder}/data/{stage}_test.parquet"
+    for config in (sft, rl):
+        assert config["data.train_files"] == f"{folder}/data/train.parquet"
+        assert config["data.val_files"] == f"{folder}/data/val.parquet"
     assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_200/huggingface"
     assert rl["trainer.default_local_dir"] == f"{folder}/rl"
     read = {arguments[arguments.index("--data") + 1] for _, arguments in called if arguments[:1] == ["run"]}
