@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
+from functools import partial
+from itertools import count, cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from data_prep.synthetic.rendering import FPS, render
 from data_prep.synthetic.scenes import FUTURE, OBSERVED, NoQuestionError, Question, Scene, pose, sample_scene
 from future_l1_verl.data.video import write_video
 
-Progress = Callable[[Iterable[str], str], Iterable[str]]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 # Each part of the set draws from its own random streams, whatever the sizes of the others.
 STREAMS = {"train": 0, "test": 1, "val": 2}
@@ -90,37 +93,48 @@ def _write_clips(
     asked, captions, dropped = [], [], []
     most = {"val": settings.val_questions, "test": settings.test_questions}.get(part)  # of each split; None: all that fit
     counts: Counter[str] = Counter()
-    drawn_for = islice(cycle(words.SPLITS), settings.clips) if most is None else _lacking(counts, most)
-    for index, split in enumerate(progress(drawn_for, f"{part} clips")):
-        rng = np.random.default_rng([settings.seed, STREAMS[part], index])
-        scene = sample_scene(rng, bool(rng.random() < settings.pairs), split)
-        frames = render(scene.motion, scene.num_frames)
-        clip = f"clips/{part}-{index:05d}.mp4"
-        digest = hashlib.sha256(frames.tobytes()).hexdigest()
+    for clip, scene, digest in progress(_filmed(out, part, settings, counts, most), f"{part} clips"):
         if digest in seen:
             raise ValueError(f"{clip} and {seen[digest]} show the same frames; use another seed")
         seen[digest] = clip
-        write_video(out / clip, frames, FPS)
         captions.append({"video": clip, "image": list(OBSERVED), "caption": observed_caption(scene)})
         captions.append({"video": clip, "image": list(FUTURE), "caption": future_caption(scene)})
-        for other in words.SPLITS:
+        for split in words.SPLITS:
             try:
-                question = pose(scene, other)
+                question = pose(scene, split)
             except NoQuestionError as error:
-                dropped.append(f"{other}: {error}")
+                dropped.append(f"{split}: {error}")
                 continue
-            if counts[other] == most:
-                dropped.append(f"{other}: there are enough")
+            if counts[split] == most:
+                dropped.append(f"{split}: there are enough")
                 continue
-            counts[other] += 1
+            counts[split] += 1
             asked.append(_Asked(clip, scene, question))
     return asked, captions, dropped
 
 
-def _lacking(counts: Counter[str], most: int) -> Iterator[str]:
-    """The splits in turn, each as long as it has fewer than ``most`` questions."""
-    while any(counts[split] < most for split in words.SPLITS):
-        yield from (split for split in words.SPLITS if counts[split] < most)
+def _filmed(
+    out: Path, part: str, settings: Settings, counts: Counter[str], most: int | None
+) -> Iterator[tuple[str, Scene, str]]:
+    """Writes clips, on all cores, until each split has ``most`` questions in ``counts``, which the caller keeps; None: as many
+    clips as the settings say. Yields the name of each, its scene and the digest of its frames."""
+    film, first = partial(_film, out, part, settings), 0
+    with ProcessPoolExecutor() as pool:
+        if most is None:
+            yield from pool.map(film, range(settings.clips), cycle(words.SPLITS), chunksize=16)
+        while most is not None and (lacking := [split for split in words.SPLITS if counts[split] < most]):
+            yield from pool.map(film, count(first), lacking)
+            first += len(lacking)
+
+
+def _film(out: Path, part: str, settings: Settings, index: int, split: str) -> tuple[str, Scene, str]:
+    """Writes a clip drawn for ``split``; other questions are asked about it where they happen to fit."""
+    rng = np.random.default_rng([settings.seed, STREAMS[part], index])
+    scene = sample_scene(rng, bool(rng.random() < settings.pairs), split)
+    frames = render(scene.motion, scene.num_frames)
+    clip = f"clips/{part}-{index:05d}.mp4"
+    write_video(out / clip, frames, FPS)
+    return clip, scene, hashlib.sha256(frames.tobytes()).hexdigest()
 
 
 def _examples(asked: list[_Asked], part: str, seed: int) -> list[Example]:

@@ -1,5 +1,6 @@
 """Bad input of both stages ends with a message before any worker starts."""
 
+import re
 import shutil
 import sys
 from importlib import import_module
@@ -237,6 +238,8 @@ def test_an_answer_that_is_no_option(folder: Path) -> None:
     path = folder / "data/train.parquet"
     rows = pd.read_parquet(path)
     rows.loc[2, "answer"] = "the ceiling"
+    said = rows.loc[2, "conversations"][1]
+    said["value"] = re.sub("<answer>.*</answer>", "<answer>the ceiling</answer>", said["value"])
     rows.to_parquet(path)
     with pytest.raises(RowError, match=r"train\.parquet: row 2: no option is the answer: .*'the ceiling'"):
         CHECK["rl"](config("rl", folder))
@@ -274,8 +277,8 @@ def test_bad_rows_of_training_do_not_count_for_validation(stage: str, folder: Pa
     rows = pd.read_parquet(path)
     (folder / "data" / rows.loc[0, "video"]).unlink()
     bad = (rows["video"] == rows.loc[0, "video"]).mean()
-    test = folder / f"data/{stage}_test.parquet"
-    pd.read_parquet(test).head(1).to_parquet(test)
+    val = folder / "data/val.parquet"
+    pd.read_parquet(val).head(1).to_parquet(val)
     CHECK[stage](config(stage, folder, f"data.max_bad_rate={bad}"))
 
 
