@@ -83,7 +83,8 @@ def test_running_it_again_does_nothing_twice(run: Path) -> None:
 
 def test_validation_in_training_says_what_an_evaluation_says(run: Path, tmp_path: Path) -> None:
     """Both answer greedily; rounding in batches of other sizes may tip an answer or two."""
-    result = stage_2(run, tmp_path, "trainer.val_before_train=true", "trainer.val_only=true")
+    asked = f"data.val_files={run}/data/test.parquet"
+    result = stage_2(run, tmp_path, asked, "trainer.val_before_train=true", "trainer.val_only=true")
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     step = re.search(r"step:0 - .*", result.stdout)[0]
     metrics = {name: float(value) for name, value in re.findall(r"(val/[\w-]+/\w+):([\d.]+)", step)}
