@@ -77,7 +77,7 @@ def _record(number: int, row: dict, kind: str, video: str) -> Record:
         id=row["id"],
         split=row["split"],
         prompt_sha256="",
-        problem=row["problem"],
+        problem=row["conversations"][0]["value"],
         options=options,
         truth=row["answer"],
         video=video,

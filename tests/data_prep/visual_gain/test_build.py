@@ -114,7 +114,8 @@ def test_stage_2_gets_the_same_questions(made: Path) -> None:
     original = {row["id"]: row for row in pd.read_parquet(made / "set/train.parquet").to_dict("records")}
     assert [row["uid"] for row in rl] == [row["id"] for row in sft]
     for row in rl:
-        assert (row["problem"], row["answer"]) == (original[row["uid"]]["problem"], original[row["uid"]]["answer"])
+        asked = original[row["uid"]]["conversations"][0]["value"]
+        assert (row["problem"], row["answer"]) == (asked, original[row["uid"]]["answer"])
         assert row["options"] == list(original[row["uid"]]["options"])
         assert (row["split"], row["data_source"]) == (original[row["uid"]]["split"], f"future_l1/{row['split']}")
 

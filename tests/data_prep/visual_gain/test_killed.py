@@ -43,7 +43,13 @@ def workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def candidate(row: dict) -> candidates.Candidate:
-    values = {"question": row["problem"], "answer": TRUTH, "options": [], "reasoning_image": [5, 7], "response": ""}
+    values = {
+        "question": row["conversations"][0]["value"],
+        "answer": TRUTH,
+        "options": [],
+        "reasoning_image": [5, 7],
+        "response": "",
+    }
     return {name: row.get(name) for name in candidates.SCHEMA.names} | values | {"category": row["split"]}
 
 

@@ -213,7 +213,7 @@ def test_a_manifest_is_of_one_run(made: Path, tmp_path: Path) -> None:
 
 
 def test_several_inputs_follow_each_other(made: Path, tmp_path: Path) -> None:
-    tables = [made / f"sft_{part}.parquet" for part in ("train", "test")]
+    tables = [made / f"{part}.parquet" for part in ("train", "test")]
     out = tmp_path / "candidates.parquet"
     run("--input", tables[0], "--input", tables[1], "--out", out, "--decode", "none")
     ids = [one["id"] for one in candidates.read(out)]
