@@ -24,7 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out = tmp_path_factory.mktemp("pools")
     write_set(out / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
     rows = pd.read_parquet(out / "data/train.parquet").head(QUESTIONS)
-    rows["problem"] = [f"{number}. {problem}" for number, problem in enumerate(rows["problem"])]
+    for number, (human, _) in enumerate(rows["conversations"]):
+        human["value"] = f"{number}. {human['value']}"
     rows.to_parquet(out / "data/train.parquet")
     tiny.build(out / "model")
     yield out
