@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source recipes/functions.sh
+source recipes/tiny.sh
 
 run=runs/quickstart-synthetic-seed1 sft_steps=300 sft_batch=32
 
@@ -22,11 +23,6 @@ run=$(realpath -m -- "$run")
 out=$run/curated model=$run/curated/sft/global_step_$sft_steps/huggingface
 
 bash recipes/env.sh cpu
-python=.venv/bin/python
-
-# settings of the libraries underneath; threads that wait leave their core to other jobs
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
-export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
 [ -f "$run/data/sft_hints.parquet" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$run/data/sft_hints.parquet"
 [ -d "$model" ] || "$python" -m future_l1_verl.sft platform=cpu model.path="$(quoted "$run/tiny")" data.text_only=true \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,12 +20,15 @@ FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     },
     "rl": {
+        "rl_learning": (
+            "Stage 2: reward and accuracy in training, and accuracy on validation",
+            ("critic/score/mean", "filter/accuracy_before", "val/all/accuracy"),
+        ),
         "rl_rewards": (
             "Stage 2: reward parts (mean of a step)",
             (
                 "critic/score/mean",
                 "rewards/accuracy/mean",
-                "filter/accuracy_before",
                 "rewards/format/mean",
                 "rewards/contrastive/mean",
                 "rewards/diversity/mean",
@@ -42,6 +46,8 @@ FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
 }
 LOGARITHMIC = {"rl_parity"}
+SMOOTHED = {"rl_learning", "rl_rewards"}
+WIDTH = 5  # steps of a moving mean
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
@@ -65,16 +71,26 @@ def write_curves(run: Path, out: Path) -> dict[str, str]:
         curves = read_curves(folder)
         for name, (title, tags) in figures.items():
             if present := {tag: curves[tag] for tag in tags if tag in curves}:
-                _plot(present, title, out / f"{name}.png", name in LOGARITHMIC)
+                _plot(present, title, out / f"{name}.png", name in LOGARITHMIC, name in SMOOTHED)
                 titles[f"{name}.png"] = title
     return titles
 
 
-def _plot(curves: dict[str, Curve], title: str, path: Path, logarithmic: bool) -> None:
+def moving_mean(curve: Curve) -> Curve:
+    """Each point's mean with the up to `WIDTH` - 1 points before it."""
+    values = [value for _, value in curve]
+    return [(step, fmean(values[max(0, i + 1 - WIDTH) : i + 1])) for i, (step, _) in enumerate(curve)]
+
+
+def _plot(curves: dict[str, Curve], title: str, path: Path, logarithmic: bool, smoothed: bool) -> None:
     figure = Figure(figsize=(8, 4), layout="tight")
     axes = figure.add_subplot(title=title, xlabel="step", yscale="log" if logarithmic else "linear")
     for tag, points in curves.items():
-        axes.plot(*zip(*points, strict=True), label=tag, marker="." if len(points) < 50 else None)
+        if smoothed and len(points) > 2 * WIDTH:
+            (line,) = axes.plot(*zip(*moving_mean(points), strict=True), label=f"{tag} (mean of {WIDTH} steps)")
+            axes.plot(*zip(*points, strict=True), color=line.get_color(), alpha=0.25)
+        else:
+            axes.plot(*zip(*points, strict=True), label=tag, marker="." if len(points) < 50 else None)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize="small")
     figure.savefig(path, dpi=120)

@@ -1,4 +1,5 @@
-"""The report folder of a run: accuracy after each stage, curves of both trainings, sample answers beside their frames."""
+"""The report folder of a run: what was learnt, accuracy after each stage, curves of both trainings, sample answers beside their
+frames."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from future_l1_verl.data.video import read_frames
-from future_l1_verl.evaluation.curves import write_curves
-from future_l1_verl.evaluation.runs import COMPARISON, SUMMARY, Record, read_finished
+from future_l1_verl.evaluation.comparison import compare
+from future_l1_verl.evaluation.curves import read_curves, write_curves
+from future_l1_verl.evaluation.learned import what_was_learned
+from future_l1_verl.evaluation.runs import COMPARISON, SUMMARY, Record, Run, read_finished
 from future_l1_verl.evaluation.scoring import with_interval
 
 matplotlib.use("Agg")
@@ -19,18 +22,26 @@ matplotlib.use("Agg")
 
 def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[str, Path], samples: int = 3) -> Path:
     """Writes ``run/report`` from ``run/tensorboard/{sft,rl}``, evaluation folders named by stage, in order, and folders of runs
-    with interventions by their kind.
+    with interventions by their kind. The last two stages are compared question by question.
 
-    Returns the path of ``report.md``. Raises RunError if an evaluation is missing or no result, FileNotFoundError if a
-    tensorboard folder or a comparison is missing.
+    Returns the path of ``report.md``. Raises RunError if an evaluation is missing or no result, or the last two are not of the
+    same questions; FileNotFoundError if a tensorboard folder or a comparison is missing.
     """
     finished = {stage: read_finished(folder) for stage, folder in evaluations.items()}
     out = run / "report"
     out.mkdir(parents=True, exist_ok=True)
     summaries = {stage: json.loads((folder / SUMMARY).read_text())["splits"] for stage, folder in evaluations.items()}
-    lines = ["# Report", "", *_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
+    figures = write_curves(run, out)
+    lines = ["# Report", ""]
+    if sentence := what_was_learned(read_curves(run / "tensorboard" / "rl")):
+        lines += [sentence, ""]
+    lines += [*_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
     _plot_accuracy(summaries, out / "accuracy.png")
-    for name, title in write_curves(run, out).items():
+    if headroom := _headroom(run / "data" / "manifest.json"):
+        lines += [*_headroom_table(headroom), ""]
+    if len(finished) > 1:
+        lines += [*_last_step_table(*list(finished.items())[-2:]), ""]
+    for name, title in figures.items():
         lines += [f"![{title}]({name})", ""]
     records = list(finished.values())[-1].records
     if interventions:
@@ -56,6 +67,29 @@ def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
                 f"| {stage} | {split} | {row['n']} | {with_interval(**row['scores']['accuracy'])} | {row['majority']:.3f} "
                 f"| {row['parsed']:.3f} | {reasoning} | {row['spans']:.2f} | {row['latents']:.2f} |"
             )
+    return lines
+
+
+def _headroom(manifest: Path) -> dict[str, dict[str, float]]:
+    """What readers without fault would reach on the test questions (data_prep/synthetic/headroom.py); of other sets nothing."""
+    return json.loads(manifest.read_text()).get("headroom", {}).get("test", {}) if manifest.is_file() else {}
+
+
+def _headroom_table(headroom: dict[str, dict[str, float]]) -> list[str]:
+    lines = ["| split | guessing | from the observed frames and the physics | from the future frames |", "|---|---|---|---|"]
+    for split, row in headroom.items():
+        lines.append(f"| {split} | {row['chance']:.3f} | {row['without_future']:.3f} | {row['with_future']:.3f} |")
+    return lines
+
+
+def _last_step_table(before: tuple[str, Run], after: tuple[str, Run]) -> list[str]:
+    lines = [f"| split | n | {before[0]} | {after[0]} | difference (95 %) | McNemar p |", "|---|---|---|---|---|---|"]
+    for split, row in compare(before[1], after[1]).items():
+        score = row["scores"]["accuracy"]
+        difference = with_interval(score["difference"], score["interval"])
+        lines.append(
+            f"| {split} | {row['n']} | {score['a']:.3f} | {score['b']:.3f} | {difference} | {row['mcnemar']['p']:.2g} |"
+        )
     return lines
 
 

@@ -28,6 +28,12 @@ def test_both_stages_leave_the_model_above_the_majority_answer_and_the_untrained
         assert low > untrained["scores"]["accuracy"]["mean"]
 
 
+def test_stage_2_learns(run: Path) -> None:
+    """By more than half of the smallest gain of five seeds (docs/results/learning.md), on questions that train nothing."""
+    validated = read_curves(run / "tensorboard/rl")["val/all/accuracy"]
+    assert validated[-1][1] - validated[0][1] > 0.15
+
+
 def test_the_trained_model_thinks_in_spans_and_answers_in_form(run: Path) -> None:
     trained = scores(run, "rl")["all"]
     assert trained["parsed"] > 0.9
@@ -68,7 +74,7 @@ def test_latents_of_held_out_clips_are_predicted(run: Path) -> None:
 def test_the_report_is_complete(run: Path) -> None:
     report = (run / "report/report.md").read_text()
     pictures = [part.split(")")[0] for part in report.split("](")[1:]]
-    assert len(pictures) == 10
+    assert len(pictures) == 11
     for picture in pictures:
         assert (run / "report" / picture).read_bytes().startswith(b"\x89PNG")
 

@@ -1,0 +1,67 @@
+# How the recipes for a CPU train and evaluate the tiny model; they read it with `source`, from the root of the checkout, and set
+#   run     the folder of the run, whose logs/, data/ and tensorboard/ these use
+#   seed    of the trainings
+#   sft_batch rl_batch
+
+python=.venv/bin/python
+
+# settings of the libraries underneath; threads that wait leave their core to other jobs
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE
+export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
+
+# stage NAME FILTER COMMAND...: runs once. All output goes to a log; what FILTER lets through goes to the screen.
+stage() {
+    local name=$1 filter=$2 log=$run/logs/$1.log started=$SECONDS
+    shift 2
+    if [ -f "$run/logs/$name.done" ]; then
+        echo "== $name: done before"
+        return
+    fi
+    echo "== $name"
+    if ! "$@" 2>&1 | tee -a "$log" | "$filter"; then
+        tail -n 40 "$log" >&2
+        fail "$name failed; its log is $log"
+    fi
+    echo "$((SECONDS - started))" >"$run/logs/$name.done"
+    echo "== $name: $((SECONDS - started)) s"
+}
+everything() { cat; }
+steps() { "$python" -m future_l1_verl.evaluation.progress; }
+# Without the warnings of the libraries underneath.
+results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' || true; }
+
+# train_sft NAME MODEL STEPS [OVERRIDES...]: stage 1, into $run/NAME.
+train_sft() {
+    stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" "$python" -m future_l1_verl.sft platform=cpu \
+        model.path="$(quoted "$2")" \
+        data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" data.val_max_samples=128 \
+        data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
+        data.system_prompt=null \
+        latent.weight=3 optim.lr=2e-3 \
+        trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$3" trainer.save_freq=100 trainer.test_freq=50 \
+        trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
+}
+
+# train_rl NAME MODEL STEPS [OVERRIDES...]: stage 2, into $run/NAME.
+train_rl() {
+    stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" OMP_NUM_THREADS=1 "$python" -m future_l1_verl.rl platform=cpu \
+        actor_rollout_ref.model.path="$(quoted "$2")" \
+        data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" \
+        data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.seed="$seed" \
+        actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
+        actor_rollout_ref.actor.optim.lr=2e-4 \
+        actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
+        actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
+        trainer.val_before_train=true trainer.test_freq=10 trainer.total_epochs=1000 trainer.total_training_steps="$3" \
+        trainer.save_freq=10 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
+}
+
+# evaluate NAME MODEL PART [ARGUMENTS...]: asks the questions of a part of the set; answers go to $run/evaluation/NAME.
+evaluate() {
+    stage "evaluate-$1" results "$python" -m future_l1_verl.evaluation run --task synthetic --model "$2" \
+        --data "$run/data/$3.parquet" --out "$run/evaluation/$1" --max-model-len 1024 --dtype float32 --system-prompt "" "${@:4}"
+}
+
+# sft_checkpoint NAME STEPS and rl_checkpoint NAME STEPS print where a training leaves its model.
+sft_checkpoint() { echo "$run/$1/global_step_$2/huggingface"; }
+rl_checkpoint() { echo "$run/$1/global_step_$2/actor/huggingface"; }
