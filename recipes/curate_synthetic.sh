@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Curation by visual gain on the synthetic set, on a CPU: `curate_future_l1_50k.sh` with the tiny model of a quickstart, after that
-# has learnt to use hints. Test questions are the candidates, for it has not seen them; all are scored twice, with two seeds.
+# has learnt to use hints. Validation questions are the candidates, for it has not seen them; all are scored twice, with two seeds.
 #   bash recipes/curate_synthetic.sh [--run DIR] [--sft-steps N]
 # --run: folder of a quickstart that has got as far as its tiny model. Started again it goes on where it stopped.
 set -euo pipefail
@@ -35,8 +35,8 @@ bash recipes/env.sh cpu
 prompts=$PWD/data_prep/synthetic/prompts
 how=(--base-prompt "$prompts/base.txt" --hint-prompt "$prompts/hint.txt" --max-tokens 64 --temperature 1 --top-p 1
     --engine '{"dtype": "float32", "max_model_len": 1024}')
-bash recipes/curate_future_l1_50k.sh --input "$run/data/test.parquet" --videos "$run/data" --model "$model" --out "$out" \
-    --gpus 0 --replicas 1 --top 250 -- "${how[@]}"
+bash recipes/curate_future_l1_50k.sh --input "$run/data/val.parquet" --videos "$run/data" --model "$model" --out "$out" \
+    --gpus 0 --replicas 1 --top 150 -- "${how[@]}"
 "$python" -m data_prep.visual_gain score --candidates "$out/candidates.parquet" --videos "$run/data" --out "$out/scored-again" \
     --model "$model" --seed 1 "${how[@]}"
 "$python" -m data_prep.visual_gain recheck --selected "$out/selected" --scores "$out/scored-again" --json "$out/recheck.json"

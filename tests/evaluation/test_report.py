@@ -86,8 +86,8 @@ def test_the_report_begins_with_what_stage_2_taught(run: Path) -> None:
     first = write_report(run, stages, {}).read_text().splitlines()[2]
     assert first == (
         "From step 0 to step 10 accuracy on 16 validation questions went from 0.250 to 0.562 (95 % interval at the end: 0.250 "
-        "to 0.750); most in 2-hop (from 0.125 to 0.625), least in 1-hop (from 0.375 to 0.500); the share of answers that name an "
-        "option from 0.500 to 0.500."
+        "to 0.750); most in 2-hop (from 0.125 to 0.625), least in 1-hop (from 0.375 to 0.500); "
+        "the share of answers that name an option from 0.500 to 0.500."
     )
 
 
