@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source recipes/functions.sh
 source recipes/tiny.sh
 
-run=runs/quickstart-synthetic-seed1 sft_steps=300 sft_batch=32
+run=runs/quickstart-synthetic-seed1 seed=1 sft_steps=300 sft_batch=32
 
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -19,24 +19,14 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -f "$run/logs/tiny.done" ] || fail "$run holds no tiny model; run recipes/quickstart.sh first"
-run=$(realpath -m -- "$run")
-out=$run/curated model=$run/curated/sft/global_step_$sft_steps/huggingface
+run=$(realpath -m -- "$run") out=$run/curated
 
 bash recipes/env.sh cpu
 
-[ -f "$run/data/sft_hints.parquet" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$run/data/sft_hints.parquet"
-[ -d "$model" ] || "$python" -m future_l1_verl.sft platform=cpu model.path="$(quoted "$run/tiny")" data.text_only=true \
-    data.train_files="$(quoted "$run/data/sft_hints.parquet")" \
-    data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
-    data.system_prompt=null data.cache_dir="$(quoted "$out/frames")" optim.lr=2e-3 \
-    trainer.seed=1 trainer.total_epochs=1000 trainer.total_training_steps="$sft_steps" trainer.save_freq=100 trainer.test_freq=-1 \
-    trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$out/sft")" 2>&1 | "$python" -m future_l1_verl.evaluation.progress
-
-prompts=$PWD/data_prep/synthetic/prompts
-how=(--base-prompt "$prompts/base.txt" --hint-prompt "$prompts/hint.txt" --max-tokens 64 --temperature 1 --top-p 1
-    --engine '{"dtype": "float32", "max_model_len": 1024}')
+teach_hints "$run/tiny" "$sft_steps"
+model=$(sft_checkpoint hints "$sft_steps")
 bash recipes/curate_future_l1_50k.sh --input "$run/data/val.parquet" --videos "$run/data" --model "$model" --out "$out" \
-    --gpus 0 --replicas 1 --top 150 -- "${how[@]}"
+    --gpus 0 --replicas 1 --top 150 -- "${by_hints[@]}"
 "$python" -m data_prep.visual_gain score --candidates "$out/candidates.parquet" --videos "$run/data" --out "$out/scored-again" \
-    --model "$model" --seed 1 "${how[@]}"
+    --model "$model" --seed 1 "${by_hints[@]}"
 "$python" -m data_prep.visual_gain recheck --selected "$out/selected" --scores "$out/scored-again" --json "$out/recheck.json"

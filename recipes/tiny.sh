@@ -18,6 +18,7 @@ stage() {
         return
     fi
     echo "== $name"
+    mkdir -p "$(dirname "$log")"
     if ! "$@" 2>&1 | tee -a "$log" | "$filter"; then
         tail -n 40 "$log" >&2
         fail "$name failed; its log is $log"
@@ -65,3 +66,12 @@ evaluate() {
 # sft_checkpoint NAME STEPS and rl_checkpoint NAME STEPS print where a training leaves its model.
 sft_checkpoint() { echo "$run/$1/global_step_$2/huggingface"; }
 rl_checkpoint() { echo "$run/$1/global_step_$2/actor/huggingface"; }
+
+# teach_hints MODEL STEPS: stage 1 on hints, which curation needs of its model: it then answers from text that tells the future.
+teach_hints() {
+    local hints=$run/data/sft_hints.parquet
+    [ -f "$hints" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$hints"
+    train_sft hints "$1" "$2" data.text_only=true data.train_files="$(quoted "$hints")" data.cache_dir="$(quoted "$run/hints/frames")" trainer.test_freq=-1
+}
+by_hints=(--base-prompt "$PWD/data_prep/synthetic/prompts/base.txt" --hint-prompt "$PWD/data_prep/synthetic/prompts/hint.txt"
+    --max-tokens 64 --temperature 1 --top-p 1 --engine '{"dtype": "float32", "max_model_len": 1024}')

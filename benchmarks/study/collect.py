@@ -1,0 +1,99 @@
+"""``python benchmarks/study/collect.py --run DIR --arm NAME --seed N --out FILE``: keeps what the study needs of an arm."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from os import cpu_count
+from pathlib import Path
+
+from results import Curve, Result, to_json
+
+from future_l1_verl.data.files import whole
+from future_l1_verl.evaluation import runs
+from future_l1_verl.evaluation.curves import read_curves
+from future_l1_verl.evaluation.scoring import by_split
+
+PACKAGES = ("verl", "vllm", "torch", "transformers")
+CURVES = re.compile(
+    r"val/(?:[\w-]+/accuracy|all/parsed|loss|latent_(?:error_ratio|retrieval))|critic/score/mean|actor/(?:entropy|grad_norm)"
+    r"|filter/(?:accuracy_before|keep_rate)|rewards/\w+/mean|latents/(?:spans|latents)_per_answer|response_length/mean"
+)
+INTERVENTIONS = ("swap", "zero")
+
+
+def collect(run: Path, arm: str, seed: int) -> Result:
+    """Reads ``run/evaluation/ARM``, those with interventions beside it, ``run/tensorboard/ARM`` and ``run/logs``.
+
+    What is not there was not done: an arm without training has no curves, one of the tuning no verdicts. Raises RunError for an
+    evaluation that is no result.
+    """
+    folder = run / "evaluation" / arm
+    evaluations = {"": folder} | {f"-{kind}": folder.with_name(f"{folder.name}-{kind}") for kind in INTERVENTIONS}
+    finished = {suffix: runs.read_finished(each).records for suffix, each in evaluations.items() if each.is_dir()}
+    verdicts, means = {}, {}
+    groups = by_split([record.split for record in finished[""]]) if finished else {"all": []}
+    del groups["all"]
+    for split, rows in groups.items():
+        records = [finished[""][row] for row in rows]
+        verdicts[split] = {
+            "right": _bits(record.scores["accuracy"] for record in records),
+            "parsed": _bits(record.parsed for record in records),
+            "reasoning": _bits(record.reasoning_true for record in records),
+        } | {
+            kind: _bits(finished[f"-{kind}"][row].scores["accuracy"] for row in rows)
+            for kind in INTERVENTIONS
+            if f"-{kind}" in finished
+        }
+        means[split] = {
+            "spans": _mean([len(record.spans) for record in records]),
+            "latents": _mean([sum(record.spans) for record in records]),
+            "tokens": _mean([len(record.token_ids) for record in records]),
+        }
+    tensorboard, logs = run / "tensorboard" / arm, run / "logs"
+    curves = read_curves(tensorboard) if tensorboard.is_dir() else {}
+    done = {"training": logs / f"{arm}.done", "evaluation": logs / f"evaluate-{arm}.done"}
+    return Result(
+        arm=arm,
+        seed=seed,
+        commit=subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, text=True).strip(),
+        machine=f"{cpu_count()} CPUs, {platform.machine()}",
+        versions={name: version(name) for name in PACKAGES},
+        seconds={name: int(path.read_text()) for name, path in done.items() if path.is_file()},
+        verdicts=verdicts,
+        means=means,
+        curves={tag: _short(curve) for tag, curve in sorted(curves.items()) if CURVES.fullmatch(tag)},
+    )
+
+
+def _bits(verdicts) -> str:
+    return "".join(str(int(verdict)) for verdict in verdicts)
+
+
+def _mean(values: list[int]) -> float:
+    return round(sum(values) / len(values), 4)
+
+
+def _short(curve: Curve) -> Curve:
+    return [(step, float(f"{value:.4g}")) for step, value in curve]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the seed")
+    parser.add_argument("--arm", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args()
+    result = collect(args.run, args.arm, args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(args.out) as temporary:
+        temporary.write_text(to_json(asdict(result)))
+
+
+if __name__ == "__main__":
+    main()
