@@ -58,7 +58,7 @@ and seed after the other. A seed has its own clips, questions, pretrained model 
 three. Each arm has the same number of steps, and the settings of the quickstart, which were chosen on validation questions of
 other seeds (docs/results/learning.md); no arm was tuned by itself. Test questions were asked once, after that.
 
-Intervals are of 95 % and for other seeds and other questions (hierarchical bootstrap); with one seed they are for other questions
+Intervals are of 95 % and for other seeds and other questions (hierarchical bootstrap); of one seed they are for other questions
 alone. The model has under a million parameters and watches moving shapes: the page tells what the parts of the method are worth
 here, not what they are worth to a model of eight billion.
 """
