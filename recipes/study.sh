@@ -71,11 +71,13 @@ train() {
     lambda_d=*) rl "$1" sft rewards.diversity="$value" ;;
     # tuning
     tuning/decisions) sft "$1" latent.supervise_decisions=true ;;
+    tuning/before) rl "$1" tuning/decisions actor_rollout_ref.actor.optim.lr=3e-5 ;;
     tuning/from_decisions) rl "$1" tuning/decisions actor_rollout_ref.actor.optim.lr=1e-4 ;;
     tuning/lr=*) rl "$1" sft actor_rollout_ref.actor.optim.lr="$value" ;;
     tuning/updates=*) rl "$1" sft actor_rollout_ref.actor.ppo_mini_batch_size=$((rl_batch / value)) actor_rollout_ref.actor.optim.lr=1e-4 ;;
     tuning/temperature=*) rl "$1" sft actor_rollout_ref.rollout.temperature="$value" ;;
-    tuning/n=*) rl "$1" sft actor_rollout_ref.rollout.n="$value" ;;
+    tuning/n=*) rl "$1" sft actor_rollout_ref.rollout.n="$value" data.train_batch_size=$((rl_batch * 8 / value)) \
+        actor_rollout_ref.actor.ppo_mini_batch_size=$((rl_batch * 8 / value)) ;;
     *) fail "there is no arm $1; see the first lines of recipes/study.sh" ;;
     esac
 }

@@ -121,7 +121,7 @@ def _claims(arms: Arms) -> list[str]:
     lines = ["| what | seeds | the paper, points | here, points (95 %) | verdict |", "|---|---|---|---|---|"]
     for a, b, what in CLAIMS:
         if a in arms and b in arms and (values := differences(arms[a], arms[b])):
-            cells = (f"{PAPER[b] - PAPER[a]:+.1f}", _points(values), verdict(values, PAPER[b] - PAPER[a]))
+            cells = (f"{PAPER[b] - PAPER[a]:+.1f}", points(values), verdict(values, PAPER[b] - PAPER[a]))
             lines.append(f"| {what}: {b} less {a} | {len(values)} | {' | '.join(cells)} |")
     return lines
 
@@ -141,7 +141,7 @@ def _against(arms: Arms, tested: Sequence[str], base: str) -> list[str]:
     lines = [f"| arm | seeds | {' | '.join(splits)} |", "|---|---|" + "---|" * len(splits)]
     for arm in tested:
         if arm != base and (common := arms[arm].keys() & arms[base].keys()):
-            cells = [_points(differences(arms[base], arms[arm], split=split)) for split in splits]
+            cells = [points(differences(arms[base], arms[arm], split=split)) for split in splits]
             lines.append(f"| {arm} | {len(common)} | {' | '.join(cells)} |")
     return [*lines, "", "Points of accuracy, with 95 % intervals; question by question, of the seeds that both have."]
 
@@ -169,7 +169,7 @@ def _answers(arms: Arms, tested: Sequence[str]) -> list[str]:
 def _intervention(results: Sequence[Result], kind: str) -> str:
     if not all(kind in verdicts for result in results for verdicts in result.verdicts.values()):
         return "-"
-    return _points([result.values(kind) - result.values("right") for result in results])
+    return points([result.values(kind) - result.values("right") for result in results])
 
 
 def _mean_of(results: Sequence[Result], name: str, splits: Sequence[str]) -> float:
@@ -196,7 +196,8 @@ def _cell(values: Sequence[np.ndarray]) -> str:
     return f"{mean(values):.3f} ({low:.3f} to {high:.3f})"
 
 
-def _points(values: Sequence[np.ndarray]) -> str:
+def points(values: Sequence[np.ndarray]) -> str:
+    """The mean of ``values``, an array of questions per seed, in points, with its 95 % interval."""
     low, high = interval(values)
     return f"{100 * mean(values):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
