@@ -69,15 +69,15 @@ train() {
         ;;
     lambda_c=*) rl "$1" sft rewards.contrastive="$value" ;;
     lambda_d=*) rl "$1" sft rewards.diversity="$value" ;;
+    # the paper's masking: whether to go on within a span is not taught
+    sft_masked | tuning/sft_masked) sft "$1" latent.supervise_decisions=false ;;
+    la_dapo_masked) rl "$1" sft_masked ;;
     # tuning
-    tuning/decisions) sft "$1" latent.supervise_decisions=true ;;
-    tuning/before) rl "$1" tuning/decisions actor_rollout_ref.actor.optim.lr=3e-5 ;;
-    tuning/from_decisions) rl "$1" tuning/decisions actor_rollout_ref.actor.optim.lr=1e-4 ;;
+    tuning/masked) rl "$1" tuning/sft_masked actor_rollout_ref.actor.optim.lr=2e-4 ;;
     tuning/lr=*) rl "$1" sft actor_rollout_ref.actor.optim.lr="$value" ;;
-    tuning/updates=*) rl "$1" sft actor_rollout_ref.actor.ppo_mini_batch_size=$((rl_batch / value)) actor_rollout_ref.actor.optim.lr=1e-4 ;;
-    tuning/temperature=*) rl "$1" sft actor_rollout_ref.rollout.temperature="$value" ;;
-    tuning/n=*) rl "$1" sft actor_rollout_ref.rollout.n="$value" data.train_batch_size=$((rl_batch * 8 / value)) \
-        actor_rollout_ref.actor.ppo_mini_batch_size=$((rl_batch * 8 / value)) ;;
+    tuning/updates=*) rl "$1" sft actor_rollout_ref.actor.ppo_mini_batch_size=$((rl_batch / value)) ;;
+    tuning/n=*) rl "$1" sft actor_rollout_ref.rollout.n="$value" ;;
+    tuning/sft_steps=*) sft_steps=$value sft "$1/sft" && train_rl "$1" "$model" "$rl_steps" && model=$(rl_checkpoint "$1" "$rl_steps") ;;
     *) fail "there is no arm $1; see the first lines of recipes/study.sh" ;;
     esac
 }
