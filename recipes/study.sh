@@ -3,6 +3,7 @@
 # steps. An arm's verdicts and curves are written to a small file as soon as it is done; a study that stops goes on from them.
 #   bash recipes/study.sh [--run DIR] [--results DIR] [--seeds "N ..."] [--arms "NAME ..."]
 # Arms: untrained sft_text_only text_only_grpo text_only_dapo sft_random sft_curated sft grpo depo dapo dapo+ctr dapo+div la_dapo;
+# with the paper's masking sft_masked la_dapo_masked;
 # of the sweeps lambda=X l_max=N lambda_c=X lambda_d=X; and, validated but never tested, of the tuning (below).
 # The page: python benchmarks/study/page.py
 set -euo pipefail

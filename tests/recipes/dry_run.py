@@ -76,12 +76,11 @@ def copy_of_recipes(name: str = "root") -> Path:
 
 
 def calls(root: Path) -> list[tuple[str, list[str]]]:
-    """Module and arguments of each call of the Python of a `copy_of_recipes`, since they were last asked for."""
+    """Module, or script, and arguments of each call of the Python of a `copy_of_recipes`, since they were last asked for."""
     file = root / ".venv/bin/python.calls"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     file.unlink(missing_ok=True)
-    assert all(line[0] == "-m" for line in lines)
-    return [(line[1], line[2:]) for line in lines]
+    return [(line[1], line[2:]) if line[0] == "-m" else (line[0], line[1:]) for line in lines]
 
 
 def overrides(recipe: str, *arguments: str) -> list[list[str]]:

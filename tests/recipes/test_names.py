@@ -132,6 +132,31 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NASTY)
+def test_the_study(name: str, root: Path, tmp_path: Path) -> None:
+    """An arm brings what it starts from; what has a result is not done again."""
+    arguments = ["--run", str(tmp_path / name), "--results", str(tmp_path / "results"), "--seeds", "3"]
+    done = run("study.sh", *arguments, "--arms", "dapo+ctr", root=root)
+    assert done.returncode == 0, done.stderr
+    folder = f"{tmp_path / name}/seed-3"
+    called = calls(root)
+    sft, rl = (values(dict(called)[f"future_l1_verl.{stage}"]) for stage in ("sft", "rl"))
+    assert (sft["model.path"], rl["ablation"]) == (f"{folder}/tiny", "dapo+ctr")
+    assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_200/huggingface"
+    found = tmp_path / "results/dapo+ctr-seed3.json"
+    assert called[-1][1][-2:] == ["--out", str(found)]
+    found.parent.mkdir()
+    found.touch()
+    assert run("study.sh", *arguments, "--arms", "dapo+ctr", root=root).returncode == 0 and not calls(root)
+    # What is tuned is never tested, and starts from the same stage 1.
+    assert run("study.sh", *arguments, "--arms", "tuning/lr=3e-4", root=root).returncode == 0
+    assert [
+        values(arguments)["actor_rollout_ref.actor.optim.lr"] for module, arguments in calls(root) if module.endswith("rl")
+    ] == [3e-4]
+    assert not [arguments for _, arguments in calls(root) if arguments[:1] == ["run"]]
+    assert run("study.sh", *arguments, "--arms", "dapo+crt", root=root).stderr.startswith("study.sh: there is no arm dapo+crt")
+
+
+@pytest.mark.parametrize("name", NASTY)
 def test_a_quickstart_s_folder(name: str, root: Path, tmp_path: Path) -> None:
     done = run("quickstart.sh", "--run", str(tmp_path / name), "--fresh", root=root)
     assert done.returncode == 0, done.stderr
