@@ -61,7 +61,7 @@ three. Each arm has the same number of steps, and the settings of the quickstart
 other seeds (docs/results/learning.md); no arm was tuned by itself. Test questions were asked once, after that.
 
 Intervals are of 95 % and for other seeds and other questions (hierarchical bootstrap); of one seed they are for other questions
-alone. The model has under a million parameters and watches moving shapes: the page tells what the parts of the method are worth
+alone. The model has 1.8 million parameters and watches moving shapes: the page tells what the parts of the method are worth
 here, not what they are worth to a model of eight billion.
 """
 
