@@ -73,7 +73,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     how.add_argument("--seed", type=int, default=0, help="of sampling and interventions")
     how.add_argument("--min-latents", type=positive, default=1)
     how.add_argument("--intervene", choices=KINDS, help="replace the latents of the answers of --intact")
-    how.add_argument("--intact", type=Path, metavar="DIR", help="a finished run, made with --save-latents")
+    how.add_argument(
+        "--intact", type=Path, metavar="DIR", help="a finished run of these questions or more, made with --save-latents"
+    )
 
     judge = command.add_argument_group("judge of open answers; for twiffbench needed")
     judge.add_argument("--judge-url", help="what comes before /chat/completions")
@@ -217,7 +219,9 @@ def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions
     if not is_result(summary, len(unanswered)):
         return 1
     if interventions is not None:
-        compared = compare(interventions.intact, found)
+        asked = {record.row for record in found.records}
+        left_alone = replace(interventions.intact, records=[each for each in interventions.intact.records if each.row in asked])
+        compared = compare(left_alone, found)
         _write(folder / runs.COMPARISON, compared)
         console.print(comparison_table(compared, "intact", interventions.kind))
     return 0

@@ -16,8 +16,8 @@ from future_l1_verl.latents.interventions import Intervention
 
 KINDS = ("swap", "noise", "zero", "drop", "shuffle", "freeze")
 
-# What may differ between a run and the one that it intervenes on.
-ITS_OWN = ("intervene", "intact", "save_latents")
+# What may differ between a run and the one that it intervenes on, which may be of more questions.
+ITS_OWN = ("intervene", "intact", "save_latents", "questions")
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ class _Donors:
 
 
 def require_same(settings: dict, intact: Run) -> None:
-    """Raises RunError naming what was different in the run that is to be intervened on."""
+    """Raises RunError naming what was different in the run that is to be intervened on, or if it has fewer questions."""
     theirs = intact.settings
     changed = sorted(
         name for name in settings.keys() | theirs.keys() if name not in ITS_OWN and settings.get(name) != theirs.get(name)
     )
     if changed:
         raise RunError(f"{intact.folder}: was run with other {', '.join(changed)}; intervene with the same settings")
+    if (most := theirs["questions"]) < settings["questions"]:
+        raise RunError(f"{intact.folder}: has fewer questions ({most}, not {settings['questions']}); use --limit {most}")

@@ -165,10 +165,13 @@ def test_an_intact_run_differs_in_nothing_but_that_it_is_intact(tmp_path: Path) 
     require_same(mine, intact)
     for changes, named in (
         ({"task": "synthetic"}, "task"),
-        ({"decoding": {"seed": 1}, "questions": 3}, "decoding, questions"),
+        ({"decoding": {"seed": 1}, "max_frames": 3}, "decoding, max_frames"),
         ({"dtype": "float32"}, "dtype"),
     ):
         with pytest.raises(RunError, match=f"{tmp_path}: was run with other {named};"):
             require_same(mine | changes, intact)
+    require_same(mine | {"questions": 1}, intact)
+    with pytest.raises(RunError, match=rf"{tmp_path}: has fewer questions \(2, not 3\); use --limit 2"):
+        require_same(mine | {"questions": 3}, intact)
     with pytest.raises(RunError, match="was run with other task;"):
         require_same({name: value for name, value in mine.items() if name != "task"}, intact)
