@@ -1,4 +1,4 @@
-"""``python -m data_prep.synthetic --out DIR --clips N --seed S`` writes the synthetic video-event set."""
+"""``python -m data_prep.synthetic --out DIR --seed S`` writes the synthetic video-event set."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from data_prep.synthetic.writing import Settings, write_set
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
-    parser.add_argument("--clips", type=int, default=2000, help="number of training videos")
+    parser.add_argument("--train-questions", type=int, default=1000, help="training questions of each split")
     parser.add_argument("--val-questions", type=int, default=128, help="validation questions of each split")
     parser.add_argument("--test-questions", type=int, default=400, help="test questions of each split")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=float, default=Settings.pairs, help="share of clips with two balls that collide")
     parser.add_argument("--answers", choices=("text", "letter"), default="text", help="what an answer names")
     args = parser.parse_args()
-    settings = Settings(args.clips, args.val_questions, args.test_questions, args.seed, args.pairs, args.answers)
+    settings = Settings(args.train_questions, args.val_questions, args.test_questions, args.seed, args.pairs, args.answers)
     write_set(args.out, settings, lambda items, label: track(items, description=label))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import count, cycle
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,15 @@ Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 # Each part of the set draws from its own random streams, whatever the sizes of the others.
 STREAMS = {"train": 0, "test": 1, "val": 2}
 DATA_SOURCE = "future_l1_synthetic"
+AT_ONCE = 16  # clips of a split that are drawn before its questions are counted again
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``clips`` is the number of training videos, ``val_questions`` and ``test_questions`` that of questions of each split;
-    ``pairs`` is the share of clips with two balls."""
+    """``train_questions``, ``val_questions`` and ``test_questions`` are questions of each split, ``pairs`` is the share
+    of clips with two balls."""
 
-    clips: int
+    train_questions: int = 1000
     val_questions: int = 128
     test_questions: int = 400
     seed: int = 0
@@ -43,7 +44,7 @@ class Settings:
     answers: str = "text"
 
     def __post_init__(self) -> None:
-        for name in ("clips", "val_questions", "test_questions"):
+        for name in ("train_questions", "val_questions", "test_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.pairs <= 1:
@@ -91,9 +92,9 @@ def _write_clips(
     out: Path, part: str, settings: Settings, seen: dict[str, str], progress: Progress
 ) -> tuple[list[_Asked], list[Row], list[str]]:
     asked, captions, dropped = [], [], []
-    most = {"val": settings.val_questions, "test": settings.test_questions}.get(part)  # of each split; None: all that fit
+    enough = {"train": settings.train_questions, "val": settings.val_questions, "test": settings.test_questions}[part]
     counts: Counter[str] = Counter()
-    for clip, scene, digest in progress(_filmed(out, part, settings, counts, most), f"{part} clips"):
+    for clip, scene, digest in progress(_filmed(out, part, settings, counts, enough), f"{part} clips"):
         if digest in seen:
             raise ValueError(f"{clip} and {seen[digest]} show the same frames; use another seed")
         seen[digest] = clip
@@ -105,7 +106,7 @@ def _write_clips(
             except NoQuestionError as error:
                 dropped.append(f"{split}: {error}")
                 continue
-            if counts[split] == most:
+            if counts[split] == enough:
                 dropped.append(f"{split}: there are enough")
                 continue
             counts[split] += 1
@@ -113,16 +114,12 @@ def _write_clips(
     return asked, captions, dropped
 
 
-def _filmed(
-    out: Path, part: str, settings: Settings, counts: Counter[str], most: int | None
-) -> Iterator[tuple[str, Scene, str]]:
-    """Writes clips, on all cores, until each split has ``most`` questions in ``counts``, which the caller keeps; None: as many
-    clips as the settings say. Yields the name of each, its scene and the digest of its frames."""
+def _filmed(out: Path, part: str, settings: Settings, counts: Counter[str], enough: int) -> Iterator[tuple[str, Scene, str]]:
+    """Writes clips, on all cores, until each split has ``enough`` questions in ``counts``, which the caller keeps. Yields the
+    name of each, its scene and the digest of its frames."""
     film, first = partial(_film, out, part, settings), 0
     with ProcessPoolExecutor() as pool:
-        if most is None:
-            yield from pool.map(film, range(settings.clips), cycle(words.SPLITS), chunksize=16)
-        while most is not None and (lacking := [split for split in words.SPLITS if counts[split] < most]):
+        while lacking := [split for split in words.SPLITS for _ in range(min(enough - counts[split], AT_ONCE))]:
             yield from pool.map(film, count(first), lacking)
             first += len(lacking)
 

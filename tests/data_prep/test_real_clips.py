@@ -38,7 +38,7 @@ def test_small_changes_are_not_asked_about(levels, reason):
 
 
 def test_columns_are_those_of_the_synthetic_set(made, tmp_path):
-    write_synthetic(tmp_path, Settings(clips=4, val_questions=2, test_questions=2), lambda items, label: items)
+    write_synthetic(tmp_path, Settings(train_questions=2, val_questions=2, test_questions=2), lambda items, label: items)
     for part in SOURCES:
         real, synthetic = (pd.read_parquet(d / f"{part}.parquet") for d in (made, tmp_path))
         assert list(real.columns) == list(synthetic.columns)

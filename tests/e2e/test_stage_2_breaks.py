@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    write_set(tmp_path / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    write_set(tmp_path / "data", Settings(train_questions=8, val_questions=2, test_questions=2), lambda items, label: items)
     tiny.build(tmp_path / "model")
     yield tmp_path
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 
 def test_adapters_are_trained_and_reach_the_rollout(tmp_path: Path) -> None:
-    write_set(tmp_path / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    write_set(tmp_path / "data", Settings(train_questions=8, val_questions=2, test_questions=2), lambda items, label: items)
     tiny.build(tmp_path / "model")
     run = Run(
         tmp_path,

@@ -22,7 +22,7 @@ LEARNS = "actor_rollout_ref.actor.optim.lr=1e-3"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out = tmp_path_factory.mktemp("pools")
-    write_set(out / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    write_set(out / "data", Settings(train_questions=8, val_questions=2, test_questions=2), lambda items, label: items)
     rows = pd.read_parquet(out / "data/train.parquet").head(QUESTIONS)
     for number, (human, _) in enumerate(rows["conversations"]):
         human["value"] = f"{number}. {human['value']}"

@@ -136,7 +136,7 @@ def test_a_tokenizer_of_other_texts(tmp_path):
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
     out = tmp_path_factory.mktemp("set")
-    write_set(out, Settings(clips=6, val_questions=2, test_questions=2), lambda items, label: items)
+    write_set(out, Settings(train_questions=3, val_questions=2, test_questions=2), lambda items, label: items)
     return out
 
 

@@ -22,7 +22,7 @@ from future_l1_verl.sft import checks as sft_checks
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    write_set(folder / "data", Settings(clips=8, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    write_set(folder / "data", Settings(train_questions=4, val_questions=2, test_questions=2), lambda items, label: items)
     tiny.build(folder / "model")
     return folder
 
@@ -249,12 +249,12 @@ def test_an_answer_that_is_no_option(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.train_batch_size=19"], r"data\.train_files: 18 usable rows, fewer than a batch: data\.train_batch_size=19"),
+        (["data.train_batch_size=17"], r"data\.train_files: 16 usable rows, fewer than a batch: data\.train_batch_size=17"),
         (["data.train_max_samples=7"], r"data\.train_files: 7 usable rows, fewer than a batch: data\.train_batch_size=8"),
     ],
 )
 def test_fewer_rows_than_a_batch(stage: str, overrides: list[str], message: str, folder: Path) -> None:
-    assert len(pd.read_parquet(folder / "data/train.parquet")) == 18
+    assert len(pd.read_parquet(folder / "data/train.parquet")) == 16
     with pytest.raises(ValueError, match=message):
         CHECK[stage](config(stage, folder, *overrides))
 

@@ -33,7 +33,7 @@ SYSTEM = "Think of what comes next."
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
-    write_set(out / "data", Settings(clips=4, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    write_set(out / "data", Settings(train_questions=2, val_questions=2, test_questions=2), lambda items, label: items)
     tiny.build(out / "model")
     return out
 

@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("stage_1_ranks.py")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stage_1")
-    write_set(out / "data", Settings(clips=12, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+    write_set(out / "data", Settings(train_questions=6, val_questions=2, test_questions=2), lambda items, label: items)
     tiny.build(out / "model", seed=1)
     said = [{"role": "user", "content": "Which wall?"}, {"role": "assistant", "content": "<answer>left wall</answer>"}]
     (out / "text.jsonl").write_text(json.dumps({"messages": said}) + "\n" + json.dumps({"messages": said}) + "\n")

@@ -62,7 +62,7 @@ def write_selected(path: Path, rows: list[Row]) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The synthetic set in ``set``, its candidates as selected.parquet, and what is built of them in ``deep/built``."""
     folder = tmp_path_factory.mktemp("curated")
-    write_set(folder / "set", Settings(clips=12, val_questions=2, test_questions=2), lambda items, label: items)
+    write_set(folder / "set", Settings(train_questions=6, val_questions=2, test_questions=2), lambda items, label: items)
     call(read, "--input", folder / "set/twiff.json", "--out", folder / "candidates.parquet", "--decode", "none")
     write_selected(folder / "selected.parquet", list(candidates.read(folder / "candidates.parquet")))
     built(folder, folder / "deep/built")

@@ -28,7 +28,7 @@ from future_l1_verl.data.rows import RowError
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
-    write_set(folder, Settings(clips=12, val_questions=2, test_questions=2), lambda items, label: items)
+    write_set(folder, Settings(train_questions=6, val_questions=2, test_questions=2), lambda items, label: items)
     return folder
 
 

@@ -180,7 +180,7 @@ def test_the_control_is_drawn_without_regard_to_gain(tmp_path):
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("set")
-    write_set(folder / "set", Settings(clips=12, val_questions=2, test_questions=2), lambda items, label: items)
+    write_set(folder / "set", Settings(train_questions=6, val_questions=2, test_questions=2), lambda items, label: items)
     return folder / "set"
 
 
