@@ -10,8 +10,9 @@ SHAPES = ("ball", "square")
 WALLS = ("left", "right", "top", "bottom")
 SPLITS = ("1-hop", "2-hop", "3-hop", "interp")
 
+PLACES = ("first", "second", "third")
 ASKED = {
-    "1-hop": "What does the {name} hit next?",
+    "1-hop": "What does the {name} hit first?",
     "2-hop": "What does the {name} hit second?",
     "3-hop": "What does the {name} hit third?",
     "interp": "What does the {name} hit before the last frame?",
@@ -32,8 +33,9 @@ def wall(side: str) -> str:
     return f"{side} wall"
 
 
-def reason(name: str, target: str) -> str:
-    return f"{name} hits {target}"
+def reason(name: str, target: str, place: int) -> str:
+    """``place`` counts the hits from 0; said as in the question, it tells whether this is the hit that is asked about."""
+    return f"{name} hits {target} {PLACES[place]}"
 
 
 def sentences() -> Iterator[str]:
@@ -44,7 +46,7 @@ def sentences() -> Iterator[str]:
     for name in names():
         yield from (asked.format(name=name) for asked in ASKED.values())
         for target in targets:
-            yield reason(name, target)
+            yield from (reason(name, target, place) for place in range(len(PLACES)))
         for column, row in product(COLUMNS, ROWS):
             yield f"The {name} is {column} {row}, {column} {row}."
         for across, along in product(("left", "right"), ("up", "down")):

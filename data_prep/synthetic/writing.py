@@ -162,7 +162,7 @@ def _example(item: _Asked, right: int, rng: np.random.Generator) -> Example:
         right=right,
         image=question.image,
         reasoning_image=question.reasoning_image,
-        reasons=[words.reason(scene.name, hit) for hit in question.hits],
+        reasons=[words.reason(scene.name, hit, place) for place, hit in enumerate(question.hits)],
     )
 
 

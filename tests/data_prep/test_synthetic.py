@@ -106,7 +106,8 @@ def test_placeholders_frames_and_reasons_match(tables, part):
         assert human.count("<image>") == len(row["image"])
         assert gpt.count("<image>") == len(row["reasoning_image"]) == HOPS[row["split"]]
         assert re.fullmatch(r"(<image><reason>[^<]+</reason>)+<answer>[^<]+</answer>", gpt)
-        assert gpt.endswith(f"hits {row['answer']}</reason><answer>{row['answer']}</answer>")
+        last = ("first", "second", "third")[HOPS[row["split"]] - 1]
+        assert gpt.endswith(f"hits {row['answer']} {last}</reason><answer>{row['answer']}</answer>")
         assert row["cot"] == gpt.replace("<image>", "")
         assert list(row["image"][:4]) == [1, 2, 3, 4]
         shown_late = list(row["image"][4:])
@@ -169,7 +170,7 @@ def test_imagined_frames_show_what_the_reasons_say(made, tables, table):
     for row in tables[table].to_dict("records"):
         path = made / row["video"]
         numbers = frame_numbers(row["reasoning_image"], count_frames(path))
-        reasons = re.findall(r"<reason>(\w+) \w+ hits (\w+) (\w+)</reason>", row["conversations"][1]["value"])
+        reasons = re.findall(r"<reason>(\w+) \w+ hits (\w+) (\w+) \w+</reason>", row["conversations"][1]["value"])
         for image, (colour, which, what) in zip(read_frames(path, numbers), reasons, strict=True):
             left, top, right, bottom = extent(image, colour)
             if what == "wall":
