@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -138,7 +138,7 @@ def _draw_body(rng: np.random.Generator, name: str, frames: float, least_way: fl
 
 
 def _reversed(body: Body) -> Body:
-    return replace(body, velocity=(-body.velocity[0], -body.velocity[1]))
+    return body.moving((-body.velocity[0], -body.velocity[1]))
 
 
 def pose(scene: Scene, split: str) -> Question:
