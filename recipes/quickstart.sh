@@ -53,17 +53,19 @@ else
     stage data everything "$python" -m data_prep.real_clips --out "$run/data"
 fi
 stage tiny results "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
-evaluate untrained "$run/tiny" test --limit 400
-
 train_sft sft "$run/tiny" "$sft_steps"
 sft=$(sft_checkpoint sft "$sft_steps")
-evaluate sft "$sft" test
 
+# Most of the time the trainer leaves a core to others.
+beside evaluate untrained "$run/tiny" test --limit 400
+beside evaluate sft "$sft" test
 train_rl rl "$sft" "$rl_steps"
 rl=$(rl_checkpoint rl "$rl_steps")
+together
 evaluate rl "$rl" test --save-latents
 # Does the model need its latents? Those of other answers in their place, and none at all.
-for kind in swap zero; do evaluate "rl-$kind" "$rl" test --limit 400 --intervene "$kind" --intact "$run/evaluation/rl"; done
+for kind in swap zero; do beside evaluate "rl-$kind" "$rl" test --limit 400 --intervene "$kind" --intact "$run/evaluation/rl"; done
+together
 
 stage report everything "$python" -m future_l1_verl.evaluation report --run "$run" \
     --stage "untrained=$run/evaluation/untrained" --stage "SFT=$run/evaluation/sft" --stage "LA-DAPO=$run/evaluation/rl" \

@@ -26,6 +26,17 @@ stage() {
     echo "$((SECONDS - started))" >"$run/logs/$name.done"
     echo "== $name: $((SECONDS - started)) s"
 }
+# beside STAGE...: a stage in the background, whose output only its log has. `together` waits for all such stages.
+beside() {
+    "$@" >/dev/null &
+    others+=($!)
+}
+together() {
+    local each
+    for each in "${others[@]}"; do wait "$each" || exit; done
+    others=()
+}
+others=()
 everything() { cat; }
 steps() { "$python" -m future_l1_verl.evaluation.progress; }
 # Without the warnings of the libraries underneath.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -21,7 +21,8 @@ ASKED = {
 # Position words of the captions, by fifths of the frame.
 COLUMNS = ("far left", "left", "center", "right", "far right")
 ROWS = ("top", "upper", "middle", "lower", "bottom")
-CAPTION_REQUEST = "Describe the frames."
+# Said after the description. A model that has never had to look up a word of its prompt does not learn to from a few questions.
+REPEATED = 4
 
 
 def names() -> list[str]:
@@ -38,10 +39,19 @@ def reason(name: str, target: str, place: int) -> str:
     return f"{name} hits {target} {PLACES[place]}"
 
 
+def caption_request(repeated: Iterable[str]) -> str:
+    return f"Describe the frames and repeat {', '.join(repeated)}."
+
+
+def to_repeat() -> list[str]:
+    """Of which a caption request names some, in any order."""
+    return [*names(), *map(wall, WALLS), *PLACES]
+
+
 def sentences() -> Iterator[str]:
     """Each sentence form with each word in it: what a tokenizer for the set has to know."""
     yield "system\nuser\nassistant\n"
-    yield CAPTION_REQUEST
+    yield caption_request([*names(), *PLACES])
     targets = [wall(side) for side in WALLS] + [f"{colour} ball" for colour in COLOURS]
     for name in names():
         yield from (asked.format(name=name) for asked in ASKED.values())

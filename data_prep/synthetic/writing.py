@@ -94,12 +94,17 @@ def _write_clips(
     asked, captions, dropped = [], [], []
     enough = {"train": settings.train_questions, "val": settings.val_questions, "test": settings.test_questions}[part]
     counts: Counter[str] = Counter()
+    rng = np.random.default_rng([settings.seed, STREAMS[part], 0, 2])
     for clip, scene, digest in progress(_filmed(out, part, settings, counts, enough), f"{part} clips"):
         if digest in seen:
             raise ValueError(f"{clip} and {seen[digest]} show the same frames; use another seed")
         seen[digest] = clip
-        captions.append({"video": clip, "image": list(OBSERVED), "caption": observed_caption(scene)})
-        captions.append({"video": clip, "image": list(FUTURE), "caption": future_caption(scene)})
+        for image, caption in ((OBSERVED, observed_caption(scene)), (FUTURE, future_caption(scene))):
+            repeated = rng.choice(words.to_repeat(), size=words.REPEATED, replace=False)
+            described = f"{caption} {', '.join(repeated)}."
+            captions.append(
+                {"video": clip, "image": list(image), "request": words.caption_request(repeated), "caption": described}
+            )
         for split in words.SPLITS:
             try:
                 question = pose(scene, split)

@@ -22,7 +22,6 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from data_prep.synthetic.words import CAPTION_REQUEST
 from future_l1_verl.data.twiff import POOL, frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
 
@@ -37,6 +36,7 @@ REPORT = 20  # steps between two lines of progress
 @dataclass(frozen=True)
 class _Example:
     frames: list[Image.Image]
+    request: str
     caption: str
 
 
@@ -101,10 +101,10 @@ def _load(data: Path) -> list[_Example]:
     rows = pd.read_parquet(path)
     for video, group in track(rows.groupby("video", sort=False), description="reading clips"):
         pool = read_frames(data / video, frame_pool(count_frames(data / video)))
-        for image, caption in zip(group["image"], group["caption"], strict=True):
+        for image, request, caption in zip(group["image"], group["request"], group["caption"], strict=True):
             if not all(1 <= entry <= POOL for entry in image):
                 raise ValueError(f"{path}: image of {video} must lie in 1..{POOL}, not {list(image)}")
-            examples.append(_Example([pool[entry - 1] for entry in image], caption))
+            examples.append(_Example([pool[entry - 1] for entry in image], request, caption))
     return examples
 
 
@@ -112,7 +112,7 @@ def _collate(examples: list[_Example], processor: ProcessorMixin) -> tuple[dict[
     """Model inputs of a right-padded batch, and labels ``[batch, length]`` that cover captions and end tokens."""
     prompts, texts = [], []
     for example in examples:
-        content = [{"type": "image"} for _ in example.frames] + [{"type": "text", "text": CAPTION_REQUEST}]
+        content = [{"type": "image"} for _ in example.frames] + [{"type": "text", "text": example.request}]
         prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         prompts.append(prompt)
         texts.append(prompt + example.caption + processor.tokenizer.eos_token)
