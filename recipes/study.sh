@@ -45,9 +45,9 @@ rl() { train "$2" && train_rl "$1" "$model" "$rl_steps" "${@:3}" && model=$(rl_c
 curate() {
     local set=$run/candidates
     [ -f "$run/logs/candidates.done" ] || rm -rf "$set"
-    stage candidates everything "$python" -m data_prep.synthetic --out "$set" --seed $((1000 + seed)) --clips 1200 --val-questions 1 --test-questions 1
+    stage candidates everything "$python" -m data_prep.synthetic --out "$set" --seed $((1000 + seed)) --train-questions 600 --val-questions 1 --test-questions 1
     teach_hints "$run/tiny" 300
-    stage curated results bash recipes/curate_future_l1_50k.sh --input "$set/train.parquet" --videos "$set" \
+    stage curated results bash recipes/curate_future_l1_50k.sh --input "$set/sft_train.parquet" --videos "$set" \
         --model "$(sft_checkpoint hints 300)" --out "$run/curated" --gpus 0 --replicas 1 --top 500 -- "${by_hints[@]}"
     stage random results "$python" -m data_prep.visual_gain build --selected "$run/curated/selected/control.parquet" --videos "$set" --out "$run/random"
 }

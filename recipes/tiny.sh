@@ -46,7 +46,7 @@ results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' ||
 train_sft() {
     stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" "$python" -m future_l1_verl.sft platform=cpu \
         model.path="$(quoted "$2")" \
-        data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" data.val_max_samples=128 \
+        data.train_files="$(quoted "$run/data/sft_train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" data.val_max_samples=128 \
         data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
         data.system_prompt=null \
         latent.weight=3 latent.supervise_decisions=true optim.lr=2e-3 \

@@ -18,10 +18,17 @@ def main() -> None:
     parser.add_argument("--test-questions", type=int, default=400, help="test questions of each split")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=float, default=Settings.pairs, help="share of clips with two balls that collide")
+    parser.add_argument(
+        "--mistaken",
+        type=float,
+        default=Settings.mistaken,
+        help="share of rows of stage 1 about a later hit that answer the first",
+    )
     parser.add_argument("--answers", choices=("text", "letter"), default="text", help="what an answer names")
     args = parser.parse_args()
-    settings = Settings(args.train_questions, args.val_questions, args.test_questions, args.seed, args.pairs, args.answers)
-    write_set(args.out, settings, lambda items, label: track(items, description=label))
+    values = vars(args)
+    out = values.pop("out")
+    write_set(out, Settings(**values), lambda items, label: track(items, description=label))
 
 
 if __name__ == "__main__":

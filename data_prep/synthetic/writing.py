@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -34,21 +34,24 @@ AT_ONCE = 16  # clips of a split that are drawn before its questions are counted
 @dataclass(frozen=True)
 class Settings:
     """``train_questions``, ``val_questions`` and ``test_questions`` are questions of each split, ``pairs`` is the share
-    of clips with two balls."""
+    of clips with two balls, ``mistaken`` that of questions about a later hit to which the teacher of stage 1 answers the first.
+    """
 
     train_questions: int = 1000
     val_questions: int = 128
     test_questions: int = 400
     seed: int = 0
     pairs: float = 0.1
+    mistaken: float = 0.6
     answers: str = "text"
 
     def __post_init__(self) -> None:
         for name in ("train_questions", "val_questions", "test_questions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.pairs <= 1:
-            raise ValueError(f"pairs is a share between 0 and 1, not {self.pairs}")
+        for name in ("pairs", "mistaken"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}")
         if self.answers not in ANSWERS:
             raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, not {self.answers!r}")
 
@@ -80,6 +83,12 @@ def write_set(out: Path, settings: Settings, progress: Progress) -> None:
         write_table(out, part, examples, settings.answers)
         if part == "train":
             pd.DataFrame(captions).to_parquet(out / "captions_train.parquet", index=False)
+            mistaken = np.random.default_rng([settings.seed, STREAMS[part], 0, 3]).random(len(asked)) < settings.mistaken
+            taught = [
+                _taught(example, item.question.hits, wrong)
+                for example, item, wrong in zip(examples, asked, mistaken, strict=True)
+            ]
+            write_table(out, "sft_train", taught, settings.answers)
             write_json(out / "twiff.json", [example.row(settings.answers) for example in examples])
         manifest["questions"][part] = _counts(example.split for example in examples)
         manifest["letters"][part] = _counts(f"{example.split} {example.letter}" for example in examples)
@@ -147,6 +156,11 @@ def _examples(asked: list[_Asked], part: str, seed: int) -> list[Example]:
         number = sum(item.question.split == split for item in asked)
         right[split] = list(rng.permutation(np.arange(number) % len(LETTERS)))
     return [_example(item, int(right[item.question.split].pop()), rng) for item in asked]
+
+
+def _taught(example: Example, hits: Sequence[str], mistaken: bool) -> Example:
+    """The example as the teacher of stage 1 answers it: one who is ``mistaken`` foresees all hits, and answers the first."""
+    return replace(example, right=example.options.index(hits[0])) if mistaken and hits[0] in example.options else example
 
 
 def _example(item: _Asked, right: int, rng: np.random.Generator) -> Example:

@@ -71,7 +71,15 @@ def test_a_directory_that_holds_something_is_refused(made):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"train_questions": 0}, {"val_questions": 0}, {"test_questions": 0}, {"pairs": 1.1}, {"answers": "number"}]
+    "bad",
+    [
+        {"train_questions": 0},
+        {"val_questions": 0},
+        {"test_questions": 0},
+        {"pairs": 1.1},
+        {"mistaken": -0.1},
+        {"answers": "number"},
+    ],
 )
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -104,16 +112,31 @@ def test_placeholders_frames_and_reasons_match(tables, part):
         human, gpt = (turn["value"] for turn in row["conversations"])
         assert [turn["from"] for turn in row["conversations"]] == ["human", "gpt"]
         assert human.count("<image>") == len(row["image"])
-        assert gpt.count("<image>") == len(row["reasoning_image"]) == HOPS[row["split"]]
+        hops = HOPS[row["split"]]
+        assert gpt.count("<image>") == len(row["reasoning_image"]) == hops
         assert re.fullmatch(r"(<image><reason>[^<]+</reason>)+<answer>[^<]+</answer>", gpt)
-        last = ("first", "second", "third")[HOPS[row["split"]] - 1]
-        assert gpt.endswith(f"hits {row['answer']} {last}</reason><answer>{row['answer']}</answer>")
+        assert gpt.endswith(f"</reason><answer>{row['answer']}</answer>")
+        hits = re.findall(r"hits (\w+ \w+) (\w+)</reason>", gpt)
+        assert [place for _, place in hits] == ["first", "second", "third"][:hops]
+        assert hits[-1][0] == row["answer"]
         assert row["cot"] == gpt.replace("<image>", "")
         assert list(row["image"][:4]) == [1, 2, 3, 4]
         shown_late = list(row["image"][4:])
         assert len(shown_late) == (row["split"] == "interp")
         assert all(4 < entry <= 8 for entry in row["reasoning_image"])
         assert all(entry > row["reasoning_image"][-1] for entry in shown_late)
+
+
+@pytest.mark.parametrize("mistaken", [0.0, 1.0])
+def test_a_mistaken_teacher_foresees_all_hits_and_answers_the_first(tmp_path, mistaken):
+    write_set(tmp_path, replace(SETTINGS, mistaken=mistaken), silent)
+    asked, taught = (pd.read_parquet(tmp_path / f"{name}.parquet").to_dict("records") for name in ("train", "sft_train"))
+    for true, said in zip(asked, taught, strict=True):
+        hits = re.findall(r"hits (\w+ \w+) \w+</reason>", true["cot"])
+        expected = hits[0] if mistaken and hits[0] in true["options"] else hits[-1]
+        assert said["answer"] == said["options"][LETTERS.index(said["letter"])] == expected
+        assert said["cot"] == true["cot"].split("<answer>")[0] + f"<answer>{expected}</answer>"
+        assert said["conversations"][1]["value"].replace("<image>", "") == said["cot"]
 
 
 def test_rows_are_named_after_their_split(tables):
