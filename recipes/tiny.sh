@@ -49,7 +49,7 @@ train_sft() {
         data.train_files="$(quoted "$run/data/sft_train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" data.val_max_samples=128 \
         data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
         data.system_prompt=null \
-        latent.weight=3 latent.supervise_decisions=true optim.lr=2e-3 \
+        latent.weight=1 latent.supervise_decisions=true optim.lr=2e-3 \
         trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$3" trainer.save_freq=100 trainer.test_freq=50 \
         trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
 }
@@ -64,7 +64,7 @@ train_rl() {
         actor_rollout_ref.actor.optim.lr=1e-4 \
         actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
         actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
-        trainer.val_before_train=true trainer.test_freq=10 trainer.total_epochs=1000 trainer.total_training_steps="$3" \
+        trainer.val_before_train=true trainer.test_freq=5 trainer.total_epochs=1000 trainer.total_training_steps="$3" \
         trainer.save_freq=10 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
 }
 

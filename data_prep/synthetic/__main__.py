@@ -13,9 +13,11 @@ from data_prep.synthetic.writing import Settings, write_set
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
-    parser.add_argument("--train-questions", type=int, default=1000, help="training questions of each split")
-    parser.add_argument("--val-questions", type=int, default=128, help="validation questions of each split")
-    parser.add_argument("--test-questions", type=int, default=400, help="test questions of each split")
+    parser.add_argument(
+        "--train-questions", type=int, default=Settings.train_questions, help="training questions of each split"
+    )
+    parser.add_argument("--val-questions", type=int, default=Settings.val_questions, help="validation questions a split")
+    parser.add_argument("--test-questions", type=int, default=Settings.test_questions, help="test questions a split")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=float, default=Settings.pairs, help="share of clips with two balls that collide")
     parser.add_argument(

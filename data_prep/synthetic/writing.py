@@ -38,7 +38,7 @@ class Settings:
     """
 
     train_questions: int = 1000
-    val_questions: int = 128
+    val_questions: int = 64
     test_questions: int = 400
     seed: int = 0
     pairs: float = 0.1
@@ -75,7 +75,7 @@ def write_set(out: Path, settings: Settings, progress: Progress) -> None:
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; a synthetic set is written to a directory of its own")
     (out / "clips").mkdir(parents=True, exist_ok=True)
-    manifest: Row = {"settings": asdict(settings), "questions": {}, "letters": {}, "headroom": {}, "dropped": {}}
+    manifest: Row = {"settings": asdict(settings), "questions": {}, "letters": {}, "headroom": {}, "taught": {}, "dropped": {}}
     seen: dict[str, str] = {}
     for part in STREAMS:
         asked, captions, dropped = _write_clips(out, part, settings, seen, progress)
@@ -89,6 +89,8 @@ def write_set(out: Path, settings: Settings, progress: Progress) -> None:
                 for example, item, wrong in zip(examples, asked, mistaken, strict=True)
             ]
             write_table(out, "sft_train", taught, settings.answers)
+            right = [told.right == example.right for told, example in zip(taught, examples, strict=True)]
+            manifest["taught"] = pd.Series(right).groupby([example.split for example in examples]).mean().to_dict()
             write_json(out / "twiff.json", [example.row(settings.answers) for example in examples])
         manifest["questions"][part] = _counts(example.split for example in examples)
         manifest["letters"][part] = _counts(f"{example.split} {example.letter}" for example in examples)

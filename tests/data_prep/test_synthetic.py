@@ -131,6 +131,10 @@ def test_placeholders_frames_and_reasons_match(tables, part):
 def test_a_mistaken_teacher_foresees_all_hits_and_answers_the_first(tmp_path, mistaken):
     write_set(tmp_path, replace(SETTINGS, mistaken=mistaken), silent)
     asked, taught = (pd.read_parquet(tmp_path / f"{name}.parquet").to_dict("records") for name in ("train", "sft_train"))
+    shares = json.loads((tmp_path / "manifest.json").read_text())["taught"]
+    for split, share in shares.items():
+        same = [true["answer"] == said["answer"] for true, said in zip(asked, taught, strict=True) if true["split"] == split]
+        assert share == pytest.approx(np.mean(same)) and (share < 1) == (mistaken and HOPS[split] > 1)
     for true, said in zip(asked, taught, strict=True):
         hits = re.findall(r"hits (\w+ \w+) \w+</reason>", true["cot"])
         expected = hits[0] if mistaken and hits[0] in true["options"] else hits[-1]

@@ -94,9 +94,9 @@ def test_the_report_begins_with_what_stage_2_taught(run: Path) -> None:
 def test_the_report_says_what_could_be_learnt(run: Path) -> None:
     readers = {"with_future": 1.0, "without_future": 0.75, "chance": 0.25, "majority": 0.5}
     (run / "data").mkdir()
-    (run / "data/manifest.json").write_text(json.dumps({"headroom": {"test": {"1-hop": readers}}}))
+    (run / "data/manifest.json").write_text(json.dumps({"headroom": {"test": {"1-hop": readers}}, "taught": {"1-hop": 0.5}}))
     text = write_report(run, {"after": evaluate(run, "after", RIGHT)}, {}).read_text()
-    assert "| 1-hop | 0.250 | 0.750 | 1.000 |" in text
+    assert "| 1-hop | 0.250 | 0.500 | 0.750 | 1.000 |" in text
 
 
 def test_a_moving_mean_looks_back_only() -> None:
