@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 case "$clips" in
-synthetic) : "${pretrain_steps:=300}" "${sft_steps:=220}" "${rl_steps:=20}" && sft_batch=32 rl_batch=16 ;;
+synthetic) : "${pretrain_steps:=300}" "${sft_steps:=220}" "${rl_steps:=15}" && sft_batch=32 rl_batch=16 ;;
 # A few steps on real files: there is nothing to be learnt from a dozen of them.
 real) : "${pretrain_steps:=0}" "${sft_steps:=10}" "${rl_steps:=3}" && sft_batch=8 rl_batch=4 ;;
 *) fail "--clips is synthetic or real, not $clips" ;;
