@@ -13,7 +13,7 @@ source recipes/tiny.sh
 
 root=runs/study results=benchmarks/study/results seeds="11 12 13 14 15"
 arms="la_dapo dapo dapo+ctr dapo+div sft untrained grpo depo sft_text_only text_only_grpo text_only_dapo sft_curated sft_random"
-pretrain_steps=350 sft_steps=200 rl_steps=40 sft_batch=32 rl_batch=16
+pretrain_steps=300 sft_steps=220 rl_steps=20 sft_batch=32 rl_batch=16
 
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -62,7 +62,7 @@ train() {
     sft_random) curate && sft "$1" data.train_files="$(quoted "$run/random/sft_train.parquet")" ;;
     text_only_*) rl "$1" sft_text_only ablation="$1" ;;
     grpo | depo | dapo | dapo+ctr | dapo+div | la_dapo) rl "$1" sft ablation="$1" ;;
-    # sweeps, around latent.weight=3, spans of 4, and the paper's weights of the two rewards
+    # sweeps, around latent.weight=1, spans of 4, and the paper's weights of the two rewards
     lambda=*) sft "$1" latent.weight="$value" ;;
     l_max=*)
         [ -d "$run/$1/model" ] || "$python" -m future_l1_verl.modeling.prepare --model "$run/tiny" --out "$run/$1/model" --max-latents "$value"
@@ -96,8 +96,9 @@ for arm in $arms; do
         *)
             evaluate "$arm" "$model" test --save-latents
             for kind in swap zero; do
-                evaluate "$arm-$kind" "$model" test --save-latents --intervene "$kind" --intact "$run/evaluation/$arm"
+                beside evaluate "$arm-$kind" "$model" test --save-latents --intervene "$kind" --intact "$run/evaluation/$arm"
             done
+            together
             ;;
         esac
         "$python" benchmarks/study/collect.py --run "$run" --arm "$arm" --seed "$seed" --out "$found"

@@ -46,8 +46,8 @@ Written by `python benchmarks/study/learning.py`. The first table is of five see
 """
 WHY = """## Why the curve was flat, and what was changed
 
-1. **The reward of the questions that are trained on cannot show it.** The group filter keeps the groups with 10 to 90
-   % right answers, so their accuracy stays near the middle whatever is learnt. `filter/accuracy_before`, of all
+1. **The reward of the questions that are trained on cannot show it.** The group filter keeps the groups with 10 to
+   90 % right answers, so their accuracy stays near the middle whatever is learnt. `filter/accuracy_before`, of all
    groups, shows it; the report draws it with its moving mean, and with the accuracy on validation questions, which
    had no part of their own before.
 2. **The tiny model did not read its question.** It named the same object whatever was asked, and gave as many reasons
@@ -67,9 +67,9 @@ WHY = """## Why the curve was flat, and what was changed
 """
 NOTE = """Changes are points of accuracy with 95 % intervals, question by question; that of all seeds is for other seeds and
 other questions. A seed has {} test questions."""
-TRIED_NOTE = """Learning rate 1e-4 where nothing is said; a step is one update with 16 questions of 8 answers. Accuracy is that of
-validation questions (512 of a seed), greedy, before the first step and after every ten. "Kept" is the share of groups
-that the filter keeps, "spread" the standard deviations of the four weighted parts of the reward (accuracy, format,
+TRIED_NOTE = """Learning rate 1e-4 where nothing is said; a step is one update with 16 questions of 8 answers. Accuracy
+is that of validation questions (512 of a seed), greedy, before the first step and after every ten. "Kept" is the share
+of groups that the filter keeps, "spread" the standard deviations of the four weighted parts of the reward (accuracy, format,
 R_ctr, R_div): what advantages are made of. The other columns are means of the first and of the last five steps."""
 
 

@@ -48,7 +48,7 @@ CLAIMS = (
     ("dapo", "la_dapo", "both rewards"),
 )
 SWEEPS = {
-    "lambda": ("λ, the weight of the latent loss", "3", "sft"),
+    "lambda": ("λ, the weight of the latent loss", "1", "sft"),
     "l_max": ("L_max, latents a span at most", "4", "sft"),
     "lambda_c": ("λ_c, the weight of R_ctr", "0.2", "la_dapo"),
     "lambda_d": ("λ_d, the weight of R_div", "0.1", "la_dapo"),

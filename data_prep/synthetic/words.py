@@ -21,7 +21,7 @@ ASKED = {
 # Position words of the captions, by fifths of the frame.
 COLUMNS = ("far left", "left", "center", "right", "far right")
 ROWS = ("top", "upper", "middle", "lower", "bottom")
-# Said after the description. A model that has never had to look up a word of its prompt does not learn to from a few questions.
+# Words that a caption ends in. A model that never had to look up a word of its prompt does not learn to from a few questions.
 REPEATED = 4
 
 
@@ -44,7 +44,7 @@ def caption_request(repeated: Iterable[str]) -> str:
 
 
 def to_repeat() -> list[str]:
-    """Of which a caption request names some, in any order."""
+    """Returns what a caption request may name, any of it in any order."""
     return [*names(), *map(wall, WALLS), *PLACES]
 
 

@@ -1,7 +1,7 @@
 """Caption pretraining of the tiny checkpoint, all of it, the vision tower included.
 
-The captions of the synthetic set say what is where in each frame and how it moves. They ask and answer nothing, so the
-result can see but has yet to learn the task.
+The captions of the synthetic set say what is where in each frame and how it moves, and end in words that their request
+names. They ask and answer nothing, so the result can see and read but has yet to learn the task.
 """
 
 from __future__ import annotations

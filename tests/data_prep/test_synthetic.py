@@ -292,8 +292,16 @@ def test_captions_say_what_is_where():
 
 
 def test_captions_never_ask_or_answer(made):
-    text = " ".join(pd.read_parquet(made / "captions_train.parquet")["caption"])
-    assert not re.search(r"\bhits?\b|\?|<|\b[A-D]\.", text)
+    captions = pd.read_parquet(made / "captions_train.parquet")
+    assert not re.search(r"\bhits?\b|\?|<|\b[A-D]\.", " ".join([*captions["request"], *captions["caption"]]))
+
+
+def test_a_caption_ends_in_the_words_that_its_request_names(made):
+    captions = pd.read_parquet(made / "captions_train.parquet")
+    named = [request.removeprefix("Describe the frames and repeat ") for request in captions["request"]]
+    assert all(caption.endswith(f". {words}") for caption, words in zip(captions["caption"], named, strict=True))
+    assert all(len(set(words.removesuffix(".").split(", "))) == 4 for words in named)
+    assert len(set(named)) > len(named) / 2, "what is to be repeated cannot be told without the request"
 
 
 def test_sampled_scenes_allow_the_split_asked_for():
