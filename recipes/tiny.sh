@@ -26,9 +26,9 @@ stage() {
     echo "$((SECONDS - started))" >"$run/logs/$name.done"
     echo "== $name: $((SECONDS - started)) s"
 }
-# beside STAGE...: a stage in the background, whose output only its log has. `together` waits for all such stages.
+# beside STAGE...: a stage in the background, which shows when it begins and ends. `together` waits for all of them.
 beside() {
-    "$@" >/dev/null &
+    ("$@" | { grep --line-buffered '^== ' || true; }) &
     others+=($!)
 }
 together() {
