@@ -52,7 +52,7 @@ if [ "$clips" = synthetic ]; then
 else
     stage data everything "$python" -m data_prep.real_clips --out "$run/data"
 fi
-stage tiny results "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
+pretrain "$pretrain_steps"
 train_sft sft "$run/tiny" "$sft_steps"
 sft=$(sft_checkpoint sft "$sft_steps")
 

@@ -33,7 +33,7 @@ prepare() {
     mkdir -p "$run/logs"
     for name in data tiny; do [ -f "$run/logs/$name.done" ] || rm -rf "${run:?}/$name"; done
     stage data everything "$python" -m data_prep.synthetic --out "$run/data" --seed "$seed"
-    stage tiny results "$python" -m future_l1_verl.modeling.tiny --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
+    pretrain "$pretrain_steps"
 }
 
 # train NAME: trains an arm and all that it starts from, and sets $model.

@@ -5,8 +5,8 @@
 
 python=.venv/bin/python
 
-# settings of the libraries underneath
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
+# settings of the libraries underneath; one thread a process, for most stages have several
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
 # stage NAME FILTER COMMAND...: runs once. All output goes to a log; what FILTER lets through goes to the screen.
@@ -42,6 +42,12 @@ steps() { "$python" -m future_l1_verl.evaluation.progress; }
 # Without the warnings of the libraries underneath.
 results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' || true; }
 
+# pretrain STEPS: the tiny model, into $run/tiny.
+pretrain() {
+    stage tiny results env OMP_NUM_THREADS=2 "$python" -m future_l1_verl.modeling.tiny \
+        --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$1"
+}
+
 # train_sft NAME MODEL STEPS [OVERRIDES...]: stage 1, into $run/NAME.
 train_sft() {
     stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" "$python" -m future_l1_verl.sft platform=cpu \
@@ -56,7 +62,7 @@ train_sft() {
 
 # train_rl NAME MODEL STEPS [OVERRIDES...]: stage 2, into $run/NAME.
 train_rl() {
-    stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE "$python" -m future_l1_verl.rl platform=cpu \
+    stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" "$python" -m future_l1_verl.rl platform=cpu \
         actor_rollout_ref.model.path="$(quoted "$2")" \
         data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" \
         data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.seed="$seed" \
@@ -68,10 +74,9 @@ train_rl() {
         trainer.save_freq=5 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
 }
 
-# Of several processes, threads that wait leave their core to the others.
 # evaluate NAME MODEL PART [ARGUMENTS...]: asks the questions of a part of the set; answers go to $run/evaluation/NAME.
 evaluate() {
-    stage "evaluate-$1" results env OMP_WAIT_POLICY=PASSIVE "$python" -m future_l1_verl.evaluation run --task synthetic --model "$2" \
+    stage "evaluate-$1" results "$python" -m future_l1_verl.evaluation run --task synthetic --model "$2" \
         --data "$run/data/$3.parquet" --out "$run/evaluation/$1" --max-model-len 1024 --dtype float32 --system-prompt "" "${@:4}"
 }
 
