@@ -65,10 +65,10 @@ together
 evaluate rl "$rl" test --save-latents
 # Does the model need its latents? Those of other answers in their place, and none at all.
 for kind in swap zero; do beside evaluate "rl-$kind" "$rl" test --limit 400 --intervene "$kind" --intact "$run/evaluation/rl"; done
+beside stage inspect results "$python" -m future_l1_verl.evaluation inspect --run "$run/evaluation/rl" --training "$run"
 together
 
 stage report everything "$python" -m future_l1_verl.evaluation report --run "$run" \
     --stage "untrained=$run/evaluation/untrained" --stage "SFT=$run/evaluation/sft" --stage "LA-DAPO=$run/evaluation/rl" \
     --intervention "swap=$run/evaluation/rl-swap" --intervention "zero=$run/evaluation/rl-zero"
-stage inspect results "$python" -m future_l1_verl.evaluation inspect --run "$run/evaluation/rl" --training "$run"
 echo "report: $run/report/report.md, answers: $run/evaluation/rl/inspect/index.html"

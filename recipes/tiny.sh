@@ -56,7 +56,7 @@ train_sft() {
         data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
         data.system_prompt=null \
         latent.weight=1 latent.supervise_decisions=true optim.lr=2e-3 \
-        trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$3" trainer.save_freq=100 trainer.test_freq=50 \
+        trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$3" trainer.save_freq=100 trainer.test_freq=100 \
         trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
 }
 

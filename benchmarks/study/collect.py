@@ -20,7 +20,7 @@ from future_l1_verl.evaluation.scoring import by_split
 
 PACKAGES = ("verl", "vllm", "torch", "transformers")
 CURVES = re.compile(
-    r"val/(?:[\w-]+/accuracy|all/parsed|loss|latent_(?:error_ratio|retrieval))|critic/score/mean|actor/(?:entropy|grad_norm|kl_loss)"
+    r"val/(?:[\w-]+/accuracy|all/(?:parsed|n)|loss|latent_(?:error_ratio|retrieval))|critic/score/mean|actor/(?:entropy|grad_norm|kl_loss)"
     r"|filter/(?:accuracy_before|keep_rate)|rewards/\w+/(?:mean|std)|latents/(?:spans|latents)_per_answer|response_length/mean"
 )
 INTERVENTIONS = ("swap", "zero")
