@@ -13,7 +13,7 @@ source recipes/tiny.sh
 
 root=runs/study results=benchmarks/study/results seeds="11 12 13 14 15"
 arms="la_dapo dapo dapo+ctr dapo+div sft untrained grpo depo sft_text_only text_only_grpo text_only_dapo sft_curated sft_random"
-pretrain_steps=300 sft_steps=220 rl_steps=20 sft_batch=32 rl_batch=16
+pretrain_steps=280 sft_steps=220 rl_steps=18 sft_batch=32 rl_batch=16
 
 while [ $# -gt 0 ]; do
     case "$1" in

@@ -70,8 +70,8 @@ train_rl() {
         actor_rollout_ref.actor.optim.lr=1e-4 \
         actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
         actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
-        trainer.val_before_train=true trainer.test_freq=5 trainer.total_epochs=1000 trainer.total_training_steps="$3" \
-        trainer.save_freq=5 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
+        trainer.val_before_train=true trainer.test_freq=6 trainer.total_epochs=1000 trainer.total_training_steps="$3" \
+        trainer.save_freq=6 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
 }
 
 # evaluate NAME MODEL PART [ARGUMENTS...]: asks the questions of a part of the set; answers go to $run/evaluation/NAME.

@@ -98,16 +98,18 @@ def page(tuning: Arms, quickstart: Arms) -> list[str]:
 def _seeds(sft: dict[int, Result], rl: dict[int, Result]) -> list[str]:
     splits = [*next(iter(rl.values())).verdicts, "all"]
     lines = [
-        f"| seed | after stage 1 | after stage 2 | {' | '.join(splits)} | seconds of stage 2 |",
-        "|---|---|---|" + "---|" * (len(splits) + 1),
+        f"| seed | after stage 1 | after stage 2 | {' | '.join(splits)} | reasons true | seconds of stage 2 |",
+        "|---" * (5 + len(splits)) + "|",
     ]
-    for seed in rl:
-        changes = [points(differences({seed: sft[seed]}, {seed: rl[seed]}, split=split)) for split in splits]
-        ends = [f"{mean([results[seed].values('right')]):.3f}" for results in (sft, rl)]
-        lines.append(f"| {seed} | {' | '.join([*ends, *changes])} | {rl[seed].seconds['training']} |")
-    pooled = [points(differences(sft, rl, split=split)) for split in splits]
-    ends = [f"{mean([result.values('right') for result in results.values()]):.3f}" for results in (sft, rl)]
-    lines.append(f"| all | {' | '.join([*ends, *pooled])} | |")
+    for name, seeds in [*((str(seed), [seed]) for seed in rl), ("all", [*rl])]:
+        before, after = ({seed: results[seed] for seed in seeds} for results in (sft, rl))
+        changes = [points(differences(before, after, split=split)) for split in splits]
+        right, true = (
+            [f"{mean([result.values(judged) for result in results.values()]):.3f}" for results in (before, after)]
+            for judged in ("right", "reasoning")
+        )
+        seconds = np.mean([result.seconds["training"] for result in after.values()])
+        lines.append(f"| {name} | {' | '.join([*right, *changes])} | {' to '.join(true)} | {seconds:.0f} |")
     first, commits = next(iter(rl.values())), ", ".join(sorted({result.commit for result in rl.values()}))
     versions = ", ".join(f"{name} {number}" for name, number in first.versions.items())
     return [*lines, "", NOTE.format(len(first.values("right"))), "", f"Commits: {commits}; {first.machine}; {versions}."]

@@ -227,7 +227,7 @@ def test_curves_of_the_training_are_shown_with_the_last_value_of_a_repeated_step
                     writer.add_scalar(tag, value, step, walltime=step + value)
     assert read_curves(tmp_path / "tensorboard/rl") == {"critic/score/mean": [(1, 3.0), (2, 1.0)]}
     page = inspect(run.folder, answers=1, training=tmp_path, methods=[])
-    drawn = {"sft_losses.png", "rl_rewards.png"}  # figures without a curve are left out
+    drawn = {"sft_losses.png", "rl_learning.png", "rl_rewards.png"}  # figures without a curve are left out
     assert drawn == {target for target in Links(page).targets if target.startswith(("sft_", "rl_"))}
 
 

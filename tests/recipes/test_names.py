@@ -112,10 +112,10 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
     called = calls(root)
     sft, rl = (values(dict(called)[f"future_l1_verl.{stage}"]) for stage in ("sft", "rl"))
     assert (sft["model.path"], sft["trainer.default_local_dir"]) == (f"{folder}/tiny", f"{folder}/sft")
-    for config in (sft, rl):
-        assert config["data.train_files"] == f"{folder}/data/train.parquet"
+    for config, name in ((sft, "sft_train"), (rl, "train")):
+        assert config["data.train_files"] == f"{folder}/data/{name}.parquet"
         assert config["data.val_files"] == f"{folder}/data/val.parquet"
-    assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_200/huggingface"
+    assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_220/huggingface"
     assert rl["trainer.default_local_dir"] == f"{folder}/rl"
     read = {arguments[arguments.index("--data") + 1] for _, arguments in called if arguments[:1] == ["run"]}
     assert read == {f"{folder}/data/test.parquet"}
@@ -141,7 +141,7 @@ def test_the_study(name: str, root: Path, tmp_path: Path) -> None:
     called = calls(root)
     sft, rl = (values(dict(called)[f"future_l1_verl.{stage}"]) for stage in ("sft", "rl"))
     assert (sft["model.path"], rl["ablation"]) == (f"{folder}/tiny", "dapo+ctr")
-    assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_200/huggingface"
+    assert rl["actor_rollout_ref.model.path"] == f"{folder}/sft/global_step_220/huggingface"
     found = tmp_path / "results/dapo+ctr-seed3.json"
     assert called[-1][1][-2:] == ["--out", str(found)]
     found.parent.mkdir()
