@@ -31,8 +31,9 @@ TRIED = {
     "tuning/hasty": "the same, a teacher whose reasons stop after the first hit (not kept)",
     "tuning/mistaken,sft_steps=150": "a teacher who answers the first hit",
     "tuning/mistaken,sft_steps=250": "the same, 250 steps of stage 1",
-    "tuning/quickstart,20": "300 steps of pretraining, 220 of stage 1: the quickstart",
+    "tuning/quickstart,20": "300 steps of pretraining, 220 of stage 1",
     "tuning/quickstart,15": "the same, 15 steps of stage 2",
+    "tuning/quickstart,18": "280 steps of pretraining, 18 of stage 2: as chosen",
 }
 DRAWN = (
     "tuning/first-set,lr=1e-4",
@@ -40,6 +41,7 @@ DRAWN = (
     "tuning/read,lr=5e-4",
     "tuning/read,masked",
     "tuning/quickstart,20",
+    "tuning/quickstart,18",
 )
 WEIGHTS = {"accuracy": 0.9, "format": 0.1, "contrastive": 0.2, "diversity": 0.1}  # config/rl/main.yaml
 HEAD = """# What stage 2 learns in the quickstart
