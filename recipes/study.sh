@@ -3,8 +3,7 @@
 # steps. An arm's verdicts and curves are written to a small file as soon as it is done; a study that stops goes on from them.
 #   bash recipes/study.sh [--run DIR] [--results DIR] [--seeds "N ..."] [--arms "NAME ..."]
 # Arms: untrained sft_text_only text_only_grpo text_only_dapo sft_random sft_curated sft grpo depo dapo dapo+ctr dapo+div la_dapo;
-# with the paper's masking sft_masked la_dapo_masked;
-# of the sweeps lambda=X l_max=N lambda_c=X lambda_d=X; and, validated but never tested, of the tuning (below).
+# with the paper's masking sft_masked la_dapo_masked; of the sweeps lambda=X l_max=N lambda_c=X lambda_d=X.
 # The page: python benchmarks/study/page.py
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -71,14 +70,8 @@ train() {
     lambda_c=*) rl "$1" sft rewards.contrastive="$value" ;;
     lambda_d=*) rl "$1" sft rewards.diversity="$value" ;;
     # the paper's masking: whether to go on within a span is not taught
-    sft_masked | tuning/sft_masked) sft "$1" latent.supervise_decisions=false ;;
+    sft_masked) sft "$1" latent.supervise_decisions=false ;;
     la_dapo_masked) rl "$1" sft_masked ;;
-    # tuning
-    tuning/masked) rl "$1" tuning/sft_masked actor_rollout_ref.actor.optim.lr=2e-4 ;;
-    tuning/lr=*) rl "$1" sft actor_rollout_ref.actor.optim.lr="$value" ;;
-    tuning/updates=*) rl "$1" sft actor_rollout_ref.actor.ppo_mini_batch_size=$((rl_batch / value)) ;;
-    tuning/n=*) rl "$1" sft actor_rollout_ref.rollout.n="$value" ;;
-    tuning/sft_steps=*) sft_steps=$value sft "$1/sft" && train_rl "$1" "$model" "$rl_steps" && model=$(rl_checkpoint "$1" "$rl_steps") ;;
     *) fail "there is no arm $1; see the first lines of recipes/study.sh" ;;
     esac
 }
@@ -91,12 +84,11 @@ for arm in $arms; do
         prepare
         train "$arm"
         case "$arm" in
-        tuning/*) ;;
         untrained | *text_only*) evaluate "$arm" "$model" test ;;
         *)
             evaluate "$arm" "$model" test --save-latents
             for kind in swap zero; do
-                beside evaluate "$arm-$kind" "$model" test --save-latents --intervene "$kind" --intact "$run/evaluation/$arm"
+                beside evaluate "$arm-$kind" "$model" test --intervene "$kind" --intact "$run/evaluation/$arm"
             done
             together
             ;;

@@ -29,8 +29,8 @@ INTERVENTIONS = ("swap", "zero")
 def collect(run: Path, arm: str, seed: int) -> Result:
     """Reads ``run/evaluation/ARM``, those with interventions beside it, ``run/tensorboard/ARM`` and ``run/logs``.
 
-    What is not there was not done: an arm without training has no curves, one of the tuning no verdicts. Raises RunError for an
-    evaluation that is no result.
+    What is not there was not done: an arm without training has no curves, one that was only validated no verdicts. Raises
+    RunError for an evaluation that is no result.
     """
     folder = run / "evaluation" / arm
     evaluations = {"": folder} | {f"-{kind}": folder.with_name(f"{folder.name}-{kind}") for kind in INTERVENTIONS}

@@ -67,7 +67,7 @@ here, not what they are worth to a model of eight billion.
 
 
 def main() -> None:
-    arms = {arm: seeds for arm, seeds in read(RESULTS).items() if not arm.startswith("tuning/")}
+    arms = read(RESULTS)
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text("\n".join(page(arms)) + "\n")
     tested = [arm for arm in ARMS if arm in arms]

@@ -147,12 +147,6 @@ def test_the_study(name: str, root: Path, tmp_path: Path) -> None:
     found.parent.mkdir()
     found.touch()
     assert run("study.sh", *arguments, "--arms", "dapo+ctr", root=root).returncode == 0 and not calls(root)
-    # What is tuned is never tested, and starts from the same stage 1.
-    assert run("study.sh", *arguments, "--arms", "tuning/lr=3e-4", root=root).returncode == 0
-    assert [
-        values(arguments)["actor_rollout_ref.actor.optim.lr"] for module, arguments in calls(root) if module.endswith("rl")
-    ] == [3e-4]
-    assert not [arguments for _, arguments in calls(root) if arguments[:1] == ["run"]]
     assert run("study.sh", *arguments, "--arms", "dapo+crt", root=root).stderr.startswith("study.sh: there is no arm dapo+crt")
 
 
