@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroupGloo, TCPStore
 from verl.checkpoint_engine import CheckpointEngine, CheckpointEngineRegistry
-from verl.utils.net_utils import get_free_port
 
 _PATIENCE = timedelta(seconds=60)
 
@@ -29,11 +28,12 @@ class GlooCheckpointEngine(CheckpointEngine):
         self.is_master = is_master
 
     def prepare(self) -> tuple[str, int] | None:
-        """Address of the actor's rank 0."""
+        """Opens the store of the actor's rank 0, at a port that the system chooses, and returns its address."""
         if not self.is_master:
             return None
         host = ray.util.get_node_ip_address()
-        return host, get_free_port(host)[0]
+        self.store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_PATIENCE)
+        return host, self.store.port
 
     @classmethod
     def build_topology(
@@ -49,8 +49,9 @@ class GlooCheckpointEngine(CheckpointEngine):
 
     def init_process_group(self, rank: int, world_size: int, address: tuple[str, int]) -> None:
         self.rank = rank
+        if rank > 0:
+            self.store = TCPStore(*address, is_master=False, timeout=_PATIENCE)
         if rank >= 0:
-            self.store = TCPStore(*address, world_size, is_master=rank == 0, timeout=_PATIENCE)
             self.group = ProcessGroupGloo(self.store, rank, world_size, _PATIENCE)
 
     def finalize(self) -> None:

@@ -1,6 +1,7 @@
 """Weights over gloo: an actor of two ranks and two rollout workers, each a thread of this process."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,6 +39,9 @@ def test_every_worker_gets_every_weight_bit_for_bit(monkeypatch: pytest.MonkeyPa
         for scale in (1, 2):  # as at two steps
             weights = {name: weight * scale for name, weight in WEIGHTS.items()}
             metadata = [engine.prepare() for engine in (*actor, *rollout)]
+            # Nobody else can take the port before the others come.
+            with pytest.raises(OSError, match="in use"), socket.create_server(metadata[0]):
+                pass
             topology = GlooCheckpointEngine.build_topology(2, 2, metadata)
             everywhere([
                 partial(engine.init_process_group, **{name: values[rank] for name, values in kwargs.items()})
