@@ -23,8 +23,8 @@ run=$(realpath -m -- "$run") out=$run/curated
 
 bash recipes/env.sh cpu
 
-teach_hints "$run/tiny" "$sft_steps"
-model=$(sft_checkpoint hints "$sft_steps")
+teach_hints
+model=$(sft_checkpoint hints)
 bash recipes/curate_future_l1_50k.sh --input "$run/data/val.parquet" --videos "$run/data" --model "$model" --out "$out" \
     --gpus 0 --replicas 1 --top 150 -- "${by_hints[@]}"
 "$python" -m data_prep.visual_gain score --candidates "$out/candidates.parquet" --videos "$run/data" --out "$out/scored-again" \

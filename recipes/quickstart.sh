@@ -26,12 +26,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case "$clips" in
-synthetic) : "${pretrain_steps:=280}" "${sft_steps:=220}" "${rl_steps:=18}" && sft_batch=32 rl_batch=16 ;;
-# A few steps on real files: there is nothing to be learnt from a dozen of them.
-real) : "${pretrain_steps:=0}" "${sft_steps:=10}" "${rl_steps:=3}" && sft_batch=8 rl_batch=4 ;;
-*) fail "--clips is synthetic or real, not $clips" ;;
-esac
+sizes "$clips"
 run=$(realpath -m -- "${run:-runs/quickstart-$clips-seed$seed}")
 if [ -n "$fresh" ] && [ -e "$run" ]; then
     [ -f "$run/logs/arguments" ] || fail "$run is not the folder of a quickstart run; it is not deleted"
@@ -52,18 +47,17 @@ if [ "$clips" = synthetic ]; then
 else
     stage data everything "$python" -m data_prep.real_clips --out "$run/data"
 fi
-pretrain "$pretrain_steps"
-train_sft sft "$run/tiny" "$sft_steps"
-sft=$(sft_checkpoint sft "$sft_steps")
+pretrain
+train_sft sft "$run/tiny"
+sft=$(sft_checkpoint sft)
 
 # Most of the time the trainer leaves a core to others.
-beside evaluate sft "$sft" test
-train_rl rl "$sft" "$rl_steps"
-rl=$(rl_checkpoint rl "$rl_steps")
+beside evaluate sft "$sft" test --save-latents
+train_rl rl "$sft"
+rl=$(rl_checkpoint rl)
 together
 evaluate rl "$rl" test --save-latents
-# Does the model need its latents? Those of other answers in their place, and none at all.
-for kind in swap zero; do beside evaluate "rl-$kind" "$rl" test --limit 400 --intervene "$kind" --intact "$run/evaluation/rl"; done
+intervene rl "$rl" test
 beside stage inspect results "$python" -m future_l1_verl.evaluation inspect --run "$run/evaluation/rl" --training "$run"
 together
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The paper's table with the tiny model on a CPU: all arms from the same data and the same pretrained model of a seed, with equal
-# steps. An arm's verdicts and curves are written to a small file as soon as it is done; a study that stops goes on from them.
-#   bash recipes/study.sh [--run DIR] [--results DIR] [--seeds "N ..."] [--arms "NAME ..."]
+# The paper's table with the tiny model on a CPU: for each seed a quickstart, whose two stages are the arms sft and la_dapo, and from
+# its data and its pretrained model all other arms, with equal steps. An arm's verdicts and curves are written to a small file as
+# soon as it is done; a study that stops goes on from those files and folders that are there.
+#   bash recipes/study.sh [--runs DIR] [--results DIR] [--seeds "N ..."] [--arms "NAME ..."]
 # Arms: untrained sft_text_only text_only_grpo text_only_dapo sft_random sft_curated sft grpo depo dapo dapo+ctr dapo+div la_dapo;
 # with the paper's masking sft_masked la_dapo_masked; of the sweeps lambda=X l_max=N lambda_c=X lambda_d=X.
 # The page: python benchmarks/study/page.py
@@ -10,13 +11,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source recipes/functions.sh
 source recipes/tiny.sh
 
-root=runs/study results=benchmarks/study/results seeds="11 12 13 14 15"
-arms="la_dapo dapo dapo+ctr dapo+div sft untrained grpo depo sft_text_only text_only_grpo text_only_dapo sft_curated sft_random"
-pretrain_steps=280 sft_steps=220 rl_steps=18 sft_batch=32 rl_batch=16
+runs=runs results=benchmarks/study/results seeds="1 2 3 4 5"
+arms="sft la_dapo dapo dapo+ctr dapo+div grpo depo sft_text_only text_only_grpo text_only_dapo sft_curated sft_random untrained"
 
 while [ $# -gt 0 ]; do
     case "$1" in
-    --run) root=$2 ;;
+    --runs) runs=$2 ;;
     --results) results=$2 ;;
     --seeds) seeds=$2 ;;
     --arms) arms=$2 ;;
@@ -24,75 +24,81 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
-root=$(realpath -m -- "$root") results=$(realpath -m -- "$results")
-bash recipes/env.sh cpu
+runs=$(realpath -m -- "$runs") results=$(realpath -m -- "$results")
+sizes synthetic
 
-# prepare: the data and the pretrained model of the seed.
-prepare() {
-    mkdir -p "$run/logs"
-    for name in data tiny; do [ -f "$run/logs/$name.done" ] || rm -rf "${run:?}/$name"; done
-    stage data everything "$python" -m data_prep.synthetic --out "$run/data" --seed "$seed"
-    pretrain "$pretrain_steps"
-}
-
-# train NAME: trains an arm and all that it starts from, and sets $model.
-# sft NAME [OVERRIDES...] and rl NAME FROM [OVERRIDES...]: do that for an arm of stage 1, and for one of stage 2 that starts from the arm FROM.
-sft() { train_sft "$1" "$run/tiny" "$sft_steps" "${@:2}" && model=$(sft_checkpoint "$1" "$sft_steps"); }
-rl() { train "$2" && train_rl "$1" "$model" "$rl_steps" "${@:3}" && model=$(rl_checkpoint "$1" "$rl_steps"); }
-
-# curate: sft_curated and sft_random learn from as many rows, those of most visual gain of another set and any of it.
-curate() {
-    local set=$run/candidates
-    [ -f "$run/logs/candidates.done" ] || rm -rf "$set"
-    stage candidates everything "$python" -m data_prep.synthetic --out "$set" --seed $((1000 + seed)) --train-questions 600 --val-questions 1 --test-questions 1
-    teach_hints "$run/tiny" 300
-    stage curated results bash recipes/curate_future_l1_50k.sh --input "$set/sft_train.parquet" --videos "$set" \
-        --model "$(sft_checkpoint hints 300)" --out "$run/curated" --gpus 0 --replicas 1 --top 500 -- "${by_hints[@]}"
-    stage random results "$python" -m data_prep.visual_gain build --selected "$run/curated/selected/control.parquet" --videos "$set" --out "$run/random"
-}
-
+# train ARM: trains it and all that it starts from, and sets $model.
 train() {
     local value=${1#*=}
     case "$1" in
     untrained) model=$run/tiny ;;
-    sft) sft sft ;;
+    sft) model=$(sft_checkpoint sft) ;;
+    la_dapo) model=$(rl_checkpoint rl) ;;
     sft_text_only) sft "$1" data.text_only=true ;;
-    sft_curated) curate && sft "$1" data.train_files="$(quoted "$run/curated/data/sft_train.parquet")" ;;
-    sft_random) curate && sft "$1" data.train_files="$(quoted "$run/random/sft_train.parquet")" ;;
-    text_only_*) rl "$1" sft_text_only ablation="$1" ;;
-    grpo | depo | dapo | dapo+ctr | dapo+div | la_dapo) rl "$1" sft ablation="$1" ;;
-    # sweeps, around latent.weight=1, spans of 4, and the paper's weights of the two rewards
-    lambda=*) sft "$1" latent.weight="$value" ;;
-    l_max=*)
-        [ -d "$run/$1/model" ] || "$python" -m future_l1_verl.modeling.prepare --model "$run/tiny" --out "$run/$1/model" --max-latents "$value"
-        train_sft "$1" "$run/$1/model" "$sft_steps" && model=$(sft_checkpoint "$1" "$sft_steps")
+    sft_curated)
+        curate
+        sft "$1" data.train_files="$(quoted "$run/curation/curated/data/sft_train.parquet")"
         ;;
-    lambda_c=*) rl "$1" sft rewards.contrastive="$value" ;;
-    lambda_d=*) rl "$1" sft rewards.diversity="$value" ;;
+    sft_random)
+        curate
+        sft "$1" data.train_files="$(quoted "$run/curation/random/sft_train.parquet")"
+        ;;
+    text_only_*) rl "$1" sft_text_only ablation="$1" ;;
+    grpo | depo | dapo | dapo+ctr | dapo+div) rl "$1" sft ablation="$1" ;;
     # the paper's masking: whether to go on within a span is not taught
     sft_masked) sft "$1" latent.supervise_decisions=false ;;
     la_dapo_masked) rl "$1" sft_masked ;;
+    # sweeps, around latent.weight=1, spans of 4, and the paper's weights of the two rewards
+    lambda=*) sft "$1" latent.weight="$value" ;;
+    l_max=*)
+        stage "$1-model" results "$python" -m future_l1_verl.modeling.prepare --model "$run/tiny" --out "$run/$1-model" --max-latents "$value"
+        train_sft "$1" "$run/$1-model"
+        model=$(sft_checkpoint "$1")
+        ;;
+    lambda_c=*) rl "$1" sft rewards.contrastive="$value" ;;
+    lambda_d=*) rl "$1" sft rewards.diversity="$value" ;;
     *) fail "there is no arm $1; see the first lines of recipes/study.sh" ;;
     esac
+}
+# sft ARM [OVERRIDES...]: an arm of stage 1.
+sft() {
+    train_sft "$1" "$run/tiny" "${@:2}"
+    model=$(sft_checkpoint "$1")
+}
+# rl ARM FROM [OVERRIDES...]: an arm of stage 2, which starts from the arm FROM.
+rl() {
+    train "$2"
+    train_rl "$1" "$model" "${@:3}"
+    model=$(rl_checkpoint "$1")
+}
+# curate: the rows of most visual gain of another set, and as many of any gain.
+curate() {
+    local set=$run/curation/candidates out=$run/curation/curated sft_steps=300
+    [ -f "$run/logs/candidates.done" ] || rm -rf "$set"
+    stage candidates everything "$python" -m data_prep.synthetic --out "$set" --seed $((1000 + seed)) --train-questions 600 --val-questions 1 --test-questions 1
+    teach_hints
+    stage curated results bash recipes/curate_future_l1_50k.sh --input "$set/sft_train.parquet" --videos "$set" \
+        --model "$(sft_checkpoint hints)" --out "$out" --gpus 0 --replicas 1 --top 500 -- "${by_hints[@]}"
+    stage random results "$python" -m data_prep.visual_gain build --selected "$out/selected/control.parquet" --videos "$set" --out "$run/curation/random"
 }
 
 for arm in $arms; do
     for seed in $seeds; do
-        run=$root/seed-$seed found=$results/$arm-seed$seed.json
+        run=$runs/quickstart-synthetic-seed$seed found=$results/$arm-seed$seed.json
         [ ! -f "$found" ] || { echo "$arm, seed $seed: done before" && continue; }
         echo "# $arm, seed $seed"
-        prepare
+        [ -f "$run/logs/report.done" ] || bash recipes/quickstart.sh --run "$run" --seed "$seed"
         train "$arm"
+        # The quickstart names the evaluation of la_dapo after its stage.
+        [ "$arm" = la_dapo ] && name=rl || name=$arm
         case "$arm" in
-        untrained | *text_only*) evaluate "$arm" "$model" test ;;
+        untrained | *text_only*) evaluate "$name" "$model" test ;;
         *)
-            evaluate "$arm" "$model" test --save-latents
-            for kind in swap zero; do
-                beside evaluate "$arm-$kind" "$model" test --intervene "$kind" --intact "$run/evaluation/$arm"
-            done
+            evaluate "$name" "$model" test --save-latents
+            intervene "$name" "$model" test
             together
             ;;
         esac
-        "$python" benchmarks/study/collect.py --run "$run" --arm "$arm" --seed "$seed" --out "$found"
+        "$python" benchmarks/study/collect.py --run "$run" --name "$name" --arm "$arm" --seed "$seed" --out "$found"
     done
 done

@@ -1,13 +1,23 @@
 # How the recipes for a CPU train and evaluate the tiny model; they read it with `source`, from the root of the checkout, and set
 #   run     the folder of the run, whose logs/, data/ and tensorboard/ these use
 #   seed    of the trainings
-#   sft_batch rl_batch
+# and, unless `sizes` does it, pretrain_steps, sft_steps, rl_steps, sft_batch and rl_batch.
 
 python=.venv/bin/python
 
 # settings of the libraries underneath; one thread a process, for most stages have several
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
+
+# sizes CLIPS: sets how long the trainings are, where that is not set, and their batches.
+sizes() {
+    case "$1" in
+    synthetic) : "${pretrain_steps:=280}" "${sft_steps:=220}" "${rl_steps:=18}" && sft_batch=32 rl_batch=16 ;;
+    # A few steps on real files: there is nothing to be learnt from a dozen of them.
+    real) : "${pretrain_steps:=0}" "${sft_steps:=10}" "${rl_steps:=3}" && sft_batch=8 rl_batch=4 ;;
+    *) fail "--clips is synthetic or real, not $1" ;;
+    esac
+}
 
 # stage NAME FILTER COMMAND...: runs once. All output goes to a log; what FILTER lets through goes to the screen.
 stage() {
@@ -42,13 +52,13 @@ steps() { "$python" -m future_l1_verl.evaluation.progress; }
 # Without the warnings of the libraries underneath.
 results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' || true; }
 
-# pretrain STEPS: the tiny model, into $run/tiny.
+# pretrain: the tiny model, into $run/tiny.
 pretrain() {
     stage tiny results env OMP_NUM_THREADS=2 "$python" -m future_l1_verl.modeling.tiny \
-        --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$1"
+        --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
 }
 
-# train_sft NAME MODEL STEPS [OVERRIDES...]: stage 1, into $run/NAME.
+# train_sft NAME MODEL [OVERRIDES...]: stage 1, into $run/NAME.
 train_sft() {
     stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" "$python" -m future_l1_verl.sft platform=cpu \
         model.path="$(quoted "$2")" \
@@ -56,11 +66,11 @@ train_sft() {
         data.train_batch_size="$sft_batch" data.micro_batch_size_per_gpu="$sft_batch" data.use_dynamic_bsz=false data.max_length=1024 data.num_workers=1 \
         data.system_prompt=null \
         latent.weight=1 latent.supervise_decisions=true optim.lr=2e-3 \
-        trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$3" trainer.save_freq=100 trainer.test_freq=100 \
-        trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
+        trainer.seed="$seed" trainer.total_epochs=1000 trainer.total_training_steps="$sft_steps" trainer.save_freq=100 trainer.test_freq=100 \
+        trainer.max_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:3}"
 }
 
-# train_rl NAME MODEL STEPS [OVERRIDES...]: stage 2, into $run/NAME.
+# train_rl NAME MODEL [OVERRIDES...]: stage 2, into $run/NAME.
 train_rl() {
     stage "$1" steps env TENSORBOARD_DIR="$run/tensorboard/$1" "$python" -m future_l1_verl.rl platform=cpu \
         actor_rollout_ref.model.path="$(quoted "$2")" \
@@ -70,8 +80,8 @@ train_rl() {
         actor_rollout_ref.actor.optim.lr=1e-4 \
         actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
         actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
-        trainer.val_before_train=true trainer.test_freq=6 trainer.total_epochs=1000 trainer.total_training_steps="$3" \
-        trainer.save_freq=6 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:4}"
+        trainer.val_before_train=true trainer.test_freq=6 trainer.total_epochs=1000 trainer.total_training_steps="$rl_steps" \
+        trainer.save_freq=6 trainer.max_actor_ckpt_to_keep=1 trainer.default_local_dir="$(quoted "$run/$1")" "${@:3}"
 }
 
 # evaluate NAME MODEL PART [ARGUMENTS...]: asks the questions of a part of the set; answers go to $run/evaluation/NAME.
@@ -80,15 +90,21 @@ evaluate() {
         --data "$run/data/$3.parquet" --out "$run/evaluation/$1" --max-model-len 1024 --dtype float32 --system-prompt "" "${@:4}"
 }
 
-# sft_checkpoint NAME STEPS and rl_checkpoint NAME STEPS print where a training leaves its model.
-sft_checkpoint() { echo "$run/$1/global_step_$2/huggingface"; }
-rl_checkpoint() { echo "$run/$1/global_step_$2/actor/huggingface"; }
+# intervene NAME MODEL PART: does a model that was evaluated need its latents? Those of other answers in their place, and none at all.
+intervene() {
+    local kind
+    for kind in swap zero; do beside evaluate "$1-$kind" "$2" "$3" --limit 400 --intervene "$kind" --intact "$run/evaluation/$1"; done
+}
 
-# teach_hints MODEL STEPS: stage 1 on hints, which curation needs of its model: it then answers from text that tells the future.
+# sft_checkpoint NAME and rl_checkpoint NAME print where a training leaves its model.
+sft_checkpoint() { echo "$run/$1/global_step_$sft_steps/huggingface"; }
+rl_checkpoint() { echo "$run/$1/global_step_$rl_steps/actor/huggingface"; }
+
+# teach_hints: stage 1 on hints, which curation needs of its model, into $run/hints: it then answers from text that tells the future.
 teach_hints() {
     local hints=$run/data/sft_hints.parquet
     [ -f "$hints" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$hints"
-    train_sft hints "$1" "$2" data.text_only=true data.train_files="$(quoted "$hints")" data.cache_dir="$(quoted "$run/hints/frames")" trainer.test_freq=-1
+    train_sft hints "$run/tiny" data.text_only=true data.train_files="$(quoted "$hints")" data.cache_dir="$(quoted "$run/hints/frames")" trainer.test_freq=-1
 }
 by_hints=(--base-prompt "$PWD/data_prep/synthetic/prompts/base.txt" --hint-prompt "$PWD/data_prep/synthetic/prompts/hint.txt"
     --max-tokens 64 --temperature 1 --top-p 1 --engine '{"dtype": "float32", "max_model_len": 1024}')

@@ -1,4 +1,4 @@
-"""``python benchmarks/study/collect.py --run DIR --arm NAME --seed N --out FILE``: keeps what the study needs of an arm."""
+"""``python benchmarks/study/collect.py --run DIR --arm ARM --seed N --out FILE``: keeps what the study needs of an arm."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 
-from results import Curve, Result, to_json
+from results import NOT_ASKED, Curve, Result, to_json
 
 from future_l1_verl.data.files import whole
 from future_l1_verl.evaluation import runs
@@ -20,19 +21,19 @@ from future_l1_verl.evaluation.scoring import by_split
 
 PACKAGES = ("verl", "vllm", "torch", "transformers")
 CURVES = re.compile(
-    r"val/(?:[\w-]+/accuracy|all/(?:parsed|n)|loss|latent_(?:error_ratio|retrieval))|critic/score/mean|actor/(?:entropy|grad_norm|kl_loss)"
+    r"val/(?:[\w-]+/accuracy|all/(?:parsed|n)|loss|latent_(?:error_ratio|retrieval|retrieval_chance))|critic/score/mean|actor/(?:entropy|grad_norm|kl_loss)"
     r"|filter/(?:accuracy_before|keep_rate)|rewards/\w+/(?:mean|std)|latents/(?:spans|latents)_per_answer|response_length/mean"
 )
 INTERVENTIONS = ("swap", "zero")
 
 
-def collect(run: Path, arm: str, seed: int) -> Result:
-    """Reads ``run/evaluation/ARM``, those with interventions beside it, ``run/tensorboard/ARM`` and ``run/logs``.
+def collect(run: Path, name: str, arm: str, seed: int) -> Result:
+    """Reads ``run/evaluation/NAME``, those with interventions beside it, ``run/tensorboard/NAME`` and ``run/logs``.
 
     What is not there was not done: an arm without training has no curves, one that was only validated no verdicts. Raises
     RunError for an evaluation that is no result.
     """
-    folder = run / "evaluation" / arm
+    folder = run / "evaluation" / name
     evaluations = {"": folder} | {f"-{kind}": folder.with_name(f"{folder.name}-{kind}") for kind in INTERVENTIONS}
     finished = {suffix: runs.read_finished(each).records for suffix, each in evaluations.items() if each.is_dir()}
     verdicts, means = {}, {}
@@ -45,18 +46,18 @@ def collect(run: Path, arm: str, seed: int) -> Result:
             "parsed": _bits(record.parsed for record in records),
             "reasoning": _bits(record.reasoning_true for record in records),
         } | {
-            kind: _bits(finished[f"-{kind}"][row].scores["accuracy"] for row in rows)
+            kind: _bits(asked[row].scores["accuracy"] if row < len(asked) else None for row in rows)
             for kind in INTERVENTIONS
-            if f"-{kind}" in finished
+            if (asked := finished.get(f"-{kind}"))
         }
         means[split] = {
             "spans": _mean([len(record.spans) for record in records]),
             "latents": _mean([sum(record.spans) for record in records]),
             "tokens": _mean([len(record.token_ids) for record in records]),
         }
-    tensorboard, logs = run / "tensorboard" / arm, run / "logs"
+    tensorboard, logs = run / "tensorboard" / name, run / "logs"
     curves = read_curves(tensorboard) if tensorboard.is_dir() else {}
-    done = {"training": logs / f"{arm}.done", "evaluation": logs / f"evaluate-{arm}.done"}
+    done = {"training": logs / f"{name}.done", "evaluation": logs / f"evaluate-{name}.done"}
     return Result(
         arm=arm,
         seed=seed,
@@ -70,8 +71,9 @@ def collect(run: Path, arm: str, seed: int) -> Result:
     )
 
 
-def _bits(verdicts) -> str:
-    return "".join(str(int(verdict)) for verdict in verdicts)
+def _bits(verdicts: Iterable[float | None]) -> str:
+    """None is of a question that was not asked."""
+    return "".join(NOT_ASKED if verdict is None else str(int(verdict)) for verdict in verdicts)
 
 
 def _mean(values: list[int]) -> float:
@@ -84,12 +86,13 @@ def _short(curve: Curve) -> Curve:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="folder of the seed")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a quickstart")
+    parser.add_argument("--name", help="of its folders in the run; the arm's where it is not given")
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args()
-    result = collect(args.run, args.arm, args.seed)
+    result = collect(args.run, args.name or args.arm, args.arm, args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with whole(args.out) as temporary:
         temporary.write_text(to_json(asdict(result)))

@@ -1,5 +1,5 @@
-"""``python benchmarks/study/learning.py``: writes docs/results/learning.md and its figure from the files in ``tuning`` and
-``quickstart``."""
+"""``python benchmarks/study/learning.py``: writes docs/results/learning.md and its figure from the files in ``tuning`` and,
+of the quickstart's two stages, ``results``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from results import Curve, Result, differences, mean, read
 
 ROOT = Path(__file__).parents[2]
 TUNING = Path(__file__).parent / "tuning"
-QUICKSTART = Path(__file__).parent / "quickstart"
+RESULTS = Path(__file__).parent / "results"
 PAGE, FIGURE = ROOT / "docs/results/learning.md", ROOT / "docs/images/learning.png"
+SETTINGS = ROOT / "future_l1_verl/config/rl/main.yaml"  # those of the quickstart, but for what its recipe names
 Arms = dict[str, dict[int, Result]]
 
 # In order. The first set had four questions about the first hit to one about the third; "captions to read for" end in words of
@@ -83,20 +84,20 @@ last five steps."""
 
 
 def main() -> None:
-    tuning, quickstart = read(TUNING), read(QUICKSTART)
+    tuning, results = read(TUNING), read(RESULTS)
     PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text("\n".join(page(tuning, quickstart)) + "\n")
+    PAGE.write_text("\n".join(page(tuning, results)) + "\n")
     figure = Figure(figsize=(8, 4), layout="tight")
     axes = figure.add_subplot(xlabel="step of stage 2", ylabel="accuracy on validation", title="What was tried")
     plot_means(axes, {TRIED[arm]: tuning[arm] for arm in DRAWN}, "val/all/accuracy")
     figure.savefig(FIGURE, dpi=120)
 
 
-def page(tuning: Arms, quickstart: Arms) -> list[str]:
+def page(tuning: Arms, results: Arms) -> list[str]:
     """Returns the lines of the page."""
     lines = [HEAD]
-    if quickstart:
-        lines += ["## Five seeds", "", *_seeds(quickstart["sft"], quickstart["rl"]), ""]
+    if "la_dapo" in results:
+        lines += ["## Five seeds", "", *_seeds(results["sft"], results["la_dapo"]), ""]
     return [*lines, WHY, "## What was tried", "", "![validation accuracy by step](../images/learning.png)", "", *_tried(tuning)]
 
 
@@ -126,7 +127,7 @@ def _tried(tuning: Arms) -> list[str]:
         f"| what | seed | commit | questions | steps | accuracy | {' | '.join(columns)} |",
         "|---|---|---|---|" + "---|" * len(columns),
     ]
-    weights = OmegaConf.load(ROOT / "future_l1_verl/config/rl/main.yaml").rewards
+    weights = OmegaConf.load(SETTINGS).rewards
     for arm, what in TRIED.items():
         for seed, result in tuning[arm].items():
             curves = result.curves

@@ -56,9 +56,10 @@ SWEEPS = {
 INTRODUCTION = """# The paper's table with a tiny model
 
 Written by `python benchmarks/study/page.py` from `benchmarks/study/results`; `bash recipes/study.sh` makes those files, one arm
-and seed after the other. A seed has its own clips, questions, pretrained model and trainings; all its arms share the first
-three. Each arm has the same number of steps, and the settings of the quickstart, which were chosen on validation questions of
-other seeds (docs/results/learning.md); no arm was tuned by itself. Test questions were asked once, after that.
+and seed after the other. A seed is a quickstart, whose two stages are the arms `sft` and `la_dapo`: it has its own clips,
+questions, pretrained model and trainings, and all its arms share the first three. Each arm has the same number of steps, and
+the settings of the quickstart, which were chosen on validation questions of other seeds (docs/results/learning.md); no arm was
+tuned by itself. Each arm was asked the test questions once, after that.
 
 Intervals are of 95 % and for other seeds and other questions (hierarchical bootstrap); of one seed they are for other questions
 alone. The model has 1.8 million parameters and watches moving shapes: the page tells what the parts of the method are worth
@@ -168,14 +169,16 @@ def _answers(arms: Arms, tested: Sequence[str]) -> list[str]:
     return [
         *lines,
         "",
-        "Swap: each answer goes on with latents of another; zero: with none. Points of accuracy less than left alone.",
+        "Swap: each answer goes on with latents of another; zero: with none. Points of accuracy less than left alone, of the",
+        "first questions of each split.",
     ]
 
 
 def _intervention(results: Sequence[Result], kind: str) -> str:
     if not all(kind in verdicts for result in results for verdicts in result.verdicts.values()):
         return "-"
-    return points([result.values(kind) - result.values("right") for result in results])
+    changed = [result.values(kind) - result.values("right") for result in results]
+    return points([of_seed[~np.isnan(of_seed)] for of_seed in changed])
 
 
 def _mean_of(results: Sequence[Result], name: str, splits: Sequence[str]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 Curve = list[tuple[int, float]]
 RESAMPLES = 10_000
 Z = 1.96  # of a 95 % interval
+NOT_ASKED = "-"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Result:
     """An arm with one seed.
 
     ``verdicts`` are strings of a 0 or 1 per question, by split and by what is judged: ``right``, ``parsed``, ``reasoning``, and
-    with interventions ``swap`` and ``zero``; empty for an arm that was not tested. ``means`` are those of ``spans``,
+    with interventions ``swap`` and ``zero``, which have ``-`` for a question that was not asked; empty for an arm that was not
+    tested. ``means`` are those of ``spans``,
     ``latents`` and ``tokens`` of an answer, by split. ``seconds`` are those of training and evaluation.
     """
 
@@ -35,9 +37,10 @@ class Result:
     curves: dict[str, Curve]
 
     def values(self, judged: str, split: str = "all") -> np.ndarray:
-        """``[questions]`` of 0 and 1, in the order of the data."""
+        """``[questions]`` of 0 and 1, in the order of the data; NaN for a question that was not asked."""
         splits = self.verdicts if split == "all" else [split]
-        return np.array([float(verdict) for name in splits for verdict in self.verdicts[name][judged]])
+        bits = "".join(self.verdicts[name][judged] for name in splits)
+        return np.array([np.nan if bit == NOT_ASKED else float(bit) for bit in bits])
 
 
 def read(folder: Path) -> dict[str, dict[int, Result]]:

@@ -81,30 +81,32 @@ def answers(run: Path, arm: str, right: list[bool]) -> None:
 
 
 def test_what_is_kept_of_an_arm(study: dict[str, ModuleType], tmp_path: Path) -> None:
-    for arm, right in (("dapo", [True, False, False, True]), ("dapo-swap", [False] * 4), ("dapo-zero", [True] * 4)):
-        answers(tmp_path, arm, right)
-    with SummaryWriter(str(tmp_path / "tensorboard/dapo")) as writer:
+    """Of its folder, which need not have its name. The swap was done on the first two questions alone."""
+    for name, right in (("rl", [True, False, False, True]), ("rl-swap", [False] * 2), ("rl-zero", [True] * 4)):
+        answers(tmp_path, name, right)
+    with SummaryWriter(str(tmp_path / "tensorboard/rl")) as writer:
         for step in (0, 10):
             writer.add_scalar("val/1-hop/accuracy", 0.123456, step)
             writer.add_scalar("timing_s/step", 3.0, step)
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/dapo.done").write_text("250\n")
-    result = study["collect"].collect(tmp_path, "dapo", 7)
+    (tmp_path / "logs/rl.done").write_text("250\n")
+    result = study["collect"].collect(tmp_path, "rl", "dapo", 7)
     assert result.verdicts == {
-        "1-hop": {"right": "10", "parsed": "11", "reasoning": "01", "swap": "00", "zero": "11"},
-        "2-hop": {"right": "01", "parsed": "11", "reasoning": "10", "swap": "00", "zero": "11"},
+        "1-hop": {"right": "10", "parsed": "11", "reasoning": "01", "swap": "0-", "zero": "11"},
+        "2-hop": {"right": "01", "parsed": "11", "reasoning": "10", "swap": "0-", "zero": "11"},
     }
     assert result.means["2-hop"] == {"spans": 2.0, "latents": 2.0, "tokens": 4.0}
     assert result.curves == {"val/1-hop/accuracy": [(0, 0.1235), (10, 0.1235)]}
-    assert result.seconds == {"training": 250} and result.seed == 7
+    assert result.seconds == {"training": 250} and (result.arm, result.seed) == ("dapo", 7)
     assert result.values("right").tolist() == [1, 0, 0, 1] and result.values("right", "2-hop").tolist() == [0, 1]
+    assert np.isnan(result.values("swap")).tolist() == [False, True, False, True]
 
 
 def test_what_was_not_finished_is_not_kept(study: dict[str, ModuleType], tmp_path: Path) -> None:
     answers(tmp_path, "dapo", [True])
     (tmp_path / "evaluation/dapo" / runs.SETTINGS).write_text('{"questions": 2}')
     with pytest.raises(runs.RunError, match="1 of 2 questions are answered"):
-        study["collect"].collect(tmp_path, "dapo", 7)
+        study["collect"].collect(tmp_path, "dapo", "dapo", 7)
 
 
 def kept(results: ModuleType, folder: Path, arm: str, seed: int, right: str, **verdicts: str) -> None:
@@ -124,14 +126,14 @@ def test_the_page_of_a_small_study(study: dict[str, ModuleType], tmp_path: Path)
     results, page = study["results"], study["page"]
     for seed in (1, 2):
         kept(results, tmp_path, "dapo", seed, "0000", swap="0000", zero="0000")
-        kept(results, tmp_path, "la_dapo", seed, "1111", swap="0011", zero="1111")
+        kept(results, tmp_path, "la_dapo", seed, "1111", swap="0-11", zero="1111")
     kept(results, tmp_path, "lambda_c=0.05", 2, "1100")
     lines = page.page(results.read(tmp_path))
     assert f"| dapo | 2 |{' 0.000 (0.000 to 0.000) |' * 4} 83.8 % |" in lines
     assert "| both rewards: la_dapo less dapo | 2 | +1.6 | +100.0 (+100.0 to +100.0) | as in the paper |" in lines
-    # Of six questions two are lost with other latents, those of one split.
+    # Of five questions that were asked one is lost with other latents.
     (answered,) = (
-        line for line in lines if line.startswith("| la_dapo | 1.50 / 1.50 / 1.50 | 3.0 | 20.0 | 1.000 | 0.500 | -33.3 (")
+        line for line in lines if line.startswith("| la_dapo | 1.50 / 1.50 / 1.50 | 3.0 | 20.0 | 1.000 | 0.500 | -20.0 (")
     )
     assert answered.endswith("| +0.0 (+0.0 to +0.0) |")
     # The sweep is of the seed that both have.

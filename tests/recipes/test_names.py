@@ -134,10 +134,10 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
 @pytest.mark.parametrize("name", NASTY)
 def test_the_study(name: str, root: Path, tmp_path: Path) -> None:
     """An arm brings what it starts from; what has a result is not done again."""
-    arguments = ["--run", str(tmp_path / name), "--results", str(tmp_path / "results"), "--seeds", "3"]
+    arguments = ["--runs", str(tmp_path / name), "--results", str(tmp_path / "results"), "--seeds", "3"]
     done = run("study.sh", *arguments, "--arms", "dapo+ctr", root=root)
     assert done.returncode == 0, done.stderr
-    folder = f"{tmp_path / name}/seed-3"
+    folder = f"{tmp_path / name}/quickstart-synthetic-seed3"
     called = calls(root)
     sft, rl = (values(dict(called)[f"future_l1_verl.{stage}"]) for stage in ("sft", "rl"))
     assert (sft["model.path"], rl["ablation"]) == (f"{folder}/tiny", "dapo+ctr")
