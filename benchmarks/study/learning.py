@@ -118,7 +118,20 @@ def _seeds(sft: dict[int, Result], rl: dict[int, Result]) -> list[str]:
         lines.append(f"| {name} | {' | '.join([*right, *changes])} | {' to '.join(true)} | {seconds:.0f} |")
     first, commits = next(iter(rl.values())), ", ".join(sorted({result.commit for result in rl.values()}))
     versions = ", ".join(f"{name} {number}" for name, number in first.versions.items())
-    return [*lines, "", NOTE.format(len(first.values("right"))), "", f"Commits: {commits}; {first.machine}; {versions}."]
+    made = f"Commits: {commits}; {first.machine}; {versions}."
+    return [*lines, "", NOTE.format(len(first.values("right"))), "", _latents(sft), "", made]
+
+
+def _latents(sft: dict[int, Result]) -> str:
+    ratio, retrieval, chance = (
+        [result.curves[f"val/latent_{name}"][-1][1] for result in sft.values()]
+        for name in ("error_ratio", "retrieval", "retrieval_chance")
+    )
+    return (
+        f"After stage 1 the error of held-out latents is {min(ratio):.2f} to {max(ratio):.2f} of the mean embedding's, and "
+        f"{100 * min(retrieval):.0f} to {100 * max(retrieval):.0f} % of them lie nearest to their own frame's embedding "
+        f"(chance: {100 * max(chance):.0f} %)."
+    )
 
 
 def _tried(tuning: Arms) -> list[str]:
