@@ -57,18 +57,27 @@ def collect(run: Path, name: str, arm: str, seed: int) -> Result:
         }
     tensorboard, logs = run / "tensorboard" / name, run / "logs"
     curves = read_curves(tensorboard) if tensorboard.is_dir() else {}
-    done = {"training": logs / f"{name}.done", "evaluation": logs / f"evaluate-{name}.done"}
     return Result(
         arm=arm,
         seed=seed,
         commit=subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, text=True).strip(),
         machine=f"{cpu_count()} CPUs, {platform.machine()}",
         versions={name: version(name) for name in PACKAGES},
-        seconds={name: int(path.read_text()) for name, path in done.items() if path.is_file()},
+        seconds=_seconds(logs, name),
         verdicts=verdicts,
         means=means,
         curves={tag: _short(curve) for tag, curve in sorted(curves.items()) if CURVES.fullmatch(tag)},
     )
+
+
+def _seconds(logs: Path, name: str) -> dict[str, int]:
+    """Those of training and evaluation; with the quickstart's last stage those of all of it, from its first one's start."""
+    done = {"training": logs / f"{name}.done", "evaluation": logs / f"evaluate-{name}.done"}
+    seconds = {stage: int(path.read_text()) for stage, path in done.items() if path.is_file()}
+    first, last = logs / "data.done", logs / "report.done"
+    if name == "rl" and last.is_file():
+        seconds["quickstart"] = round(last.stat().st_mtime - first.stat().st_mtime) + int(first.read_text())
+    return seconds
 
 
 def _bits(verdicts: Iterable[float | None]) -> str:

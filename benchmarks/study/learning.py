@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 TUNING = Path(__file__).parent / "tuning"
 RESULTS = Path(__file__).parent / "results"
 PAGE, FIGURE = ROOT / "docs/results/learning.md", ROOT / "docs/images/learning.png"
+QUICKSTART = ROOT / "docs/images/quickstart_learning.png"
 SETTINGS = ROOT / "future_l1_verl/config/rl/main.yaml"  # those of the quickstart, but for what its recipe names
 Arms = dict[str, dict[int, Result]]
 
@@ -74,7 +75,8 @@ WHY = """## Why the curve was flat, and what was changed
    what was asked.
 """
 NOTE = """Changes are points of accuracy with 95 % intervals, question by question; that of all seeds is for other seeds and
-other questions. A seed has {} test questions."""
+other questions. A seed has {} test questions. "Sampled in training" is the accuracy of the answers of the first and of the
+last six steps, at temperature 1 and before the filter, on other questions in each step."""
 TRIED_NOTE = """Learning rate 1e-4 where nothing is said, one update a step, with 16 questions of 8 answers; stage 1 has 200
 steps until captions to read for, and then 150. A run was made by the recipes of its commit, with the steps and the
 overrides that its row names. Accuracy is that of the validation questions of the seed, greedy. "Kept"
@@ -91,22 +93,29 @@ def main() -> None:
     axes = figure.add_subplot(xlabel="step of stage 2", ylabel="accuracy on validation", title="What was tried")
     plot_means(axes, {TRIED[arm]: tuning[arm] for arm in DRAWN}, "val/all/accuracy")
     figure.savefig(FIGURE, dpi=120)
+    if "la_dapo" in results:
+        _by_seed(results["la_dapo"]).savefig(QUICKSTART, dpi=120)
 
 
 def page(tuning: Arms, results: Arms) -> list[str]:
     """Returns the lines of the page."""
     lines = [HEAD]
     if "la_dapo" in results:
-        lines += ["## Five seeds", "", *_seeds(results["sft"], results["la_dapo"]), ""]
+        lines += [
+            "## Five seeds",
+            "",
+            "![validation accuracy by step and seed](../images/quickstart_learning.png)",
+            "",
+            *_seeds(results["sft"], results["la_dapo"]),
+            "",
+        ]
     return [*lines, WHY, "## What was tried", "", "![validation accuracy by step](../images/learning.png)", "", *_tried(tuning)]
 
 
 def _seeds(sft: dict[int, Result], rl: dict[int, Result]) -> list[str]:
     splits = [*next(iter(rl.values())).verdicts, "all"]
-    lines = [
-        f"| seed | after stage 1 | after stage 2 | {' | '.join(splits)} | reasons true | seconds of stage 2 |",
-        "|---" * (5 + len(splits)) + "|",
-    ]
+    names = ["seed", "after stage 1", "after stage 2", *splits, "sampled in training", "reasons true", "minutes: stage 2, all"]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for name, seeds in [*((str(seed), [seed]) for seed in rl), ("all", [*rl])]:
         before, after = ({seed: results[seed] for seed in seeds} for results in (sft, rl))
         changes = [points(differences(before, after, split=split)) for split in splits]
@@ -114,12 +123,25 @@ def _seeds(sft: dict[int, Result], rl: dict[int, Result]) -> list[str]:
             [f"{mean([result.values(judged) for result in results.values()]):.3f}" for results in (before, after)]
             for judged in ("right", "reasoning")
         )
-        seconds = np.mean([result.seconds["training"] for result in after.values()])
-        lines.append(f"| {name} | {' | '.join([*right, *changes])} | {' to '.join(true)} | {seconds:.0f} |")
+        sampled = [[value for _, value in result.curves["filter/accuracy_before"]] for result in after.values()]
+        ends = [f"{np.mean([curve[part] for curve in sampled]):.3f}" for part in (slice(6), slice(-6, None))]
+        minutes = [np.mean([result.seconds[stage] for result in after.values()]) / 60 for stage in ("training", "quickstart")]
+        cells = [name, *right, *changes, " to ".join(ends), " to ".join(true), f"{minutes[0]:.1f}, {minutes[1]:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     first, commits = next(iter(rl.values())), ", ".join(sorted({result.commit for result in rl.values()}))
     versions = ", ".join(f"{name} {number}" for name, number in first.versions.items())
     made = f"Commits: {commits}; {first.machine}; {versions}."
     return [*lines, "", NOTE.format(len(first.values("right"))), "", _latents(sft), "", made]
+
+
+def _by_seed(seeds: dict[int, Result]) -> Figure:
+    figure = Figure(figsize=(8, 4), layout="tight")
+    axes = figure.add_subplot(xlabel="step of stage 2", ylabel="accuracy on validation", title="The quickstart with five seeds")
+    for seed, result in seeds.items():
+        axes.plot(*zip(*result.curves["val/all/accuracy"], strict=True), color="tab:green", alpha=0.35)
+        axes.annotate(f"seed {seed}", result.curves["val/all/accuracy"][-1], fontsize="small")
+    plot_means(axes, {"mean": seeds}, "val/all/accuracy", color="tab:green")
+    return figure
 
 
 def _latents(sft: dict[int, Result]) -> str:

@@ -101,7 +101,7 @@ def _made_by(arms: Arms) -> list[str]:
         "machines": sorted({result.machine for result in every}),
         "versions": sorted({f"{name} {number}" for result in every for name, number in result.versions.items()}),
     }
-    hours = sum(seconds for result in every for seconds in result.seconds.values()) / 3600
+    hours = sum(result.seconds.get(stage, 0) for result in every for stage in ("training", "evaluation")) / 3600
     return ["; ".join(f"{kind}: {', '.join(values)}" for kind, values in kinds.items()) + f"; {hours:.1f} hours in all."]
 
 
@@ -236,14 +236,13 @@ def _learning(arms: Arms, trained: Sequence[str]) -> Figure:
     return figure
 
 
-def plot_means(axes: Axes, arms: Arms, tag: str) -> None:
-    """Draws the mean of a curve over the seeds of each arm."""
+def plot_means(axes: Axes, arms: Arms, tag: str, **style: str) -> None:
+    """Draws the mean of a curve over the seeds of each arm; ``style`` is matplotlib's."""
     for arm, seeds in arms.items():
         curves = [dict(result.curves[tag]) for result in seeds.values() if tag in result.curves]
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-        axes.plot(
-            steps, [np.mean([curve[step] for curve in curves]) for step in steps], marker=".", label=f"{arm} ({len(curves)})"
-        )
+        means = [np.mean([curve[step] for curve in curves]) for step in steps]
+        axes.plot(steps, means, marker=".", label=f"{arm} ({len(curves)})", **style)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 

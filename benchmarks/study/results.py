@@ -22,8 +22,8 @@ class Result:
 
     ``verdicts`` are strings of a 0 or 1 per question, by split and by what is judged: ``right``, ``parsed``, ``reasoning``, and
     with interventions ``swap`` and ``zero``, which have ``-`` for a question that was not asked; empty for an arm that was not
-    tested. ``means`` are those of ``spans``,
-    ``latents`` and ``tokens`` of an answer, by split. ``seconds`` are those of training and evaluation.
+    tested. ``means`` are those of ``spans``, ``latents`` and ``tokens`` of an answer, by split. ``seconds`` are those of
+    ``training``, ``evaluation`` and the whole ``quickstart``.
     """
 
     arm: str
