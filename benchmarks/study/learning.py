@@ -138,9 +138,8 @@ def _by_seed(seeds: dict[int, Result]) -> Figure:
     figure = Figure(figsize=(8, 4), layout="tight")
     axes = figure.add_subplot(xlabel="step of stage 2", ylabel="accuracy on validation", title="The quickstart with five seeds")
     for seed, result in seeds.items():
-        axes.plot(*zip(*result.curves["val/all/accuracy"], strict=True), color="tab:green", alpha=0.35)
-        axes.annotate(f"seed {seed}", result.curves["val/all/accuracy"][-1], fontsize="small")
-    plot_means(axes, {"mean": seeds}, "val/all/accuracy", color="tab:green")
+        axes.plot(*zip(*result.curves["val/all/accuracy"], strict=True), alpha=0.5, label=f"seed {seed}")
+    plot_means(axes, {"mean": seeds}, "val/all/accuracy", color="black")
     return figure
 
 
