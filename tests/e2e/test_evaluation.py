@@ -88,7 +88,7 @@ def test_a_server_gives_the_same_200_answers_and_latents(run: Path, model: Path,
 
 
 def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(run: Path, model: Path, tmp_path: Path) -> None:
-    words = command(model, run, tmp_path / "killed", "--concurrency", "4")
+    words = command(model, run, tmp_path / "killed", "--save-latents", "--concurrency", "4")
     file = tmp_path / "killed" / runs.ANSWERS
     asked = 0
     for part in (0.2, 0.6):

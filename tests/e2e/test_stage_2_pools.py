@@ -23,8 +23,9 @@ LEARNS = "actor_rollout_ref.actor.optim.lr=1e-3"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out = tmp_path_factory.mktemp("pools")
-    write_set(out / "data", Settings(train_questions=8, val_questions=2, test_questions=2), lambda items, label: items)
-    rows = pd.read_parquet(out / "data/train.parquet").head(QUESTIONS)
+    settings = Settings(train_questions=QUESTIONS // 4, val_questions=2, test_questions=2)  # of each of four splits
+    write_set(out / "data", settings, lambda items, label: items)
+    rows = pd.read_parquet(out / "data/train.parquet")
     for number, (human, _) in enumerate(rows["conversations"]):
         human["value"] = f"{number}. {human['value']}"
     rows.to_parquet(out / "data/train.parquet")
