@@ -33,7 +33,7 @@ def _steps(form: Form) -> dict[str, Any]:
     data, out = form.folder / "data", form.folder / "stage_2"
     for earlier in (data, out):  # of a run that did not get through
         shutil.rmtree(earlier, ignore_errors=True)
-    clips = ["--out", str(data), "--train-questions", "8", "--val-questions", "2", "--test-questions", "2", "--seed", "0"]
+    clips = ["--out", str(data), "--train-questions", "32", "--val-questions", "2", "--test-questions", "2", "--seed", "0"]
     subprocess.run([sys.executable, "-m", "data_prep.synthetic", *clips], check=True)
     command = [sys.executable, "-m", "future_l1_verl.rl", *_settings(path, data, out, form.cpu)]
     # verl's tracker takes its folder from here alone.
