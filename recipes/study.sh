@@ -92,7 +92,8 @@ for arm in $arms; do
         # The quickstart names the evaluation of la_dapo after its stage.
         [ "$arm" = la_dapo ] && name=rl || name=$arm
         case "$arm" in
-        untrained | *text_only*) evaluate "$name" "$model" test ;;
+        # no latents in its answers, or a value of a sweep
+        untrained | *text_only* | *=*) evaluate "$name" "$model" test ;;
         *)
             evaluate "$name" "$model" test --save-latents
             intervene "$name" "$model" test
