@@ -139,8 +139,8 @@ def verdict(values: Sequence[np.ndarray], paper: float) -> str:
     if low <= 0 <= high:
         needed = seeds_needed(values)
         return "cannot be told" + (f"; a difference as large as this would take about {needed} seeds" if needed else "")
-    alone = "" if len(values) > 1 else ", of one seed"
-    return ("as in the paper" if (low > 0) == (paper > 0) else "the other way round") + alone
+    few = {1: ", of one seed", 2: ", of two seeds"}.get(len(values), "")  # whose intervals see too little of how seeds scatter
+    return ("as in the paper" if (low > 0) == (paper > 0) else "the other way round") + few
 
 
 def _against(arms: Arms, tested: Sequence[str], base: str) -> list[str]:

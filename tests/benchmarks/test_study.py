@@ -54,8 +54,9 @@ def test_the_seeds_that_a_difference_needs(study: dict[str, ModuleType]) -> None
 @pytest.mark.parametrize(
     ("values", "paper", "verdict"),
     [
-        ([[1, 1, 0], [1, 1, 1]], 1.0, "as in the paper"),
-        ([[-1, -1, 0], [-1, -1, -1]], 1.0, "the other way round"),
+        ([[1, 1, 0], [1, 1, 1], [1, 1, 1]], 1.0, "as in the paper"),
+        ([[1, 1, 0], [1, 1, 1]], 1.0, "as in the paper, of two seeds"),
+        ([[-1, -1, 0], [-1, -1, -1]], 1.0, "the other way round, of two seeds"),
         ([[1, 1, 1]], 1.0, "as in the paper, of one seed"),
         ([[1, -1, 0]], 1.0, "cannot be told"),
         ([[1, -1, 1], [-1, 1, 0]], 1.0, "cannot be told; a difference as large as this would take about 8 seeds"),
@@ -130,7 +131,7 @@ def test_the_page_of_a_small_study(study: dict[str, ModuleType], tmp_path: Path)
     kept(results, tmp_path, "lambda_c=0.05", 2, "1100")
     lines = page.page(results.read(tmp_path))
     assert f"| dapo | 2 |{' 0.000 (0.000 to 0.000) |' * 4} 83.8 % |" in lines
-    assert "| both rewards: la_dapo less dapo | 2 | +1.6 | +100.0 (+100.0 to +100.0) | as in the paper |" in lines
+    assert "| both rewards: la_dapo less dapo | 2 | +1.6 | +100.0 (+100.0 to +100.0) | as in the paper, of two seeds |" in lines
     # Of five questions that were asked one is lost with other latents.
     (answered,) = (
         line for line in lines if line.startswith("| la_dapo | 1.50 / 1.50 / 1.50 | 3.0 | 20.0 | 1.000 | 0.500 | -20.0 (")
