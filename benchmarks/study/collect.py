@@ -71,7 +71,7 @@ def collect(run: Path, name: str, arm: str, seed: int) -> Result:
 
 
 def _seconds(logs: Path, name: str) -> dict[str, int]:
-    """Those of training and evaluation; with the quickstart's last stage those of all of it, from its first one's start."""
+    """Returns the seconds of training and evaluation; for stage 2 of a finished quickstart those of the whole run as well."""
     done = {"training": logs / f"{name}.done", "evaluation": logs / f"evaluate-{name}.done"}
     seconds = {stage: int(path.read_text()) for stage, path in done.items() if path.is_file()}
     first, last = logs / "data.done", logs / "report.done"
@@ -81,7 +81,7 @@ def _seconds(logs: Path, name: str) -> dict[str, int]:
 
 
 def _bits(verdicts: Iterable[float | None]) -> str:
-    """None is of a question that was not asked."""
+    """Returns a 0 or 1 for each verdict, and `NOT_ASKED` for None."""
     return "".join(NOT_ASKED if verdict is None else str(int(verdict)) for verdict in verdicts)
 
 

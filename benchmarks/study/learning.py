@@ -51,7 +51,8 @@ PARTS = ("accuracy", "format", "contrastive", "diversity")
 HEAD = """# What stage 2 learns in the quickstart
 
 Written by `python benchmarks/study/learning.py`. The first table is of five seeds, run by the README's first command with
-`--seed`, whose test questions were asked once; the second is of what was tried before, on validation questions of other seeds.
+`--seed`, whose test questions each of the two models was asked once; the second is of what was tried before, on validation
+questions of other seeds.
 """
 WHY = """## Why the curve was flat, and what was changed
 

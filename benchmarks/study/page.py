@@ -170,7 +170,7 @@ def _answers(arms: Arms, tested: Sequence[str]) -> list[str]:
         *lines,
         "",
         "Swap: each answer goes on with latents of another; zero: with none. Points of accuracy less than left alone, of the",
-        "first questions of each split.",
+        "first questions of the set, of which more are 1-hop than 3-hop.",
     ]
 
 

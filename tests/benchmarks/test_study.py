@@ -82,7 +82,7 @@ def answers(run: Path, arm: str, right: list[bool]) -> None:
 
 
 def test_what_is_kept_of_an_arm(study: dict[str, ModuleType], tmp_path: Path) -> None:
-    """Of its folder, which need not have its name. The swap was done on the first two questions alone."""
+    """Its folder has another name than the arm, and the swap was done on the first two questions alone."""
     for name, right in (("rl", [True, False, False, True]), ("rl-swap", [False] * 2), ("rl-zero", [True] * 4)):
         answers(tmp_path, name, right)
     with SummaryWriter(str(tmp_path / "tensorboard/rl")) as writer:
