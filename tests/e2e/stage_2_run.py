@@ -77,12 +77,13 @@ class Run:
         return self.part("EngineCore")
 
     def metrics(self) -> dict[int, dict[str, float]]:
-        """What was logged, by step."""
-        found = {}
-        for step, line in re.findall(r"step:(\d+) - (.*)", self.log.read_text()):
-            pairs = (pair.split(":", 1) for pair in line.split(" - "))
-            found[int(step)] = {name: float(value) for name, value in pairs if re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan", value)}
-        return found
+        """What was logged, by step. What another process writes into the same line is left out."""
+        return {
+            int(step): {
+                name: float(value) for name, value in re.findall(r" - ([\w/]+):(-?[\d.]+(?:e-?\d+)?|nan)(?![\w.])", line)
+            }
+            for step, line in re.findall(r"step:(\d+)( - .*)", self.log.read_text())
+        }
 
     def left_behind(self, seconds: float = 60) -> list[str]:
         """Names of processes of this run that live on after it."""
