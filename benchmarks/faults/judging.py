@@ -16,7 +16,8 @@ from chat_server import Reply, Server, says, serving
 from outcome import Outcome
 from test_agent_loop import GOOD, ROW, output, worker
 
-from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 from future_l1_verl.rl.agent_loop import LatentAgentLoopOutput, LatentAgentLoopWorker
 from future_l1_verl.rl.metrics import reward_metrics
 

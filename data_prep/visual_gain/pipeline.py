@@ -28,7 +28,7 @@ from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.scores import CONDITIONS
 from data_prep.visual_gain.stages import AddFrames, AddTexts, AddVerdicts, Job
 from future_l1_verl.data.files import whole
-from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
+from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
 
 
 class ScoringError(ValueError):

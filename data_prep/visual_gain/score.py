@@ -22,7 +22,7 @@ from data_prep.visual_gain.questions import Prompts
 from data_prep.visual_gain.stages import Job
 from data_prep.visual_gain.verdicts import Verdicts
 from future_l1_verl.data.twiff import POOL
-from future_l1_verl.rewards.judge import JudgeSettings
+from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 HELP = "let a model answer every candidate with and without its future frames, on Ray Data; started again, it goes on"
 

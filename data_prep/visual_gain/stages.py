@@ -26,7 +26,7 @@ from data_prep.visual_gain.scores import CONDITIONS, Score
 from data_prep.visual_gain.verdicts import Asked, Verdicts
 from future_l1_verl.data.rows import RowError, bare
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.judge import JudgeSettings
+from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 Row = dict[str, Any]
 

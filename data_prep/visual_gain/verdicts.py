@@ -10,7 +10,8 @@ from typing import NamedTuple
 from data_prep.visual_gain.patience import Patience, ask_all, waited
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import Grade, answer_text
-from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 
 
 class Asked(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from future_l1_verl.rewards.answer import answer_text
-from future_l1_verl.rewards.format import SPAN, has_shape
+from future_l1_verl.rewards.shape import SPAN, has_shape
 
 _MARKER = re.compile(r"THOUGHT \d+:\s*")
 _TAG = re.compile(r"<\s*(/?)\s*(rimage|image|ans|answer|reason)\s*/?\s*>", re.IGNORECASE)

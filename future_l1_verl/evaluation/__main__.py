@@ -17,7 +17,7 @@ from rich.console import Console
 
 from future_l1_verl.evaluation import commands, runs
 from future_l1_verl.evaluation.comparison import aggregate, aggregate_table, compare, comparison_table
-from future_l1_verl.rewards.judge import JudgeUnavailable
+from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -28,7 +28,8 @@ from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.checkpoint import check_checkpoint
-from future_l1_verl.rewards.judge import Judge, JudgeSettings
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

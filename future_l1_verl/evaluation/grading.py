@@ -8,7 +8,7 @@ from future_l1_verl.data.rows import Row
 from future_l1_verl.evaluation.marks import mark, mark_by_reference, reasoning_text
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import answer_text
-from future_l1_verl.rewards.judge import Judge
+from future_l1_verl.rewards.judge.client import Judge
 
 
 @dataclass(frozen=True)

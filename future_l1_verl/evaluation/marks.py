@@ -18,7 +18,7 @@ from future_l1_verl.data.seeing import see
 from future_l1_verl.data.shape import unified
 from future_l1_verl.latents.tokens import CONTROL_TOKENS
 from future_l1_verl.rewards.answer import answer_text
-from future_l1_verl.rewards.judge import Judge
+from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.verdict import json_pairs
 
 PROTOCOLS = ("ours", "reference")

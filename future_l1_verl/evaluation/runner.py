@@ -22,7 +22,8 @@ from future_l1_verl.evaluation.runs import Record, RunError
 from future_l1_verl.latents.spans import response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.answer import answer_text
-from future_l1_verl.rewards.judge import Judge, JudgeUnavailable
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from future_l1_verl.rewards.answer import Grade, grade
-from future_l1_verl.rewards.judge import Judge
 from future_l1_verl.rewards.options import given
+
+if TYPE_CHECKING:
+    from future_l1_verl.rewards.judge.client import Judge
 
 
 async def assess(

@@ -7,9 +7,11 @@ one earns but is counted apart, since it says something of the form and not of t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from future_l1_verl.rewards.letters import LETTERS, denied, letter_alone, letters
 from future_l1_verl.rewards.options import chosen_option, given, only, require_truth
@@ -33,24 +35,29 @@ class Grade:
             raise ValueError("an answer that was not parsed cannot be correct")
 
 
-def answer_text(reply: str) -> str | None:
+def answer_text(reply: str, tag: str = "answer") -> str | None:
     """What stands in the only ``<answer>...</answer>`` of a reply, unedited but for the whitespace at its ends.
 
     None if there is no such pair, if a tag occurs twice or without its counterpart, or if nothing stands between them.
+    ``tag`` is another name for ``answer``.
     """
-    if reply.count("<answer>") != 1 or reply.count("</answer>") != 1:
+    if reply.count(f"<{tag}>") != 1 or reply.count(f"</{tag}>") != 1:
         return None
-    text, closed, _ = reply.partition("<answer>")[2].partition("</answer>")
+    text, closed, _ = reply.partition(f"<{tag}>")[2].partition(f"</{tag}>")
     return text.strip() or None if closed else None
 
 
 def truth_text(value: object) -> str:
-    """The right answer as a data set gives it, without the ``<answer>...</answer>`` round it.
+    """The right answer as a data set gives it, a text or a number, without the ``<answer>...</answer>`` round it.
 
-    Raises ValueError, saying what is wrong, if it is no text, is empty, or has another tag.
+    Raises ValueError, saying what is wrong, if it is neither, is empty or not finite, or has another tag.
     """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError(f"the right answer must be finite, not {value}")
+        value = str(value)
     if not isinstance(value, str):
-        raise ValueError(f"the right answer must be a text, not {type(value).__name__}: {value!r:.80}")
+        raise ValueError(f"the right answer must be a text or a number, not {type(value).__name__}: {value!r:.80}")
     text = answer_text(value) or value.strip()
     if not text:
         raise ValueError("the right answer is empty")

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from future_l1_verl.rewards.letters import LETTERS, Span, denied, letters, negated
 from future_l1_verl.rewards.quantity import same_number
 from future_l1_verl.rewards.text import normalise, plain, uniform, without_lead_in
@@ -53,7 +51,7 @@ def given(options: object) -> list[str]:
 
 def _unpacked(options: object) -> object:
     """A numpy array as a list, and a mapping without nulls: a struct in a parquet file has the fields of its longest row."""
-    if isinstance(options, np.ndarray):
+    if hasattr(options, "tolist"):
         options = options.tolist()
     if isinstance(options, Mapping):
         return {letter: text for letter, text in options.items() if text is not None}

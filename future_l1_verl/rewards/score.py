@@ -1,110 +1,118 @@
-"""The rewards of a single reply as a reward function of a stock verl job, for any text model.
+r"""The score of a single reply, for any text model and any trainer; `adapters` has it as trainers call it.
 
-    reward.custom_reward_function.path=pkg://future_l1_verl.rewards.score
-    reward.custom_reward_function.name=compute_score
-    +reward.custom_reward_function.reward_kwargs.repetition=0.1
-
-Rows are verl's own: ``reward_model.ground_truth``, and in ``extra_info`` the ``question`` (for the judge) and the ``options``
-of a multiple choice. recipes/stock_verl_rewards.sh is a whole job.
+await score("<reason>3 and 4</reason><answer>7</answer>", "7")
+compute_score_sync("sums", r"<think>3 and 4</think> \boxed{7}", 7, shape="boxed", reason_tag="think")
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import fields
-from difflib import get_close_matches
+import os
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from future_l1_verl.rewards.accuracy import assess
-from future_l1_verl.rewards.answer import answer_text, truth_text
-from future_l1_verl.rewards.format import has_shape
-from future_l1_verl.rewards.judge import Judge, JudgeSettings
+from future_l1_verl.rewards.answer import truth_text
+from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.options import given, require_truth
 from future_l1_verl.rewards.overlong import overlong as overlong_penalty
 from future_l1_verl.rewards.repetition import repetition as repetition_penalty
-from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rewards.reply import said
+from future_l1_verl.rewards.scoring import PAPER, Scoring
+from future_l1_verl.rewards.shape import has_shape
+from future_l1_verl.rewards.waiting import wait
+
+if TYPE_CHECKING:
+    from future_l1_verl.rewards.judge.client import Judge
 
 T = TypeVar("T")
 
+# Trainers import this module before they train, and score the first reply long after.
+for _package in ("math_verify", "aiohttp"):
+    if find_spec(_package) is None:
+        raise ImportError(f"rewards need {_package}: pip install {_package.replace('_', '-')}")
+
 
 class NoVerdict(RuntimeError):
-    """The judge gave no usable verdict. verl logs it, and trains on the other rollouts of the prompt."""
+    """The judge gave no usable verdict, so that a reply is neither right nor wrong."""
+
+
+async def score(
+    reply: str,
+    truth: object,
+    *,
+    question: object = None,
+    options: object = None,
+    row: str = "the row",
+    scoring: Scoring = PAPER,
+) -> dict[str, float | None]:
+    """``score``, the weighted sum of the parts, and the parts ``acc, format, repetition_penalty, overlong_penalty``, with
+    ``parsed`` (the answer says one definite thing) and ``verdict`` (1, or 0 where the judge failed, and ``acc`` is then NaN).
+
+    ``truth`` is a text or a number; with ``options`` (see options.py) the question is multiple choice. The judge is asked about
+    the ``question``. ``row`` is the name of the row in errors.
+
+    Raises NoVerdict if the judge fails, unless ``scoring.no_verdict`` is what the reply scores then; JudgeUnavailable if it
+    fails too often, and from then on; ValueError, naming row and field, for what no answer can be compared with.
+    """
+    choices = _field(f"{row}: options", given, options)
+    right = _field(f"{row}: ground_truth", truth_text, truth)
+    if choices:
+        _field(f"{row}: ground_truth", require_truth, right, choices)
+    if not isinstance(question, str | None):
+        raise ValueError(f"{row}: question must be a text, not {question!r:.80}")
+    judge = _judge(scoring.judge_settings, os.getpid()) if scoring.judge_settings else None
+    if judge is not None and not question and not (choices and judge.settings.mode == "rule_first"):
+        raise ValueError(f"{row}: question is missing, and the judge is asked about it")
+    grade = await assess(said(reply, scoring.tags), question or "", right, choices, judge)
+    parts = {
+        "format": float(has_shape(reply, scoring.shape, scoring.tags)),
+        "repetition_penalty": repetition_penalty(reply.split(), scoring.repetition_ngram),
+        "overlong_penalty": _overlong(reply, scoring),
+    }
+    if grade is None:
+        if scoring.no_verdict == "raise":
+            raise NoVerdict(f"{row}: no verdict on {said(reply, scoring.tags)!r:.200}")
+        return {"score": scoring.no_verdict, "acc": float("nan")} | parts | {"parsed": 1.0, "verdict": 0.0}
+    weights = (scoring.format, scoring.repetition, scoring.overlong)
+    total = scoring.accuracy * grade.correct + sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
+    return {"score": total, "acc": float(grade.correct)} | parts | {"parsed": float(grade.parsed), "verdict": 1.0}
 
 
 async def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
+    ground_truth: object,
     extra_info: Mapping[str, Any] | None = None,
     *,
-    accuracy: float = Weights.accuracy,
-    format: float = Weights.format,
-    repetition: float = Weights.repetition,
-    overlong: float = Weights.overlong,
-    repetition_ngram: int = 20,
-    tokenizer: str | None = None,
-    max_response_length: int | None = None,
-    overlong_buffer: int = 512,
-    judge: Mapping[str, Any] | None = None,
     reward_router_address: str | None = None,
     reward_model_tokenizer: Any = None,
-    **unknown: Any,
-) -> dict[str, float]:
-    """``score``, the weighted sum of the parts, and the parts ``acc, format, repetition, overlong`` and ``parsed``.
+    **keywords: Any,
+) -> dict[str, float | None]:
+    """`score` by verl's names: ``extra_info`` has ``question`` and ``options``, ``keywords`` are the fields of `Scoring`.
 
-    The keyword arguments are verl's ``reward_kwargs``: four weights; the n of repeated n-grams of words; for ``overlong`` the
-    policy's ``tokenizer`` (a directory), ``max_response_length`` and the length of the buffer in tokens; and the fields of
-    `JudgeSettings`. What stands in ``<answer>`` is graded, or the whole reply if it has no such tag. verl itself gives
-    ``reward_router_address`` and ``reward_model_tokenizer`` where a job has a reward model; they are not used.
-
-    Raises NoVerdict if the judge fails; JudgeUnavailable if it fails too often, and from then on, so that verl runs out of
-    rollouts and ends; ValueError if ``overlong`` has a weight but not what it needs, on a keyword that is not known, and,
-    naming the row and the field, on a truth or options that no answer can be compared with.
+    verl gives ``reward_router_address`` and ``reward_model_tokenizer`` where a job has a reward model; they are not used.
     """
-    _refuse_unknown(unknown, compute_score.__kwdefaults__, "")
-    weights = {"accuracy": accuracy, "format": format, "repetition": repetition, "overlong": overlong}
-    for name, value in weights.items():
-        if type(value) not in (int, float):
-            raise ValueError(f"{name} must be a number, not {value!r}")
-    if not isinstance(judge, Mapping | None):
-        raise ValueError(f"judge must be a mapping of the fields of JudgeSettings, not {judge!r:.80}")
-    question, truth, options = _row(data_source, ground_truth, {} if extra_info is None else extra_info)
-    answer = answer_text(solution_str) if "<answer>" in solution_str else solution_str.strip() or None
-    _refuse_unknown(judge or {}, [field.name for field in fields(JudgeSettings)], "judge.")
-    asked = _judge(JudgeSettings(**{"model": ""} | dict(judge))) if judge and judge.get("url") else None
-    grade = await assess(answer, question, truth, options, asked)
-    if grade is None:
-        raise NoVerdict(f"no verdict on {answer!r}")
-    penalty = 0.0
-    if overlong > 0:
-        if tokenizer is None or max_response_length is None:
-            raise ValueError("a weight on overlong needs reward_kwargs.tokenizer and reward_kwargs.max_response_length")
-        length = len(_tokenizer(tokenizer)(solution_str, add_special_tokens=False)["input_ids"])
-        penalty = overlong_penalty(length, max_response_length, overlong_buffer)
-    parts = {
-        "accuracy": float(grade.correct),
-        "format": float(has_shape(solution_str, "text_only")),
-        "repetition": repetition_penalty(solution_str.split(), repetition_ngram),
-        "overlong": penalty,
-    }
-    score = sum(weights[name] * value for name, value in parts.items())
-    return {"score": score, "acc": parts.pop("accuracy")} | parts | {"parsed": float(grade.parsed)}
+    scoring = Scoring.of(keywords)
+    extra = {} if extra_info is None else extra_info
+    if not isinstance(extra, Mapping):
+        raise ValueError(f"a row of {data_source}: extra_info must be a mapping, not {extra!r:.80}")
+    row = f"row {extra['index']} of {data_source}" if "index" in extra else f"a row of {data_source}"
+    question, options = extra.get("question"), extra.get("options")
+    return await score(solution_str, ground_truth, question=question, options=options, row=row, scoring=scoring)
 
 
-def _row(data_source: str, ground_truth: object, extra_info: object) -> tuple[str, str, list[str]]:
-    """Question, right answer and options of a row. Raises ValueError naming row and field."""
-    if not isinstance(extra_info, Mapping):
-        raise ValueError(f"a row of {data_source}: extra_info must be a mapping, not {extra_info!r:.80}")
-    row = f"row {extra_info['index']} of {data_source}" if "index" in extra_info else f"a row of {data_source}"
-    question = "" if extra_info.get("question") is None else extra_info["question"]
-    if not isinstance(question, str):
-        raise ValueError(f"{row}: extra_info.question must be a text, not {question!r:.80}")
-    options = _field(f"{row}: extra_info.options", given, extra_info.get("options"))
-    truth = _field(f"{row}: ground_truth", truth_text, ground_truth)
-    if options:
-        _field(f"{row}: ground_truth", require_truth, truth, options)
-    return question, truth, options
+def compute_score_sync(*args: Any, **keywords: Any) -> dict[str, float | None]:
+    """`compute_score` for a caller that is no coroutine."""
+    return wait(compute_score(*args, **keywords))
+
+
+def _overlong(reply: str, scoring: Scoring) -> float:
+    if not scoring.overlong > 0:
+        return 0.0
+    length = len(_tokenizer(scoring.tokenizer)(reply, add_special_tokens=False)["input_ids"])
+    return overlong_penalty(length, scoring.max_response_length, scoring.overlong_buffer)
 
 
 def _field(name: str, rule: Callable[..., T], *values: Any) -> T:
@@ -114,15 +122,11 @@ def _field(name: str, rule: Callable[..., T], *values: Any) -> T:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _refuse_unknown(names: Iterable[str], known: Collection[str], prefix: str) -> None:
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise ValueError(f"unknown keyword '{prefix}{name}'" + (f"; did you mean '{prefix}{near[0]}'?" if near else ""))
-
-
 @lru_cache
-def _judge(settings: JudgeSettings) -> Judge:
+def _judge(settings: JudgeSettings, process: int) -> Judge:
+    """One a process: neither connections nor the file of verdicts are carried into a fork."""
+    from future_l1_verl.rewards.judge.client import Judge
+
     return Judge(settings)
 
 

@@ -10,26 +10,7 @@ from torch import Tensor
 
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case, contrast, similarities, temporal_diversity
-
-PARTS = ("accuracy", "format", "contrastive", "diversity", "repetition", "overlong")
-LATENT_PARTS = ("contrastive", "diversity")
-"""Those that latents earn, and that may be not defined for a rollout."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The lambda of each part; those of the paper (section 4) by default."""
-
-    accuracy: float = 0.9
-    format: float = 0.1
-    contrastive: float = 0.2
-    diversity: float = 0.1
-    repetition: float = 0.0
-    overlong: float = 0.0
-
-    def as_tensor(self) -> Tensor:
-        """fp64 ``[P]`` in the order of `PARTS`."""
-        return torch.tensor([getattr(self, part) for part in PARTS], dtype=torch.float64)
+from future_l1_verl.rewards.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -83,7 +64,7 @@ def group_rewards(rollouts: Sequence[Rollout], weights: Weights, temperature: fl
         torch.tensor([rollout.overlong for rollout in rollouts]),
     ]
     parts = torch.stack([column.double() for column in columns], dim=1) * counted[:, None]
-    return GroupRewards(parts, parts @ weights.as_tensor(), case, diverse, counted, similar)
+    return GroupRewards(parts, parts @ torch.tensor(weights.in_order(), dtype=torch.float64), case, diverse, counted, similar)
 
 
 def _neutral(values: Tensor, defined: Tensor) -> Tensor:

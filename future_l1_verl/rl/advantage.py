@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from verl.trainer.ppo.core_algos import register_adv_est
 
-from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, Weights
+from future_l1_verl.rewards.weights import LATENT_PARTS, PARTS, Weights
 
 EPSILON = 1e-6
 """Added to every standard deviation, as in verl's GRPO (core_algos.py:268)."""
@@ -81,7 +81,8 @@ def rollout_advantages(
         [[info["acc" if part == "accuracy" else part] for part in PARTS] for info in infos], dtype=torch.float64
     )
     counted = mask.bool().any(dim=1)
-    each = part_advantages(parts.nan_to_num(), weights.as_tensor(), groups, counted, normalise, by_std)
+    lambdas = torch.tensor(weights.in_order(), dtype=torch.float64)
+    each = part_advantages(parts.nan_to_num(), lambdas, groups, counted, normalise, by_std)
     return per_token(each, torch.tensor([part in LATENT_PARTS for part in PARTS]), mask, slots, latent_parts)
 
 

@@ -20,10 +20,11 @@ from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.format import well_formed
-from future_l1_verl.rewards.judge import Judge
+from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.overlong import overlong
 from future_l1_verl.rewards.repetition import repetition
-from future_l1_verl.rewards.total import PARTS, Rollout, group_rewards
+from future_l1_verl.rewards.total import Rollout, group_rewards
+from future_l1_verl.rewards.weights import PARTS
 from future_l1_verl.rl import shared_prompt
 from future_l1_verl.rl.group_barrier import GroupWorker
 from future_l1_verl.rl.metrics import span_usage

@@ -15,8 +15,8 @@ from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.rows import RowError, refuse
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
-from future_l1_verl.rewards.judge import JudgeSettings, read_prompt
-from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
+from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
 from future_l1_verl.rl.askable import askable
 from future_l1_verl.rl.loss import LatentLoss

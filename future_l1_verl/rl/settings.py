@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from future_l1_verl.rewards.format import SHAPES
-from future_l1_verl.rewards.judge import JudgeSettings
-from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rewards.judge.settings import JudgeSettings
+from future_l1_verl.rewards.shape import SHAPES
+from future_l1_verl.rewards.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from future_l1_verl.latents.spans import response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
-from future_l1_verl.rewards.total import LATENT_PARTS, PARTS, Rollout, Weights, group_rewards
+from future_l1_verl.rewards.total import Rollout, group_rewards
+from future_l1_verl.rewards.weights import LATENT_PARTS, PARTS, Weights
 from future_l1_verl.rl.group_barrier import GroupWorker, Unscored
 
 

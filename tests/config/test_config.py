@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from future_l1_verl.config.trained_as import AS_TRAINED, default_prompt
-from future_l1_verl.rewards.judge import JudgeSettings
-from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rewards.judge.settings import JudgeSettings
+from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.settings import RewardSettings
 
 # Paper, Table 9, and section 4: what stage 2 is, resolved.

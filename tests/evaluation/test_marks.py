@@ -21,7 +21,8 @@ from future_l1_verl.data.video import write_video
 from future_l1_verl.evaluation.grading import Verdict, grade_reply, mark_reply
 from future_l1_verl.evaluation.marks import Marks, mark, parse_marks, parse_scores, parted, reasoning_text
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LATENT, LATENT_END, LATENT_START
-from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 
 THREE_AND_FOUR = {"reasoning": 3, "answer": 4}
 

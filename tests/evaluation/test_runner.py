@@ -31,7 +31,8 @@ from future_l1_verl.evaluation.runs import RunError
 from future_l1_verl.evaluation.scoring import is_result, summarise
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentSettings, LatentTokens
-from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 
 TOKENS = LatentTokens(start=1, latent=2, end=3)
 SETTINGS = LatentSettings(TOKENS, max_latents=4)

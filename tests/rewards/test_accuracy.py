@@ -7,7 +7,8 @@ import pytest
 
 from future_l1_verl.rewards.accuracy import assess
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 
 RIGHT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
 OPTIONS = ["left", "right"]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from future_l1_verl.latents.tokens import LatentTokens
-from future_l1_verl.rewards.format import SHAPES, SPAN, has_shape, well_formed
+from future_l1_verl.rewards.format import well_formed
+from future_l1_verl.rewards.shape import SHAPES, SPAN, has_shape
 
 WORDS = ["S", "Z", "E", "<reason>", "</reason>", "<answer>", "</answer>", "ball", "wall", "_", SPAN]
 ID = {word: i for i, word in enumerate(WORDS)}

@@ -20,9 +20,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from future_l1_verl.rewards.judge import Judge, JudgeSettings, JudgeUnavailable, parse_verdict
 from future_l1_verl.rewards.judge import cache as verdict_cache
 from future_l1_verl.rewards.judge.check import EXAMPLES, main
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
+from future_l1_verl.rewards.judge.verdict import parse_verdict
 
 T = TypeVar("T")
 

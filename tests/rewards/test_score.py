@@ -1,7 +1,13 @@
 """The reward function of stock verl jobs."""
 
 import asyncio
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +19,17 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 
 from future_l1_verl.modeling import tiny
 from future_l1_verl.rewards import score
-from future_l1_verl.rewards.score import NoVerdict, compute_score
+from future_l1_verl.rewards.judge.settings import JudgeSettings
+from future_l1_verl.rewards.score import NoVerdict, compute_score, compute_score_sync
+from future_l1_verl.rewards.waiting import wait
 
 GOOD = "<reason>3 and 4</reason><answer>7</answer>"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
 
 
 def scored(reply: str, truth: str = "7", extra: dict | None = None, **kwargs) -> dict[str, float]:
@@ -24,10 +38,11 @@ def scored(reply: str, truth: str = "7", extra: dict | None = None, **kwargs) ->
 
 def test_the_score_is_the_weighted_sum_of_its_parts() -> None:
     parts = scored(GOOD, accuracy=0.5, format=0.25)
-    assert parts == {"score": 0.75, "acc": 1.0, "format": 1.0, "repetition": 0.0, "overlong": 0.0, "parsed": 1.0}
+    penalties = {"repetition_penalty": 0.0, "overlong_penalty": 0.0}
+    assert parts == {"score": 0.75, "acc": 1.0, "format": 1.0} | penalties | {"parsed": 1.0, "verdict": 1.0}
     repeated = scored("<answer>7</answer> go go go", repetition=1.0, repetition_ngram=1)
     # Four words, two of them repeated; right, but not of the shape.
-    assert repeated["repetition"] == -0.5 and repeated["score"] == pytest.approx(0.9 - 0.5)
+    assert repeated["repetition_penalty"] == -0.5 and repeated["score"] == pytest.approx(0.9 - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -65,24 +80,23 @@ def test_an_open_answer_needs_nothing_else(extra: dict | None) -> None:
 @pytest.mark.parametrize(
     ("truth", "extra", "message"),
     [
-        (7, {"index": 3}, r"row 3 of sums: ground_truth: .*must be a text, not int: 7"),
-        (7.0, {}, r"a row of sums: ground_truth: .*must be a text, not float"),
-        (["7"], {"index": 0}, r"row 0 of sums: ground_truth: .*must be a text, not list"),
-        (None, {"index": 3}, r"row 3 of sums: ground_truth: .*must be a text, not NoneType"),
+        (float("nan"), {"index": 3}, r"row 3 of sums: ground_truth: .*must be finite"),
+        (["7"], {"index": 0}, r"row 0 of sums: ground_truth: .*must be a text or a number, not list"),
+        (None, {"index": 3}, r"row 3 of sums: ground_truth: .*must be a text or a number, not NoneType"),
         (None, None, r"a row of sums: ground_truth: "),
-        ({"answer": "7"}, {}, r"ground_truth: .*must be a text, not dict"),
+        ({"answer": "7"}, {}, r"ground_truth: .*must be a text or a number, not dict"),
         ("", {"index": 3}, r"row 3 of sums: ground_truth: the right answer is empty"),
         ("<answer></answer>", {}, r"ground_truth: .*tag other than"),
         ("<ans>7</ans>", {}, r"ground_truth: .*<ans>"),
         ("green", {"index": 3, "options": ["red", "blue"]}, r"row 3 of sums: ground_truth: .*'green' is not among the options"),
         ("C", {"index": 3, "options": {"A": "red", "B": "blue"}}, r"row 3 of sums: ground_truth: .*'C' is not among"),
-        ("A", {"index": 3, "options": "red, blue"}, r"row 3 of sums: extra_info.options: .*must be a list of texts, not str"),
-        ("A", {"index": 3, "options": [1, 2]}, r"row 3 of sums: extra_info.options: every option must be a text"),
-        ("A", {"options": ["red", "red"]}, r"a row of sums: extra_info.options: .*must differ"),
-        ("A", {"options": 4}, r"extra_info.options: .*must be a list of texts, not int"),
-        ("A", {"options": {"A": "red", "C": "blue"}}, r"extra_info.options: .*by the letters"),
-        ("A", {"options": [str(n) for n in range(11)]}, r"extra_info.options: .*2 to 10, not 11"),
-        ("7", {"index": 3, "question": ["What?"]}, r"row 3 of sums: extra_info.question must be a text"),
+        ("A", {"index": 3, "options": "red, blue"}, r"row 3 of sums: options: .*must be a list of texts, not str"),
+        ("A", {"index": 3, "options": [1, 2]}, r"row 3 of sums: options: every option must be a text"),
+        ("A", {"options": ["red", "red"]}, r"a row of sums: options: .*must differ"),
+        ("A", {"options": 4}, r"options: .*must be a list of texts, not int"),
+        ("A", {"options": {"A": "red", "C": "blue"}}, r"options: .*by the letters"),
+        ("A", {"options": [str(n) for n in range(11)]}, r"options: .*2 to 10, not 11"),
+        ("7", {"index": 3, "question": ["What?"]}, r"row 3 of sums: question must be a text"),
         ("7", "a string", r"a row of sums: extra_info must be a mapping"),
         ("7", [1], r"extra_info must be a mapping"),
     ],
@@ -105,6 +119,11 @@ def test_a_row_that_no_answer_can_be_compared_with_is_named(truth: Any, extra: A
         ({"accuracy": "1"}, "accuracy must be a number, not '1'"),
         ({"format": None}, "format must be a number, not None"),
         ({"overlong": True}, "overlong must be a number, not True"),
+        ({"overlong": 1.0}, "a weight on overlong needs tokenizer and max_response_length"),
+        ({"shape": "interleaved"}, "shape is one of text_only, boxed, not 'interleaved'"),
+        ({"reason_tag": "<think>"}, "a tag is named by letters, digits, '_' and '-', as in 'think', not '<think>'"),
+        ({"answer_tag": "reason"}, "reason and answer need different tags"),
+        ({"no_verdict": "skip"}, "no_verdict is raise, a number or null, not 'skip'"),
     ],
 )
 def test_a_keyword_that_is_not_known_or_of_another_type_is_refused(kwargs: dict, message: str) -> None:
@@ -115,12 +134,6 @@ def test_a_keyword_that_is_not_known_or_of_another_type_is_refused(kwargs: dict,
 def test_what_verl_passes_by_itself_is_accepted() -> None:
     """By every reward manager of verl, where the job has a reward model."""
     assert scored(GOOD, reward_router_address="localhost:1", reward_model_tokenizer=object()) == scored(GOOD)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 def test_a_judge_is_made_once_and_gets_the_requests_fields(server: Server) -> None:
@@ -136,7 +149,7 @@ def test_a_judge_is_made_once_and_gets_the_requests_fields(server: Server) -> No
         before = score._judge.cache_info().misses
         found = [acc async for acc in twice()]
         assert score._judge.cache_info().misses == before + 1
-        await score._judge(score.JudgeSettings(server.url, "m", request=request)).close()
+        await score._judge(JudgeSettings(server.url, "m", request=request), os.getpid()).close()
         return found
 
     assert asyncio.run(run()) == [1.0, 1.0]
@@ -147,24 +160,81 @@ def test_length_is_in_the_policys_tokens(tmp_path: Path) -> None:
     tiny.build_text(tmp_path)
     # " hits" is one token. With a limit of 12 and a buffer of 4: 0 at 8, -0.5 at 10, -1 from 12 on.
     kwargs = {"overlong": 1.0, "tokenizer": str(tmp_path), "max_response_length": 12, "overlong_buffer": 4}
-    found = {words: scored(" hits" * words, **kwargs)["overlong"] for words in (8, 10, 12, 20)}
+    found = {words: scored(" hits" * words, **kwargs)["overlong_penalty"] for words in (8, 10, 12, 20)}
     assert found == {8: 0.0, 10: -0.5, 12: -1.0, 20: -1.0}
-    with pytest.raises(ValueError, match="a weight on overlong needs"):
-        scored(GOOD, overlong=1.0)
 
 
-def test_a_failed_verdict_is_neither_right_nor_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def outage(server: Server) -> Iterator[dict[str, Any]]:
+    """The settings of a judge that never gives a verdict."""
+    server.script = lambda prompt, nth: says("I cannot say.")
+    judge = {"url": server.url, "model": "m", "attempts": 1, "max_failure_rate": 1.0}
+    yield judge
+    wait(score._judge(JudgeSettings(**judge), os.getpid()).close())
+
+
+def test_a_failed_verdict_is_neither_right_nor_wrong(outage: dict[str, Any]) -> None:
     """reference-audit.md, row 22: verl leaves a rollout out whose reward fails."""
+    ask = partial(compute_score_sync, "sums", GOOD, "seven", {"question": "3 + 4?", "index": 3}, judge=outage)
+    with pytest.raises(NoVerdict, match="row 3 of sums: no verdict on '7'"):
+        ask()
+    assert ask(no_verdict=None)["score"] is None
+    chosen = ask(no_verdict=-0.25)
+    assert (chosen["score"], chosen["verdict"], chosen["format"]) == (-0.25, 0.0, 1.0) and math.isnan(chosen["acc"])
 
-    async def no_verdict(*_: object) -> None:
-        return None
 
-    monkeypatch.setattr(score, "assess", no_verdict)
-    with pytest.raises(NoVerdict, match="'7'"):
-        scored(GOOD)
+def test_a_judge_is_not_asked_about_nothing(outage: dict[str, Any]) -> None:
+    for extra in (None, {}, {"question": ""}, {"question": None, "options": []}):
+        with pytest.raises(ValueError, match=r"a row of sums: question is missing, and the judge is asked about it"):
+            compute_score_sync("sums", GOOD, "seven", extra, judge=outage)
+    # A rule decides multiple choice.
+    assert compute_score_sync("sums", GOOD, "B", {"options": ["6", "7"]}, judge=outage)["acc"] == 1.0
+
+
+def test_the_shape_is_that_of_the_tags_that_are_named() -> None:
+    reply = "<think>3 and 4</think><result>7</result>"
+    assert (scored(reply)["acc"], scored(reply)["format"]) == (0.0, 0.0)
+    named = scored(reply, reason_tag="think", answer_tag="result")
+    assert (named["acc"], named["format"]) == (1.0, 1.0)
+    boxed = {"shape": "boxed", "reason_tag": "think"}
+    assert scored(r"<think>3 and 4</think> So it is \boxed{7}.", **boxed)["score"] == pytest.approx(0.9 + 0.1)
+    assert scored(r"3 and 4, so \boxed{7}", **boxed)["score"] == pytest.approx(0.9)
+
+
+def test_waiting_for_a_score_in_a_fork_or_within_a_loop() -> None:
+    async def within() -> float:
+        return compute_score_sync("sums", GOOD, "7")["acc"]
+
+    assert compute_score_sync("sums", GOOD, 7)["acc"] == asyncio.run(within()) == 1.0
+    with multiprocessing.get_context("fork").Pool(1) as forked:
+        assert forked.apply(compute_score_sync, ("sums", GOOD, "7"))["acc"] == 1.0
+
+
+def test_what_is_missing_is_told_at_import() -> None:
+    """Training imports it at its start, and scores its first reply long after. Neither torch nor a judge's client is loaded."""
+    code = """
+import sys, importlib.util
+if sys.argv[1:]:
+    found = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *rest: None if name == sys.argv[1] else found(name, *rest)
+import future_l1_verl.rewards.score
+print({"torch", "aiohttp", "numpy", "sympy", "math_verify"} & set(sys.modules))
+"""
+
+    def told(*without: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code, *without], capture_output=True, text=True, check=False)
+        return (done.stdout + done.stderr).splitlines()[-1]
+
+    assert told() == "set()"
+    assert told("math_verify") == "ImportError: rewards need math_verify: pip install math-verify"
+    assert told("aiohttp") == "ImportError: rewards need aiohttp: pip install aiohttp"
 
 
 def test_verl_finds_it_by_its_path() -> None:
-    function = {"path": "pkg://future_l1_verl.rewards.score", "name": "compute_score", "reward_kwargs": {"accuracy": 0.5}}
+    function = {
+        "path": "pkg://future_l1_verl.rewards.adapters.verl",
+        "name": "compute_score",
+        "reward_kwargs": {"accuracy": 0.5},
+    }
     found = get_custom_reward_fn(SimpleNamespace(reward={"custom_reward_function": function}))
     assert asyncio.run(found("sums", GOOD, "7", {}))["score"] == pytest.approx(0.5 + 0.1)

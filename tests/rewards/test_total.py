@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
-from future_l1_verl.rewards.total import PARTS, Rollout, Weights, group_rewards
+from future_l1_verl.rewards.total import Rollout, group_rewards
+from future_l1_verl.rewards.weights import PARTS, Weights
 
 RIGHT, WRONG, UNPARSED = Grade(True, True), Grade(False, True), Grade(False, False)
 X, Y = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])

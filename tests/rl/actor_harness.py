@@ -21,7 +21,8 @@ from torch import Tensor
 from future_l1_verl.latents.spans import Layout, Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.total import PARTS, Rollout, group_rewards
+from future_l1_verl.rewards.total import Rollout, group_rewards
+from future_l1_verl.rewards.weights import PARTS
 from future_l1_verl.rl.settings import RewardSettings
 
 RANKS = Path(__file__).with_name("actor_ranks.py")

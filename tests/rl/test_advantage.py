@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
-from future_l1_verl.rewards.total import Weights
+from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.advantage import la_dapo_advantage, part_advantages, per_token, rollout_advantages
 
 WEIGHTS = torch.tensor([0.9, 0.1, 0.2])

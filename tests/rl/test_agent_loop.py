@@ -11,8 +11,10 @@ from omegaconf import OmegaConf
 
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
-from future_l1_verl.rewards.judge import Judge, JudgeSettings
-from future_l1_verl.rewards.total import Rollout, Weights
+from future_l1_verl.rewards.judge.client import Judge
+from future_l1_verl.rewards.judge.settings import JudgeSettings
+from future_l1_verl.rewards.total import Rollout
+from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl import group_barrier
 from future_l1_verl.rl.agent_loop import LatentAgentLoopOutput, LatentAgentLoopWorker
 from future_l1_verl.rl.group_barrier import Unscored

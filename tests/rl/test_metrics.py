@@ -8,7 +8,8 @@ from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.latent import Case
-from future_l1_verl.rewards.total import Rollout, Weights, group_rewards
+from future_l1_verl.rewards.total import Rollout, group_rewards
+from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.metrics import (
     divide_parity_sums,
     divide_ratio_sums,

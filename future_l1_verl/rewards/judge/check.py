@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
-from future_l1_verl.rewards.judge.client import Judge, JudgeSettings, JudgeUnavailable, headers
+from future_l1_verl.rewards.judge.client import Judge, headers
+from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from future_l1_verl.data.reader import read as read_rows
 from future_l1_verl.data.rows import Row as Parsed
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.seeing import see
-from future_l1_verl.rewards.format import SPAN, has_shape
+from future_l1_verl.rewards.shape import SPAN, has_shape
 from future_l1_verl.sft.conversations import conversation
 
 Row = dict[str, Any]

@@ -21,7 +21,7 @@ from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.questions import Prompts, seeds
 from data_prep.visual_gain.stages import Job
 from future_l1_verl.data.video import write_video
-from future_l1_verl.rewards.judge import JudgeSettings
+from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 TRUTH = "the left wall"
 OBSERVED = (1, 2)

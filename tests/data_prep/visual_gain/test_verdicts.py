@@ -12,7 +12,7 @@ from chat_server import Reply, Server, says, serving
 from data_prep.visual_gain.patience import Outage, Patience
 from data_prep.visual_gain.verdicts import Asked, Verdicts
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.judge import JudgeSettings
+from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 TRUTH = "the left wall"
 QUESTION = "What does it hit?"

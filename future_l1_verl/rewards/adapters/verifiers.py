@@ -1,0 +1,50 @@
+"""Reward functions for verifiers and prime-rl.
+
+rubric = vf.Rubric(funcs=[reward(reason_tag="think")])                    # verifiers up to 0.2
+
+class Sums(vf.Task[SumsData]):                                            # verifiers.v1
+    correct = vf.reward(task_reward(reason_tag="think"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from future_l1_verl.rewards.adapters.messages import Chat, text_of
+from future_l1_verl.rewards.adapters.unscored import never_zero
+from future_l1_verl.rewards.score import score
+from future_l1_verl.rewards.scoring import Scoring
+
+Reward = Callable[..., Coroutine[Any, Any, float | None]]
+
+
+def reward(**settings: Any) -> Reward:
+    """A function of ``completion``, ``answer`` and ``info``, whose ``question`` and ``options`` are read, for a Rubric.
+
+    Raises ValueError for settings that `Scoring` refuses. The function raises Unscored, for a Rubric scores any Exception 0.
+    """
+    scoring = Scoring.of(settings)
+
+    async def future_l1(completion: Chat, answer: Any, info: Mapping[str, Any] | None = None) -> float | None:
+        given = info or {}
+        with never_zero():
+            reply = text_of(completion, "assistant")
+            scored = await score(reply, answer, question=given.get("question"), options=given.get("options"), scoring=scoring)
+        return scored["score"]
+
+    return future_l1
+
+
+def task_reward(**settings: Any) -> Reward:
+    """A method of a ``verifiers.v1.Task`` whose data has ``answer`` and may have ``question`` and ``options``.
+
+    Raises ValueError for settings that `Scoring` refuses. The method raises what `score` raises, and the rollout has an error.
+    """
+    scoring = Scoring.of(settings)
+
+    async def future_l1(self: Any, trace: Any) -> float | None:
+        question, options = getattr(self.data, "question", None), getattr(self.data, "options", None)
+        return (await score(trace.last_reply, self.data.answer, question=question, options=options, scoring=scoring))["score"]
+
+    return future_l1

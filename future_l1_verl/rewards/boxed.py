@@ -1,0 +1,27 @@
+r"""The ``\boxed{...}`` of a text, with whatever braces stand inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+def boxes(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yields start, end and content of each box that is closed, in order; of nested ones the outermost.
+
+    Takes time linear in the text.
+    """
+    position = 0
+    while opened := _OPENS.search(text, position):
+        depth = 1
+        for brace in _BRACE.finditer(text, opened.end()):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if depth == 0:
+                yield opened.start(), brace.end(), text[opened.end() : brace.start()].strip()
+                position = brace.end()
+                break
+        else:  # what is not closed holds all that follows
+            return
