@@ -125,7 +125,7 @@ fi
 if [ "$build" = lock ]; then
     for extra in cpu cuda; do
         .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --upgrade \
-            --extra "$extra" --extra dev -o "recipes/locks/$extra.txt"
+            --extra train --extra "$extra" --extra dev -o "recipes/locks/$extra.txt"
     done
     exit 0
 fi

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from future_l1_verl.platform.launch import take_platform
+
 # Read when torch is loaded, and by vLLM in this process and in those it starts.
 os.environ.update(
     VLLM_CPU_KVCACHE_SPACE="1",
@@ -22,6 +24,7 @@ os.environ.update(
 if not Path("/dev/nvidia0").exists():
     # vLLM compiles small functions of its sampler, in every process anew; a GPU's tests are to run what a GPU runs.
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    take_platform("cpu")
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")

@@ -17,6 +17,8 @@ LATENT_END = "<|latent_end|>"
 CONTROL_TOKENS = (LATENT_START, LATENT, LATENT_END)
 
 CONFIG_KEYS = ("latent_start_token_id", "latent_token_id", "latent_end_token_id", "max_latents")
+OURS = CONFIG_KEYS[0]
+"""The key that no other project's checkpoints have; ``latent_token_id`` is a common name."""
 HOW_TO_ADD = "add them with `python -m future_l1_verl.modeling.prepare --model DIR --out DIR`"
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,8 +28,6 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
-    Qwen3Config,
-    Qwen3ForCausalLM,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -122,7 +121,7 @@ def build(
     budget ``max_latents``.
     """
     out, kind = Path(out), BACKBONES[backbone]
-    tokenizer = _tokenizer(words.sentences() if texts is None else texts)
+    tokenizer = tokenizer_of(words.sentences() if texts is None else texts)
     settings = LatentSettings(LatentTokens.from_tokenizer(tokenizer), max_latents)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -136,28 +135,7 @@ def build(
     path.write_text(json.dumps(json.loads(path.read_text()) | settings.to_config(), indent=2) + "\n")
 
 
-def build_text(out: Path, seed: int = 0) -> None:
-    """Writes a plain Qwen3 (fp32) of the same size, for jobs without vision and without latents, to the directory ``out``."""
-    tokenizer = _tokenizer(words.sentences())
-    vision_language = _config(tokenizer, BACKBONES["qwen3_vl"]).text_config.to_dict()
-    rope = {"rope_type": "default", "rope_theta": 10000.0}
-    names = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-    )
-    names += ("head_dim", "max_position_embeddings", "eos_token_id", "pad_token_id", "tie_word_embeddings")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(Qwen3Config(**{name: vision_language[name] for name in names}, rope_parameters=rope))
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-
-
-def _tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def tokenizer_of(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE: any text encodes, and the words of ``texts`` are mostly one token each."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -195,24 +173,28 @@ def _without_markup(text: str) -> list[str]:
     return text.split("\0")
 
 
+def text_config(tokenizer: PreTrainedTokenizerFast, rope: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The settings of the language model, with more of its ``rope_parameters``."""
+    return {
+        # Exactly the tokenizer's length: vLLM masks padding rows, an actor would not.
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN_SIZE,
+        "intermediate_size": 2 * HIDDEN_SIZE,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS // 2,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **rope},
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": True,
+    }
+
+
 def _config(tokenizer: PreTrainedTokenizerFast, backbone: _Backbone) -> PreTrainedConfig:
     vocabulary = tokenizer.get_vocab()
     return backbone.config(
-        text_config={
-            # Exactly the tokenizer's length: vLLM masks padding rows, an actor would not.
-            "vocab_size": len(tokenizer),
-            "hidden_size": HIDDEN_SIZE,
-            "intermediate_size": 2 * HIDDEN_SIZE,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "num_key_value_heads": HEADS // 2,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **backbone.rope},
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "tie_word_embeddings": True,
-            **backbone.text,
-        },
+        text_config=text_config(tokenizer, backbone.rope) | backbone.text,
         vision_config={
             "depth": 2,
             "hidden_size": HIDDEN_SIZE,
@@ -266,11 +248,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-latents", type=int, default=4, help="budget of a latent span")
     parser.add_argument("--pretrain", type=int, default=0, metavar="STEPS", help="caption pretraining steps")
-    parser.add_argument("--text", action="store_true", help="a plain Qwen3 instead, without vision and latents")
     args = parser.parse_args()
-    if args.text:
-        build_text(args.out, seed=args.seed)
-        return
     if args.pretrain and args.data is None:
         parser.error("--pretrain needs --data")
     build(args.out, seed=args.seed, max_latents=args.max_latents, backbone=args.backbone)

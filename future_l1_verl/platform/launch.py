@@ -1,6 +1,22 @@
-"""Whether verl runs where the config says it does, and Ray has the devices."""
+"""Where verl runs: on what the config says, by verl's own means, and Ray has the devices."""
 
 from __future__ import annotations
+
+import os
+
+MODULE = "future_l1_verl.platform.verl_cpu"
+
+
+def take_platform(device: str) -> None:
+    """Tells verl that it runs on a CPU if ``device`` is ``cpu``, here and in processes that are started from here.
+
+    verl reads ``VERL_PLATFORM`` and ``VERL_USE_EXTERNAL_MODULES`` when it is imported (verl/__init__.py), which must come after
+    this. Processes of a Ray that runs already are told by config/rl/platform/cpu.yaml. Any other device is verl's to find.
+    """
+    if device == "cpu":
+        os.environ["VERL_PLATFORM"] = "cpu"
+        modules = [module for module in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",") if module]
+        os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join(dict.fromkeys([*modules, MODULE]))
 
 
 def require_platform(device: str) -> None:
@@ -9,24 +25,16 @@ def require_platform(device: str) -> None:
 
     found = get_device_name()
     if found != device:
-        raise RuntimeError(
-            f"trainer.device is {device} but verl runs on {found}; choose `platform=cpu` or `platform=cuda`, and see that "
-            "future-l1-verl is installed (its entry point in verl.plugins brings the CPU platform)"
-        )
+        raise RuntimeError(f"trainer.device is {device} but verl runs on {found}; choose `platform=cpu` or `platform=cuda`")
 
 
 def require_devices(device: str, needed: int) -> None:
-    """Makes verl take this process for one of a cluster of the ``device`` that the config names, as a driver on a machine
-    without GPUs is, and checks that Ray, which runs, has so many.
+    """Raises RuntimeError if verl found another ``device`` than the config names, or Ray, which runs, has too few of them.
 
-    Raises RuntimeError if it has fewer, or this machine has an accelerator of another kind.
+    A driver without an accelerator is one of a cluster with them: verl takes it for one of ``cuda``.
     """
     import ray
-    from verl.plugin.platform import get_platform, set_platform
-    from verl.plugin.platform.platform_manager import PlatformRegistry
 
-    if device == "cuda" and get_platform().device_name == "cpu":
-        set_platform(PlatformRegistry.get("nvidia")())  # what stock verl takes where it sees no accelerator
     require_platform(device)
     if (found := int(ray.cluster_resources().get("GPU", 0))) < needed:
         hint = "; `platform=cpu` needs none" if found == 0 else ""

@@ -1,7 +1,6 @@
-"""verl on a machine without an accelerator.
+"""verl on a machine without an accelerator: what ``import verl`` loads where ``VERL_USE_EXTERNAL_MODULES`` names this module.
 
-Loaded by ``import verl`` in every process, through the entry-point group ``verl.plugins``. verl swallows errors of such
-modules at DEBUG level (verl/__init__.py), so `launch.require_platform` asks at start-up whether this one is in force.
+`launch.take_platform` and config/rl/platform/cpu.yaml name it, and choose it by ``VERL_PLATFORM=cpu``.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class CpuDevice:
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
-    """Registered last, so verl's detection reaches it only where no accelerator is found."""
+    """Never found by verl's detection: it is asked for."""
 
     _device = CpuDevice()
 
@@ -84,7 +83,7 @@ class CpuPlatform(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        return not torch.cuda.is_available()
+        return False
 
     def current_device(self) -> torch.device:
         # An int would mean cuda:<int> wherever verl passes it to Tensor.to().
@@ -147,5 +146,4 @@ def _name_the_cpu_backend_once() -> None:
     torch.distributed.init_process_group = init_process_group
 
 
-if not torch.cuda.is_available():
-    _name_the_cpu_backend_once()
+_name_the_cpu_backend_once()

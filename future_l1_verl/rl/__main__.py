@@ -7,13 +7,16 @@ from omegaconf import DictConfig
 
 from future_l1_verl.config.record import save_resolved
 from future_l1_verl.config.refusal import refusing
-from future_l1_verl.rl.checks import check, take_as_trained
+from future_l1_verl.platform.launch import take_platform
 from future_l1_verl.versions import require
 
 
 @hydra.main(config_path="pkg://future_l1_verl.config.rl", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require("verl", "vllm", "transfer_queue", "transformers")
+    take_platform(config.trainer.device)
+    from future_l1_verl.rl.checks import check, take_as_trained
+
     with refusing("stage 2"):
         take_as_trained(config)
         check(config)

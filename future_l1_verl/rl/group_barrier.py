@@ -15,10 +15,6 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 
-class Unscored(RuntimeError):
-    """A rollout has no score; its siblings are rewarded without it, and what becomes of it is verl's affair."""
-
-
 @dataclass
 class _Group:
     """The rollouts of one prompt that have arrived so far, each with what was found out about it."""
@@ -41,7 +37,7 @@ class GroupWorker(_Worker):
         self.groups: dict[str, _Group] = {}
 
     async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Any:
-        """What is known of a rollout by itself; ``row`` is its row of the data set. May raise Unscored."""
+        """What is known of a rollout by itself; ``row`` is its row of the data set."""
         raise NotImplementedError
 
     def _reward(self, arrived: list[tuple[AgentLoopOutput, Any]]) -> None:
@@ -65,8 +61,6 @@ class GroupWorker(_Worker):
         group = self.groups[kwargs["uid"]]
         try:
             return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
-        except Unscored:
-            raise
         except BaseException as error:
             if group.error is None:
                 group.error = error
@@ -80,18 +74,10 @@ class GroupWorker(_Worker):
         """Upstream (agent_loop.py:967) scores each rollout for itself, as soon as it is there; the judge is asked then, while
         its siblings and other prompts are still decoding (reference-audit.md, row 24). Here it then waits for its group."""
         group, output = self.groups[kwargs["uid"]], outputs[-1]
-        try:
-            group.arrived.append((output, await self._assess(output, kwargs)))
-        except Unscored:
-            group.size -= 1
-            self._reward_if_complete(group)
-            raise
-        self._reward_if_complete(group)
-        await group.complete.wait()
-        if group.error is not None:
-            raise RuntimeError(f"another rollout of prompt {kwargs['uid']} failed: {group.error!r}") from group.error
-
-    def _reward_if_complete(self, group: _Group) -> None:
+        group.arrived.append((output, await self._assess(output, kwargs)))
         if len(group.arrived) == group.size:
             self._reward(group.arrived)
             group.complete.set()
+        await group.complete.wait()
+        if group.error is not None:
+            raise RuntimeError(f"another rollout of prompt {kwargs['uid']} failed: {group.error!r}") from group.error

@@ -15,13 +15,16 @@ from omegaconf import DictConfig
 
 from future_l1_verl.config.record import save_resolved
 from future_l1_verl.config.refusal import refusing
-from future_l1_verl.sft.checks import check
+from future_l1_verl.platform.launch import take_platform
 from future_l1_verl.versions import require
 
 
 @hydra.main(config_path="pkg://future_l1_verl.config.sft", config_name="main", version_base=None)
 def main(config: DictConfig) -> None:
     require("verl", "transformers")
+    take_platform(config.trainer.device)
+    from future_l1_verl.sft.checks import check
+
     with refusing("stage 1"):
         torchrun = torchrun_arguments(config.trainer)
         check(config)

@@ -99,8 +99,7 @@ def test_the_project_is_found_as_a_plugin(tmp_path: Path) -> None:
     unpack(tmp_path, tmp_path / "site")
     (found,) = distributions(path=[str(tmp_path / "site")])
     assert {(point.group, point.value) for point in found.entry_points} == {
-        ("verl.plugins", "future_l1_verl.platform.verl_cpu"),
-        ("vllm.general_plugins", "future_l1_verl.decoding.vllm.plugin:register"),
+        ("vllm.general_plugins", "future_l1_verl.decoding.plugin:register"),
     }
 
 

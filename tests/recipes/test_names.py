@@ -164,6 +164,7 @@ def test_the_stock_job(root: Path) -> None:
     (config,) = (values(arguments) for module, arguments in calls(root) if module == "verl.trainer.main_ppo")
     folder, kwargs = f"{root}/runs/stock-verl-rewards", "reward.custom_reward_function.reward_kwargs"
     assert config["actor_rollout_ref.model.path"] == config[f"{kwargs}.tokenizer"] == f"{folder}/model"
-    assert config["data.train_files"] == config["data.val_files"] == f"{folder}/sums.parquet"
+    for part in ("train", "val"):
+        assert config[f"data.{part}_files"] == f"{folder}/data/{part}.parquet"
     assert config["trainer.default_local_dir"] == f"{folder}/checkpoints"
     assert (config[f"{kwargs}.judge.url"], config[f"{kwargs}.judge.model"]) == ("http://a b", NASTY[1])

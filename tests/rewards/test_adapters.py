@@ -54,10 +54,10 @@ import json, math, sys
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
-from future_l1_verl.modeling import tiny
+from future_l1_verl.modeling import tiny_text
 from future_l1_verl.rewards.adapters.trl import reward
 given = json.load(sys.stdin)
-tiny.build_text(given["folder"] + "/model")
+tiny_text.build(given["folder"] + "/model")
 args = {"use_cpu": True, "bf16": False, "report_to": [], "num_generations": 2, "per_device_train_batch_size": 2, "max_steps": 1}
 config = GRPOConfig(given["folder"], max_completion_length=8, save_strategy="no", **args)
 rows = Dataset.from_list([{"prompt": "Where does it hit?", "solution": "B"}])

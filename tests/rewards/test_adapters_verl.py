@@ -18,7 +18,7 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.workers.reward_manager import get_reward_manager_cls as get_legacy_manager_cls
 
-from future_l1_verl.modeling import tiny
+from future_l1_verl.modeling import tiny_text
 from future_l1_verl.rewards.adapters.unscored import Unscored
 
 EACH, BATCH = ["naive", "dapo", "gdpo", "rate_limited", "remote"], ["naive", "dapo", "batch", "prime"]
@@ -34,7 +34,7 @@ def outage() -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tokenizer")
-    tiny.build_text(folder)
+    tiny_text.build(folder)
     return AutoTokenizer.from_pretrained(folder)
 
 

@@ -17,7 +17,7 @@ import pytest
 from chat_server import Server, says, serving
 from verl.trainer.ppo.reward import get_custom_reward_fn
 
-from future_l1_verl.modeling import tiny
+from future_l1_verl.modeling import tiny_text
 from future_l1_verl.rewards import score
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.score import NoVerdict, compute_score, compute_score_sync
@@ -157,7 +157,7 @@ def test_a_judge_is_made_once_and_gets_the_requests_fields(server: Server) -> No
 
 
 def test_length_is_in_the_policys_tokens(tmp_path: Path) -> None:
-    tiny.build_text(tmp_path)
+    tiny_text.build(tmp_path)
     # " hits" is one token. With a limit of 12 and a buffer of 4: 0 at 8, -0.5 at 10, -1 from 12 on.
     kwargs = {"overlong": 1.0, "tokenizer": str(tmp_path), "max_response_length": 12, "overlong_buffer": 4}
     found = {words: scored(" hits" * words, **kwargs)["overlong_penalty"] for words in (8, 10, 12, 20)}

@@ -13,11 +13,9 @@ from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.settings import JudgeSettings
-from future_l1_verl.rewards.total import Rollout
 from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl import group_barrier
 from future_l1_verl.rl.agent_loop import LatentAgentLoopOutput, LatentAgentLoopWorker
-from future_l1_verl.rl.group_barrier import Unscored
 from future_l1_verl.rl.settings import RewardSettings
 
 WORDS = ["<eos>", "S", "Z", "E", "<reason>", "</reason>", "<answer>", "</answer>", "left", "right"]
@@ -196,25 +194,6 @@ def test_siblings_are_released_even_if_the_trainer_cannot_be_told(
     upstream.sessions = [output(GOOD, torch.ones(1, 2)), OSError("the engine is gone")]
     run_prompt(worker())
     assert "another rollout of prompt prompt failed" in str(upstream.results[0])
-
-
-def test_a_rollout_without_a_score_leaves_its_siblings_theirs(
-    upstream: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    instance = worker()
-    assess = instance._assess
-
-    async def not_the_second(rollout: LatentAgentLoopOutput, row: dict) -> Rollout:
-        if rollout is upstream.sessions[1]:
-            raise Unscored("no verdict")
-        return await assess(rollout, row)
-
-    monkeypatch.setattr(instance, "_assess", not_the_second)
-    upstream.sessions = [output(GOOD, torch.ones(1, 2)), output(FULL, torch.ones(2, 2))]
-    run_prompt(instance)
-    # Alone in its group: 0.9 + 0.1, and no positive for R_ctr.
-    assert upstream.finished == pytest.approx([1.0]) and upstream.tags == []
-    assert isinstance(upstream.results[1], Unscored)
 
 
 def test_the_judge_is_asked_while_siblings_are_still_decoding(upstream: SimpleNamespace) -> None:

@@ -6,7 +6,7 @@
     for output in llm.generate(prompts, params):
         latents = completion_latents(output.outputs[0])
 
-An engine that is started without these arguments, ``vllm serve CHECKPOINT`` among them, gets them from ``plugin`` and
+An engine that is started without these arguments, ``vllm serve CHECKPOINT`` among them, gets them from `decoding.plugin` and
 ``selection`` if its checkpoint has latent tokens; latents then come back to requests with ``return_latents`` alone.
 
 The worker and scheduler classes are named by string and imported by vLLM's processes; importing this module does not
