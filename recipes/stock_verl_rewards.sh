@@ -53,7 +53,7 @@ cpu=(
     data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" data.train_batch_size=16 \
     data.max_prompt_length=32 data.max_response_length=24 data.dataloader_num_workers=0 \
     algorithm.adv_estimator=grpo \
-    actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=128 actor_rollout_ref.actor.optim.lr=1e-3 \
+    actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=128 actor_rollout_ref.actor.optim.lr=5e-4 \
     actor_rollout_ref.rollout.name=vllm actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=128 \
     actor_rollout_ref.rollout.max_model_len=64 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \
     actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1 actor_rollout_ref.rollout.val_kwargs.n=8 \
