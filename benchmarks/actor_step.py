@@ -26,6 +26,7 @@ from rich.table import Table
 from tensordict import TensorDict
 
 from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.platform.launch import take_platform
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "rl"))
 
@@ -62,6 +63,7 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
 
     shape = {"micro_batch": args.rows}
     overrides, platform = json.loads(args.overrides), "cuda" if torch.cuda.is_available() else "cpu"
+    take_platform(platform)
     actors = {
         name: Actor(config(args.model, *likelihood, *overrides, platform=platform)) for name, likelihood in LIKELIHOODS.items()
     }

@@ -17,11 +17,15 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
+from future_l1_verl.platform.launch import take_platform
+
+PLATFORM = "cuda" if torch.cuda.is_available() else "cpu"
+take_platform(PLATFORM)
+
+from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss  # noqa: E402  verl is imported here
 
 EVERY = 16  # tokens of an answer in which there is one full span
 ENGINE = "actor_rollout_ref.actor.fsdp_config"
-ON_GPU = torch.cuda.is_available()
 
 
 def tree(checkpoint: Path, precision: str, *overrides: str) -> DictConfig:
@@ -30,7 +34,7 @@ def tree(checkpoint: Path, precision: str, *overrides: str) -> DictConfig:
     return config(
         checkpoint, "actor_rollout_ref.model.external_lib=future_l1_verl.training.engine",
         "actor_rollout_ref.model.override_config.attn_implementation=sdpa",
-        f"++{ENGINE}.mixed_precision.param_dtype={precision}", *overrides, platform="cuda" if ON_GPU else "cpu",
+        f"++{ENGINE}.mixed_precision.param_dtype={precision}", *overrides, platform=PLATFORM,
     )  # fmt: skip
 
 
