@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib import import_module
 
 MODULE = "future_l1_verl.platform.verl_cpu"
 
@@ -10,13 +12,16 @@ MODULE = "future_l1_verl.platform.verl_cpu"
 def take_platform(device: str) -> None:
     """Tells verl that it runs on a CPU if ``device`` is ``cpu``, here and in processes that are started from here.
 
-    verl reads ``VERL_PLATFORM`` and ``VERL_USE_EXTERNAL_MODULES`` when it is imported (verl/__init__.py), which must come after
-    this. Processes of a Ray that runs already are told by config/rl/platform/cpu.yaml. Any other device is verl's to find.
+    verl loads ``VERL_USE_EXTERNAL_MODULES`` when it is imported (verl/__init__.py), and reads ``VERL_PLATFORM`` when it is
+    first asked for its device, which must come after this. Processes of a Ray that runs already are told by
+    config/rl/platform/cpu.yaml. Any other device is verl's to find.
     """
     if device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"
         modules = [module for module in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",") if module]
         os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join(dict.fromkeys([*modules, MODULE]))
+        if "verl" in sys.modules:  # hydra imports it to find its config trees
+            import_module(MODULE)
 
 
 def require_platform(device: str) -> None:

@@ -30,7 +30,7 @@ def test_verl_is_left_alone_unless_the_config_says_cpu() -> None:
     """Without a GPU stock verl takes a process for one of a cluster of them, as a driver is."""
     take = "from future_l1_verl.platform.launch import take_platform; take_platform({!r})"
     assert found() == found(take.format("cuda")) == "cuda"
-    assert found(take.format("cpu")) == "cpu"
+    assert found(take.format("cpu")) == found("import verl; " + take.format("cpu")) == "cpu"
     beside = take.format("cpu") + "; import os; assert os.environ['VERL_USE_EXTERNAL_MODULES'].startswith('json,future_l1')"
     assert found(beside, VERL_USE_EXTERNAL_MODULES="json") == "cpu"
 
