@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from future_l1_verl.config.attention import installed_attention
-from future_l1_verl.versions import TESTED, UnsupportedVersion, require
+from future_l1_verl.versions import SETS, UnsupportedVersion, require
 
 GLIBC = (2, 35)
 """Of the packages in recipes/locks/cuda.txt."""
@@ -47,10 +47,12 @@ def python(asked: Asked) -> str:
 
 def versions(asked: Asked) -> str:
     try:
-        require(*TESTED)
+        name = require("vllm", "transformers")
+        require(*SETS[name])
     except UnsupportedVersion as error:
         raise Unfit(str(error)) from error
-    return ", ".join(f"{package} {tested}" for package, (_, tested) in TESTED.items()) + f", torch {version('torch')}"
+    found = SETS[name] | {"torch": version("torch")}
+    return f"{name}: {', '.join(f'{package} {number}' for package, number in found.items())}"
 
 
 def driver(asked: Asked) -> str:
@@ -172,7 +174,10 @@ from future_l1_verl.decoding.vllm import engine_arguments, require_live
 from future_l1_verl.platform.vllm_engine import engine_defaults
 
 if __name__ == "__main__":
-    llm = LLM(sys.argv[1], max_model_len=512, gpu_memory_utilization=0.3, **engine_arguments(sys.argv[1]), **engine_defaults())
+    # vLLM 0.32 computes in bfloat16 with instructions that not every CPU has.
+    dtype = "float32" if current_platform.is_cpu() else "auto"
+    small = dict(dtype=dtype, max_model_len=512, gpu_memory_utilization=0.3)
+    llm = LLM(sys.argv[1], **small, **engine_arguments(sys.argv[1]), **engine_defaults())
     require_live(llm)
     (output,) = llm.generate([{"prompt_token_ids": [5, 6, 7]}], SamplingParams(max_tokens=1), use_tqdm=False)
     assert len(output.outputs[0].token_ids) == 1

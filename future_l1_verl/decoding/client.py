@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from future_l1_verl.config.trained_as import TrainedAs
 from future_l1_verl.decoding.vllm import request_options
 from future_l1_verl.decoding.vllm.settings import KEY
 from future_l1_verl.decoding.vllm.wire import from_array
+from future_l1_verl.modeling.trained_as import TrainedAs
 
 # A server takes what a request leaves open from the checkpoint's generation_config.json, an engine in this process does not.
 # With these, and a temperature, a top_p and a max_tokens of its own, a request is answered alike by both. First the fields

@@ -13,7 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from future_l1_verl.config.trained_as import TrainedAs, differences
 from future_l1_verl.data.files import whole
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.decoding.vllm.settings import SpanOptions
@@ -28,6 +27,7 @@ from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.checkpoint import check_checkpoint
+from future_l1_verl.modeling.trained_as import TrainedAs, differences
 from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from future_l1_verl.config.trained_as import TrainedAs
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import Message, messages
 from future_l1_verl.data.rows import Clip, Row
 from future_l1_verl.data.seeing import see
+from future_l1_verl.modeling.trained_as import TrainedAs
 
 STYLES = ("latent", "letter", "text_only", "reasoning", "direct")
 

@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoProcessor
 from verl.trainer.ppo.utils import need_reference_policy
 
-from future_l1_verl.config.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.rows import RowError, refuse
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
+from future_l1_verl.modeling.trained_as import AS_TRAINED, TrainedAs, differences
 from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
 from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES

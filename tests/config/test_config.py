@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from future_l1_verl.config.trained_as import AS_TRAINED, default_prompt
+from future_l1_verl.modeling.trained_as import AS_TRAINED, default_prompt
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.settings import RewardSettings

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from vllm.platforms.cpu import CpuPlatform
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
-
-from future_l1_verl.decoding.vllm.decoder import SpanDecoder
 
 
 class _Nothing:
@@ -31,7 +28,7 @@ class _Nothing:
     def wait_stream(self, *_: Any) -> None: ...
 
 
-def _without_streams(patch: pytest.MonkeyPatch) -> None:
+def without_streams(patch: pytest.MonkeyPatch) -> None:
     for name in ("Event", "Stream", "current_stream", "stream"):
         patch.setattr(torch.cuda, name, _Nothing)
     patch.setattr(torch, "Event", _Nothing)
@@ -49,24 +46,5 @@ def asynchronously() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CpuPlatform, "check_and_update_config", classmethod(keep_async))
-        _without_streams(patch)
+        without_streams(patch)
         yield
-
-
-class AsyncWorker(vLLMColocateWorkerExtension):
-    """verl's worker extension, in a process that an engine has started: named as ``worker_extension_cls`` of an engine that was
-    made `asynchronously`."""
-
-    def __new__(cls, **kwargs: Any) -> AsyncWorker:
-        _without_streams(pytest.MonkeyPatch())
-        begin, cls.empty_steps = SpanDecoder.begin, 0
-
-        def counting(decoder: SpanDecoder, scheduler_output: Any) -> None:
-            cls.empty_steps += scheduler_output.total_num_scheduled_tokens == 0
-            begin(decoder, scheduler_output)
-
-        SpanDecoder.begin = counting
-        return super().__new__(cls, **kwargs)
-
-    def steps_without_tokens(self) -> int:
-        return self.empty_steps

@@ -22,7 +22,8 @@ from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 
 # Few and small blocks, and prompts in chunks: requests are preempted all the time.
-CRAMPED = dict(num_gpu_blocks_override=30, max_num_batched_tokens=64, max_model_len=400)
+BLOCK = 32  # tokens; the least that every tested vLLM has on a CPU
+CRAMPED = dict(num_gpu_blocks_override=15, max_num_batched_tokens=64, max_model_len=400)
 PARITY = 1e-5  # fp32, the largest absolute difference over all values compared
 BROKEN = 1e-2  # what a difference is at least when something is broken on purpose
 BF16 = 0.1  # the same in bf16, against the fp32 oracle: on a CPU it is 0.043, and 2.5 where latents are not injected
@@ -194,7 +195,7 @@ def engine(checkpoint: str, latent: dict[str, Any] | None = None, **arguments: A
         dtype="float32",
         max_model_len=512,
         max_num_seqs=16,
-        block_size=16,
+        block_size=BLOCK,
         enforce_eager=True,
         disable_log_stats=False,
         limit_mm_per_prompt={"image": 1, "video": 1},
@@ -240,13 +241,13 @@ def preemptions(llm: Any) -> int:
 
 
 def blocking(oracle: Oracle, blocks: tuple[int, int]) -> tuple[list[Prompt], list[Any]]:
-    """Two requests that fill all 29 blocks of an engine that is `CRAMPED`, within a span, and how they are sampled. The first
+    """Two requests that fill all 14 blocks of an engine that is `CRAMPED`, within a span, and how they are sampled. The first
     has its last token in flight when the second needs one more: nothing can be scheduled, and then the second is resumed,
     whose last latent is that of the step in flight."""
     from vllm import SamplingParams
 
     decoded, start = 12, oracle.settings.tokens.start
-    prompts = [oracle.of_ids([20 + (k + count) % 300 for k in range(16 * count - decoded)]) for count in blocks]
+    prompts = [oracle.of_ids([20 + (k + count) % 300 for k in range(BLOCK * count - decoded)]) for count in blocks]
     samplings = [
         SamplingParams(
             max_tokens=wanted, temperature=1.0, ignore_eos=True, logprobs=0, logit_bias={start: 100.0},

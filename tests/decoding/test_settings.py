@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_harness import in_process
+from decoding_harness import BLOCK, in_process
 from hypothesis import given
 from hypothesis import strategies as st
 from vllm import SamplingParams
@@ -188,12 +188,12 @@ def test_a_scheduler_of_the_other_kind_is_refused(scheduler: type, wrong: bool) 
         scheduler(vllm_config(async_scheduling=wrong))
 
 
-@pytest.mark.parametrize("room", [96, 97])
+@pytest.mark.parametrize("room", [6 * BLOCK, 6 * BLOCK + 1])
 def test_an_engine_that_could_not_hold_its_longest_request_is_refused(tiny_checkpoint: str, room: int) -> None:
-    """One block of six is vLLM's own: with 81 to 96 tokens stock vLLM starts, and preempts such a request for ever."""
+    """One block of six is vLLM's own: with tokens for the sixth stock vLLM starts, and preempts such a request for ever."""
     with (
         pytest.raises(ValueError, match="KV cache"),
-        in_process(tiny_checkpoint, num_gpu_blocks_override=6, max_model_len=room, block_size=16),
+        in_process(tiny_checkpoint, num_gpu_blocks_override=6, max_model_len=room),
     ):
         pass
 

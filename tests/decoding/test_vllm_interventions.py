@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_harness import BROKEN, PARITY, Oracle, in_process, preemptions
+from decoding_harness import BROKEN, CRAMPED, PARITY, Oracle, in_process, preemptions
 from vllm import SamplingParams
 
 from future_l1_verl.decoding import hf
@@ -26,7 +26,7 @@ Expected = Callable[[torch.Tensor, Layout, int], torch.Tensor]
 @pytest.fixture(scope="module")
 def llm(tiny_checkpoint: str) -> Iterator[Any]:
     """Requests are preempted, so that replaced latents are injected again."""
-    with in_process(tiny_checkpoint, num_gpu_blocks_override=30, max_num_batched_tokens=64, max_model_len=400) as engine:
+    with in_process(tiny_checkpoint, **CRAMPED) as engine:
         yield engine
 
 

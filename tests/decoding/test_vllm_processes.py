@@ -27,7 +27,7 @@ from future_l1_verl.latents.interventions import Intervention
 
 pytestmark = pytest.mark.timeout(300)
 
-WORKER = "async_on_cpu.AsyncWorker"  # verl's, for async scheduling
+WORKER = "verl_worker.AsyncWorker"  # verl's, for async scheduling
 TEMPERATURE = 0.7
 
 
@@ -177,7 +177,7 @@ def test_tensor_parallel_two(
             assert oracle.compare(cut, prompts).worst <= PARITY
 
             # Two requests that block each other (`blocking`): both must be under way at once, which a try may miss.
-            asked, samplings = blocking(oracle, (13, 16))
+            asked, samplings = blocking(oracle, (6, 8))
             for attempt in range(10):
                 pair = zip(asked, samplings, strict=True)
                 outputs = await asyncio.gather(*(ask(llm, f"{attempt} {k}", *each) for k, each in enumerate(pair)))

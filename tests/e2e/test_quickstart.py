@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from e2e_environment import ENVIRONMENT, recipe
 
-from future_l1_verl.config.trained_as import TrainedAs
 from future_l1_verl.evaluation.curves import read_curves
+from future_l1_verl.modeling.trained_as import TrainedAs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 

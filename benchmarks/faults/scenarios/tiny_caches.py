@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 from answers import Asked, failures, patience, random_options, running, tiny_model
-from decoding_harness import Oracle
+from decoding_harness import BLOCK, Oracle
 from outcome import Outcome
 
 DONE = "an engine with memory for one answer to its last token, asked for three of them and one too long; an engine with less"
 UNIT = "answers and refusals"
-BLOCK = 16
 ANSWERS = 3
 
 

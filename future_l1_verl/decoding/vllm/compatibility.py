@@ -15,10 +15,12 @@ from vllm.v1.sample.sampler import Sampler
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from future_l1_verl import versions
+from future_l1_verl.decoding.vllm.decoder import LatentAsyncOutput
 
 LOGPROBS_MODES = ("raw_logprobs", "processed_logprobs")
 
-# Parameters, in order, of everything in vLLM that is overridden or wrapped here.
+# Parameters, in order, of everything in vLLM that is overridden or wrapped here; a version may have more of them behind these,
+# with defaults, which are handed on.
 SIGNATURES: dict[Callable[..., Any], tuple[str, ...]] = {
     LogitsProcessor.forward: ("self", "lm_head", "hidden_states", "embedding_bias"),
     GPUModelRunner.load_model: ("self", "load_dummy_weights"),
@@ -47,11 +49,14 @@ def check_vllm() -> None:
     """
     versions.require("vllm")
     for function, expected in SIGNATURES.items():
-        found = tuple(inspect.signature(function).parameters)
-        if found != expected:
+        found = inspect.signature(function).parameters
+        more = list(found.values())[len(expected) :]
+        if tuple(found)[: len(expected)] != expected or any(parameter.default is parameter.empty for parameter in more):
             raise RuntimeError(
-                f"{function.__qualname__} takes {found} in this vLLM, {expected} in the tested one; reinstall it unpatched"
+                f"{function.__qualname__} takes {tuple(found)} in this vLLM, {expected} in tested ones; reinstall it unpatched"
             )
+    if LatentAsyncOutput.__abstractmethods__:
+        raise RuntimeError(f"this vLLM wants more of an output: {', '.join(sorted(LatentAsyncOutput.__abstractmethods__))}")
 
 
 def check_config(vllm_config: VllmConfig) -> None:
@@ -64,8 +69,9 @@ def check_config(vllm_config: VllmConfig) -> None:
     if vllm_config.speculative_config is not None:
         reasons.append("speculative decoding: a draft cannot propose a latent")
     if vllm_config.use_v2_model_runner:
-        reasons.append("the V2 model runner: it has no per-request embeddings; set VLLM_USE_V2_MODEL_RUNNER=0")
-    if model.enable_return_routed_experts:
+        reasons.append("the V2 model runner: latents are injected in the V1 runner; set VLLM_USE_V2_MODEL_RUNNER=0")
+    # 0.32 has it in a config of its own.
+    if getattr(vllm_config, "aux_output_config", model).enable_return_routed_experts:
         reasons.append("enable_return_routed_experts: latents leave the engine in the field it fills")
     if model.logprobs_mode not in LOGPROBS_MODES:
         reasons.append(f"logprobs_mode={model.logprobs_mode}: log-probs by role need {' or '.join(LOGPROBS_MODES)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -255,6 +255,10 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         any_span = max(state) != OUTSIDE
         rows = [i for i, latents in enumerate(state) if latents > 0 and not self.step.discarded[i]]
         return self.step.slots(rows), to_array(self._latents)[rows] if rows else None, any_span
+
+    def get_kv_connector_output(self) -> Any:
+        """Abstract in newer versions: upstream's own."""
+        return self._output.get_kv_connector_output()
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()

@@ -6,6 +6,7 @@ The mask is the bias of the product that makes the logits, so that it costs no o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +29,24 @@ class OutsideMask:
         shard = head.shard_indices
         rows = [token - shard.org_vocab_start_index for token in banned]
         here = [row for row in rows if 0 <= row < shard.num_org_elements]
-        bias = torch.zeros(head.num_embeddings_per_partition, dtype=dtype, device=head.weight.device)
+        hidden = torch.zeros(1, language_model.config.hidden_size, dtype=dtype, device=head.weight.device)
+        bias = torch.zeros(head.num_embeddings_per_partition, dtype=dtype, device=hidden.device)
         bias[here] = float("-inf")
-        hidden = torch.zeros(1, language_model.config.hidden_size, dtype=dtype, device=bias.device)
-        if not head.quant_method.apply(head, hidden, bias=bias)[0, here].isneginf().all():
+        try:
+            product = head.quant_method.apply(head, hidden, bias=bias)
+        except RuntimeError:
+            # A kernel of 0.32 for a CPU, to which upstream gives biases of layers as fp32 (model_executor/layers/utils.py).
+            bias = bias.float()
+            product = head.quant_method.apply(head, hidden, bias=bias)
+        if not product[0, here].isneginf().all():
             raise RuntimeError("this vLLM build's matrix product takes no bias, by which tokens of latent spans are masked")
         # A buffer, since what a sleeping engine throws away comes back for parameters and buffers alone.
         processor.register_buffer("outside", bias, persistent=False)
         stock = processor.forward
 
-        def forward(lm_head: nn.Module, hidden_states: Tensor, embedding_bias: Tensor | None = None) -> Tensor | None:
-            return stock(lm_head, hidden_states, processor.outside if self.active else embedding_bias)
+        def forward(
+            lm_head: nn.Module, hidden_states: Tensor, embedding_bias: Tensor | None = None, *args: Any, **kwargs: Any
+        ) -> Tensor | None:
+            return stock(lm_head, hidden_states, processor.outside if self.active else embedding_bias, *args, **kwargs)
 
         processor.forward = forward

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from future_l1_verl.config.trained_as import TrainedAs, default_prompt, differences
+from future_l1_verl.modeling.trained_as import TrainedAs, default_prompt, differences
 
 
 def checkpoint(folder: Path, **keys: object) -> Path:

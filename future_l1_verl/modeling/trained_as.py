@@ -38,7 +38,7 @@ class TrainedAs:
 
 def default_prompt(text_only: bool) -> str:
     """Returns the system prompt of a model that thinks in spans, or of the text-only control."""
-    texts = yaml.safe_load((resources.files("future_l1_verl.config") / "system_prompts.yaml").read_text(encoding="utf-8"))
+    texts = yaml.safe_load((resources.files("future_l1_verl") / "config/system_prompts.yaml").read_text(encoding="utf-8"))
     return texts["text_only" if text_only else "spans"]
 
 
