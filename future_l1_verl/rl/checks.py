@@ -20,6 +20,7 @@ from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
 from future_l1_verl.rl.askable import askable
 from future_l1_verl.rl.loss import LatentLoss
+from future_l1_verl.rl.parity import Parity
 from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settings
 from future_l1_verl.training.checks import (
     files,
@@ -66,6 +67,7 @@ _KNOWN = {
     "advantage": {"normalise", "latent_parts"},
     "judge": _names(JudgeSettings),
     "group_filter": _names(GroupFilter),
+    "parity": _names(Parity),
 }
 
 
@@ -180,11 +182,12 @@ def _check_devices(config: DictConfig) -> None:
 
 
 def _check_sections(config: DictConfig) -> None:
-    for section in ("latent", "latent_loss", "rewards", "advantage", "judge", "group_filter"):
+    for section in ("latent", "latent_loss", "rewards", "advantage", "judge", "group_filter", "parity"):
         require_known_keys(config, section, _KNOWN[section])
     RewardSettings.of(config.rewards)
     LatentLoss(**config.latent_loss)
     GroupFilter(**config.group_filter)
+    Parity(**config.parity)
     if (judge := judge_settings(config.judge)) is not None:
         read_prompt(judge.prompt)
     if config.data.observed not in FORMS:

@@ -40,7 +40,7 @@ from future_l1_verl.rl.metrics import (
     usage_metrics,
     validation_metrics,
 )
-from future_l1_verl.rl.parity import parity, sums
+from future_l1_verl.rl.parity import Parity, parity, sums
 from future_l1_verl.rl.replay_buffer import StrictReplayBuffer, StrictReplayBufferAsync
 from future_l1_verl.rl.settings import RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
@@ -103,6 +103,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
         self.weights = RewardSettings.of(self.config.rewards).weights
         self.said: str | None = ""
+        self.compared = False  # whether a step has shown how far rollout and actor are apart
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
 
@@ -271,6 +272,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)
         rows = list(_get(_without_padding(batch), ["extra_fields"])["extra_fields"])
+        self._require_parity(metrics)
         usage = [row["latent_usage"] for row in rows]
         metrics.update(reward_metrics([row["reward_extra_info"] for row in rows], usage))
         if not self.config.latent.spans:
@@ -279,6 +281,12 @@ class LatentTrainer(trainer_base.PPOTrainer):
         if metrics["latents/trigger_collapse"]:
             share = metrics["latents/with_span"]
             log.warning(f"trigger collapse: {share:.1%} of answers open a latent span (fewer than {COLLAPSE:.0%})")
+
+    def _require_parity(self, metrics: dict) -> None:
+        """Upstream trains on, whatever the rollout computes with. Raises RuntimeError at the first step that can tell."""
+        if not self.compared and metrics.get("parity/entries"):
+            self.compared = True
+            Parity(**self.config.parity).require(metrics)
 
     def _val_metrics_update(
         self,

@@ -19,7 +19,7 @@ TABLE_9: dict[str, Any] = {
     "latent.spans": True, "latent.likelihood": "vmf", "latent.kappa": 0.01, "latent_loss.ratio": "shared",
     "advantage.normalise": "sum", "advantage.latent_parts": "all",
     "algorithm.filter_groups.enable": True, "algorithm.filter_groups.metric": "acc",
-    "group_filter.low": 0.1, "group_filter.high": 0.9,
+    "group_filter.low": 0.1, "group_filter.high": 0.9, "parity.most_at_first": 0.5,
     "actor_rollout_ref.actor.policy_loss.loss_mode": "la_dapo", "algorithm.adv_estimator": "la_dapo",
     "actor_rollout_ref.actor.clip_ratio_low": 0.2, "actor_rollout_ref.actor.clip_ratio_high": 0.28,
     "actor_rollout_ref.actor.clip_ratio_c": 3.0, "actor_rollout_ref.actor.loss_agg_mode": "token-mean",

@@ -120,6 +120,7 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "advantage.normalise=both", "advantage.normalise is one of sum, parts"),
         ("rl", "group_filter.low=0.95", "group_filter.low <= group_filter.high"),
         ("rl", "group_filter.max_rounds=0", "group_filter.max_rounds"),
+        ("rl", "parity.most_at_first=0", "parity.most_at_first must be above 0"),
         ("rl", "latent.spans=false", "does not go with rewards.shape=interleaved"),
         ("rl", "algorithm.filter_groups.metric=reward", "algorithm.filter_groups.metric must be acc"),
         # reference-audit.md, row 20: a setting that would be ignored is refused.

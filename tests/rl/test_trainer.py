@@ -125,3 +125,24 @@ def test_versions_of_rows_that_only_fill_up_are_none(monkeypatch: pytest.MonkeyP
     meta.tags[3] = {"is_padding": True, "response_len": 1}
     expected = torch.tensor([[3, -1, -1], [3, 4, -1], [3, 4, 4], [-1, -1, -1]])
     assert torch.equal(trainer(1, 1)._versions(meta), expected)
+
+
+def test_a_run_whose_rollout_is_another_model_ends_at_its_first_step() -> None:
+    """The gap of 2.09 nats is what a synchronisation that lost two buffers made (vLLM 0.32 with load_format=dummy)."""
+    instance = trainer(ranks=1, questions=1)
+    instance.config.parity = {"most_at_first": 0.5}
+
+    def steps(*gaps: float | None) -> None:
+        instance.compared = False
+        for gap in gaps:
+            instance._require_parity(
+                {"parity/entries": 0.0} if gap is None else {"parity/entries": 9.0, "parity/text_gap_mean": gap}
+            )
+
+    steps(0.49, 2.09)  # later steps show it in their metrics
+    steps(None, None, 0.02)
+    for gaps in ((2.09,), (None, 2.09)):
+        with pytest.raises(
+            RuntimeError, match=r"differ by 2\.09 nats on average at the first step \(parity\.most_at_first=0\.5\)"
+        ):
+            steps(*gaps)
