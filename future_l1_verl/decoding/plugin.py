@@ -1,4 +1,4 @@
-"""What any vLLM loads in each of its processes (entry point in ``vllm.general_plugins``, see pyproject.toml).
+"""Makes engines of our checkpoints decode latents; vLLM loads it in each process (``vllm.general_plugins``, pyproject.toml).
 
 It looks at the checkpoint of an engine, and does nothing unless that is one of ours: then the engine decodes latents, whoever
 starts it, and ``vllm serve CHECKPOINT`` needs no flag. An engine of another model never gets to code that knows one version.

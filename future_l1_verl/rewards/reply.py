@@ -1,4 +1,4 @@
-r"""What a reply answers: behind its thoughts, in ``<answer>``, in ``\boxed{}``, or all that is left of it."""
+r"""Finds the answer of a reply: behind its thoughts, in ``<answer>``, in ``\boxed{}``, or all that is left of it."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ _SHAPES = {
     "boxed": r"rtRt?bt?",
 }
 SHAPES = ("interleaved", "latent_first", "reason_first", "text_only")
-"""Those that LA-DAPO can ask for."""
+"""The shapes that LA-DAPO can ask for."""
 TEXT_SHAPES = ("text_only", "boxed")
-"""Those of a reply without latents."""
+"""The shapes of a reply without latents."""
 
 
 @dataclass(frozen=True)

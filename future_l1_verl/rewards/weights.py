@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 PARTS = ("accuracy", "format", "contrastive", "diversity", "repetition", "overlong")
 LATENT_PARTS = ("contrastive", "diversity")
-"""Those that latents earn, and that may be not defined for a rollout."""
+"""The parts that latents earn; they may be not defined for a rollout."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an engine of a checkpoint of ours is made of, and what it refuses, with the reason, in the process that was asked.
+"""Chooses worker and scheduler for an engine of our checkpoints, and refuses what cannot work in the process that was asked.
 
 Settings are refused as the engine's are made, requests as they come in. Worker and scheduler refuse them as well, but in
 another process, where the reason is lost among the logs. `decoding.plugin` calls `choose` and `check`.
