@@ -143,6 +143,11 @@ try:
     failed = asyncio.run(scored(reward(**given["outage"]), ["B"]))
 except BaseException as error:
     failed = f"{type(error).__name__}: {error}"
+try:
+    asyncio.run(scored(reward(**given["outage"], no_verdict=None), ["B"]))
+    failed = "None became a score"
+except BaseException as error:
+    assert type(error).__name__ == "Unscored"
 print(json.dumps([found, [failed]]))
 """
 TASK = """

@@ -135,6 +135,11 @@ def test_verls_legacy_managers(name: str, tokenizer: Any, outage: dict[str, Any]
         by_legacy(name, tokenizer, outage, ["B"])
 
 
+def test_what_prime_would_take_for_a_zero_is_none(tokenizer: Any, outage: dict[str, Any]) -> None:
+    with pytest.raises(Unscored, match="this trainer would score None 0"):
+        by_legacy("prime", tokenizer, outage | {"no_verdict": None}, ["B"])
+
+
 def test_what_score_alone_raises_would_be_a_zero(tokenizer: Any, outage: dict[str, Any]) -> None:
     """The control: why these are not `score.compute_score` itself."""
     tree = config("compute_score", outage)

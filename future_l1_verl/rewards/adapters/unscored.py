@@ -11,6 +11,13 @@ class Unscored(BaseException):
     """A reply could not be scored; the message has the reason. No ``Exception``, for some trainers catch those and score 0."""
 
 
+def number(score: float | None) -> float:
+    """Returns a score for a trainer that takes None for 0. Raises Unscored if it is None, as ``no_verdict=None`` makes it."""
+    if score is None:
+        raise Unscored("no verdict, and this trainer would score None 0: choose no_verdict=raise or a number")
+    return score
+
+
 @contextmanager
 def never_zero() -> Iterator[None]:
     """Raises Unscored for any exception, and for a cancellation, which is how a trainer's own time limit arrives."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from future_l1_verl.rewards.adapters.messages import Chat, text_of
-from future_l1_verl.rewards.adapters.unscored import never_zero
+from future_l1_verl.rewards.adapters.unscored import never_zero, number
 from future_l1_verl.rewards.score import score
 from future_l1_verl.rewards.scoring import Scoring
 
@@ -26,12 +26,12 @@ def reward(**settings: Any) -> Reward:
     """
     scoring = Scoring.of(settings)
 
-    async def future_l1(completion: Chat, answer: Any, info: Mapping[str, Any] | None = None) -> float | None:
+    async def future_l1(completion: Chat, answer: Any, info: Mapping[str, Any] | None = None) -> float:
         given = info or {}
         with never_zero():
             reply = text_of(completion, "assistant")
             scored = await score(reply, answer, question=given.get("question"), options=given.get("options"), scoring=scoring)
-        return scored["score"]
+        return number(scored["score"])
 
     return future_l1
 

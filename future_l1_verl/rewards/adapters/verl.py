@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from future_l1_verl.rewards import score
-from future_l1_verl.rewards.adapters.unscored import never_zero
+from future_l1_verl.rewards.adapters.unscored import never_zero, number
 from future_l1_verl.rewards.waiting import gather, wait
 
 Scores = dict[str, float | None]
@@ -35,9 +35,9 @@ def compute_score_sync(*args: Any, **keywords: Any) -> Scores:
         return score.compute_score_sync(*args, **keywords)
 
 
-def compute_number(*args: Any, **keywords: Any) -> float | None:
-    """The ``score`` of `compute_score` alone: ``prime`` takes nothing else."""
-    return compute_score_sync(*args, **keywords)["score"]
+def compute_number(*args: Any, **keywords: Any) -> float:
+    """The ``score`` of `compute_score` alone: ``prime`` takes nothing else, and None for 0."""
+    return number(compute_score_sync(*args, **keywords)["score"])
 
 
 def compute_scores(
