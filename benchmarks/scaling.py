@@ -101,7 +101,7 @@ class Hardware:
 
 
 MODEL, STEP, GPU = Model(), Step(), Hardware()
-CHUNKS_ALIVE = 2.3  # of fp32 logits, at the peak of a chunk's backward pass (tests/benchmarks/test_scaling.py)
+CHUNKS_ALIVE = 2.1  # of fp32 logits, at the peak of a chunk's backward pass (tests/benchmarks/test_scaling.py)
 Table = list[list[str]]
 
 

@@ -69,7 +69,9 @@ def test_as_many_chunks_of_logits_are_alive_as_it_says() -> None:
     states = torch.randn(rows, hidden, dtype=torch.bfloat16, requires_grad=True)
     said = torch.arange(rows) % 3 + 9
     head = Head(linear.weight, LatentTokens(4, 5, 6), (7, 8), chunk=rows * vocabulary // chunks)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    # The scratch space of oneDNN's products is another on each kind of CPU.
+    plain = torch.backends.mkldnn.flags(enabled=False)
+    with plain, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         # As in an update: the entropy is shown, and not trained.
         head(states, said, said, torch.zeros(0, dtype=torch.int64), 0.9, entropy=True)[0].sum().backward()
     alive = most = 0
@@ -77,7 +79,7 @@ def test_as_many_chunks_of_logits_are_alive_as_it_says() -> None:
     for event in sorted(events, key=lambda each: each.start_ns()):
         alive += event.nbytes()
         most = max(most, alive)
-    assert most / (rows * vocabulary * 4 / chunks) == pytest.approx(CHUNKS_ALIVE, rel=0.1)
+    assert most / (rows * vocabulary * 4 / chunks) == pytest.approx(CHUNKS_ALIVE, rel=0.05)
 
 
 def test_the_page_shows_what_the_script_prints() -> None:
