@@ -59,9 +59,9 @@ class Hop:
 def worker(latents: list[Tensor], device: str) -> Callable[[], object]:
     from vllm.v1.outputs import ModelRunnerOutput
 
-    from future_l1_verl.decoding.vllm.decoder import SpanDecoder
     from future_l1_verl.decoding.vllm.settings import EngineSettings, SpanOptions
     from future_l1_verl.decoding.vllm.store import RequestLatents, Step
+    from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
 
     answers, each, hidden = len(latents), len(latents[0]), latents[0].shape[1]
     options = SpanOptions(each, return_latents=True)

@@ -1,6 +1,7 @@
 """The environment that torch and vLLM are started in; that no test fails because a machine is busy; who runs what."""
 
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,21 @@ if not Path("/dev/nvidia0").exists():
     # vLLM compiles small functions of its sampler, in every process anew; a GPU's tests are to run what a GPU runs.
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     take_platform("cpu")
+
+INTERPRETER = Path(__file__).parent / "triton_on_cpu"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--model-runner", choices=("v1", "v2"), default="v1", help="vLLM's model runner; v2 is slow on a CPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything imports vLLM."""
+    if config.getoption("--model-runner") == "v2":
+        path = os.pathsep.join([str(INTERPRETER), *filter(None, [os.environ.get("PYTHONPATH")])])
+        os.environ.update(VLLM_USE_V2_MODEL_RUNNER="1", TRITON_INTERPRET="1", PYTHONPATH=path)
+        runpy.run_path(str(INTERPRETER / "sitecustomize.py"))
+
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")

@@ -1,12 +1,11 @@
 """What a client of ``vllm serve CHECKPOINT`` sends to the chat API, and what it gets, where latents and sampling are concerned.
 
-    client = openai.OpenAI(base_url="http://localhost:8000/v1", api_key="none")
-    chat = as_trained(CHECKPOINT, "What happens next?", ["frame1.png", "frame2.png"])
+    chat = as_trained(checkpoint, "What happens next?", ["frame1.png", "frame2.png"])
     reply = client.chat.completions.create(model=..., messages=chat, extra_body=chat_options(return_latents=True))
     latents = choice_latents(reply.choices[0])
 
-Needs no vLLM. An answer is text as of any other model; what the server leaves out of it (``skip_special_tokens``) are the
-control tokens of spans.
+docs/serving.md has it in full. Needs no vLLM. An answer is text as of any other model; what the server leaves out of it
+(``skip_special_tokens``) are the control tokens of spans.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from future_l1_verl.decoding.vllm import request_options
@@ -41,9 +41,9 @@ def chat_options(**options: Any) -> dict[str, Any]:
     return {"vllm_xargs": given | {KEY: json.dumps(given[KEY])}}
 
 
-def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
+def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | Path | Image] = ()) -> list[dict[str, Any]]:
     """The messages of a question as the checkpoint in a directory was trained to be asked: its system prompt, then the pictures
-    (URLs, or paths of image files), then the question.
+    (URLs, paths of image files, or images), then the question.
 
     Raises ValueError for a checkpoint that was trained on videos: the chat API has no way to send frames with their times.
     """
@@ -55,7 +55,11 @@ def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | P
     return [*system, {"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
 
 
-def _url(picture: str | Path) -> str:
+def _url(picture: str | Path | Image) -> str:
+    if isinstance(picture, Image):
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
     if str(picture).startswith(("http://", "https://", "data:")):
         return str(picture)
     kind = mimetypes.guess_type(picture)[0] or "image/png"

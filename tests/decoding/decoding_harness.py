@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ PARITY = 1e-5  # fp32, the largest absolute difference over all values compared
 BROKEN = 1e-2  # what a difference is at least when something is broken on purpose
 BF16 = 0.1  # the same in bf16, against the fp32 oracle: on a CPU it is 0.043, and 2.5 where latents are not injected
 NEVER = -100.0
+V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"  # by pytest's --model-runner
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a client sends: a question as the checkpoint was trained to be asked."""
 
 import base64
+import io
 import json
 from pathlib import Path
 
@@ -18,9 +19,13 @@ def checkpoint(folder: Path, **keys: object) -> Path:
 def test_the_system_prompt_is_that_of_training_and_pictures_come_first(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "frame.jpg")
     model = checkpoint(tmp_path, system_prompt="Imagine.", observed="frames", shape="interleaved")
-    system, user = as_trained(model, "What next?", [tmp_path / "frame.jpg", "https://host/frame.png"])
+    drawn = Image.new("RGB", (3, 2), "red")
+    system, user = as_trained(model, "What next?", [tmp_path / "frame.jpg", "https://host/frame.png", drawn])
     assert system == {"role": "system", "content": "Imagine."}
-    file, link, text = user["content"]
+    file, link, image, text = user["content"]
+    kind, _, content = image["image_url"]["url"].partition(";base64,")
+    shown = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert kind == "data:image/png" and shown.size == (3, 2) and shown.getpixel((2, 1)) == (255, 0, 0)
     kind, _, content = file["image_url"]["url"].partition(";base64,")
     assert kind == "data:image/jpeg" and base64.b64decode(content) == (tmp_path / "frame.jpg").read_bytes()
     assert link["image_url"]["url"] == "https://host/frame.png" and text == {"type": "text", "text": "What next?"}

@@ -17,10 +17,10 @@ from vllm.v1.sample.logits_processor import LogitsProcessors
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from future_l1_verl.decoding.vllm.decoder import SpanDecoder
-from future_l1_verl.decoding.vllm.sampling import LatentSampler
 from future_l1_verl.decoding.vllm.settings import EngineSettings, SpanOptions
-from future_l1_verl.decoding.vllm.store import Batch
+from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.v1.plan import Batch
+from future_l1_verl.decoding.vllm.v1.sampler import LatentSampler
 from future_l1_verl.latents.tokens import LatentTokens
 
 TOKENS = LatentTokens(start=3, latent=4, end=5)

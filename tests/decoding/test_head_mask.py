@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
-from future_l1_verl.decoding.vllm.head import OutsideMask
+from future_l1_verl.decoding.vllm.v1.head import OutsideMask
 
 WEIGHT = torch.arange(12.0).reshape(6, 2)
 HIDDEN = torch.tensor([[1.0, 2.0], [0.5, -1.0]])

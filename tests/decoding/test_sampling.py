@@ -14,9 +14,10 @@ from vllm.v1.sample.logits_processor import LogitsProcessors
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from future_l1_verl.decoding.vllm import sampling
-from future_l1_verl.decoding.vllm.sampling import LatentSampler, SpanRows, _log_not, decide, opened
+from future_l1_verl.decoding.vllm.sampling import SpanRows, decide, opened
 from future_l1_verl.decoding.vllm.store import OUTSIDE
+from future_l1_verl.decoding.vllm.v1 import sampler
+from future_l1_verl.decoding.vllm.v1.sampler import LatentSampler, _log_not
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
 
@@ -61,8 +62,8 @@ def sample(
 ) -> tuple[SamplerOutput, Tensor]:
     """Samples one row per entry of ``greedy``, which names the token to be sampled; returns the logits as well."""
     n = len(greedy)
-    sampler = LatentSampler(Sampler(mode), TOKENS, spans)
-    sampler.turn.rows = rows
+    latent = LatentSampler(Sampler(mode), TOKENS, spans)
+    latent.turn.rows = rows
     logits = PROBABILITIES.log().repeat(n, 1)
     # A bias far above the rest makes the choice certain without touching raw log-probs.
     metadata = SamplingMetadata(
@@ -83,11 +84,11 @@ def sample(
         bad_words_token_ids={},
         logitsprocs=LogitsProcessors(),
     )
-    sampler.topk_topp_sampler.forward = lambda logits, *_: (  # type: ignore[method-assign]
+    latent.topk_topp_sampler.forward = lambda logits, *_: (  # type: ignore[method-assign]
         greedy.clone(),
         logits.log_softmax(-1) if mode == "processed_logprobs" else None,
     )
-    return sampler(logits, metadata), logits
+    return latent(logits, metadata), logits
 
 
 def rows_of(state: list[int], minimum: int = 1, maximum: int = 3) -> SpanRows:
@@ -116,7 +117,7 @@ def test_going_on_is_exact_near_0_and_near_1(gap: float) -> None:
 
 def test_no_row_is_scored_where_none_has_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     scored = []
-    monkeypatch.setattr(sampling, "_log_not", lambda log_probs, token: scored.append(token) or _log_not(log_probs, token))
+    monkeypatch.setattr(sampler, "_log_not", lambda log_probs, token: scored.append(token) or _log_not(log_probs, token))
     output, _ = sample(rows_of([OUTSIDE, 0]), torch.tensor([1, TOKENS.end]))
     assert output.logprobs_tensors.logprobs[0, 0].item() == pytest.approx(math.log(0.1 / 0.9), abs=1e-6)
     assert output.logprobs_tensors.logprobs[1, 0].item() == 0.0
@@ -155,9 +156,9 @@ def test_the_latent_token_cannot_be_sampled_outside_a_span() -> None:
 
 
 def test_log_probs_are_those_of_the_whole_distribution_though_it_is_truncated() -> None:
-    sampler = LatentSampler(Sampler("processed_logprobs"), TOKENS)
+    latent = LatentSampler(Sampler("processed_logprobs"), TOKENS)
     logits = PROBABILITIES.log().repeat(50, 1)
-    sampled, scores = sampler.topk_topp_sampler(logits.clone(), {}, None, torch.full((50,), 0.5))
+    sampled, scores = latent.topk_topp_sampler(logits.clone(), {}, None, torch.full((50,), 0.5))
     torch.testing.assert_close(scores, logits)
     # Upstream's own: what is cut off has no probability, and the rest is larger.
     _, truncated = Sampler("processed_logprobs").topk_topp_sampler(logits.clone(), {}, None, torch.full((50,), 0.5))

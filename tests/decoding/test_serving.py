@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,9 @@ CHATS: list[list[Message]] = [
     [{"role": "user", "content": [{"type": "image", "image": IMAGE}, {"type": "text", "text": "what happens next?"}]}],
 ]
 
+
+PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text()
+QUICKSTART = "runs/quickstart-synthetic-seed1/rl/global_step_18/actor/huggingface"
 
 # What a checkpoint may ask of whoever samples from it; a random model repeats itself unless it is much the worse for it.
 GENERATION = {"repetition_penalty": 20.0, "top_k": 20, "min_p": 0.01}
@@ -146,6 +150,24 @@ def test_latents_are_replaced_on_request(client: OpenAI, oracle: Oracle) -> None
     assert (latents == 0).all()
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_page_of_clients_works_as_it_is(
+    place: int, url: str, tiny_checkpoint: str, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/serving.md: with this package, and without. The bias is for a random model, which seldom opens a span."""
+    program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[place]
+    assert program.count("http://localhost:8000/v1") == program.count(QUICKSTART) == 1
+    (tmp_path / "frames").mkdir()
+    IMAGE.save(tmp_path / "frames" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    biased = f"seed=1, logit_bias={ {str(token): value for token, value in oracle.bias.items()} }, temperature"
+    program = program.replace("http://localhost:8000/v1", url).replace(QUICKSTART, tiny_checkpoint)
+    exec(program.replace("temperature", biased), found)
+    assert found["reply"].choices[0].message.content
+    assert found["latents"].shape[0] > 5 and found["latents"].shape[1] == oracle.model.config.text_config.hidden_size
+
+
 def test_a_streamed_answer_is_the_same_text(client: OpenAI, oracle: Oracle) -> None:
     whole = ask(client, oracle, CHATS[1], seed=3).choices[0].message.content
     pieces = [chunk.choices[0].delta.content or "" for chunk in ask(client, oracle, CHATS[1], seed=3, stream=True)]
@@ -155,6 +177,7 @@ def test_a_streamed_answer_is_the_same_text(client: OpenAI, oracle: Oracle) -> N
 
 REFUSED: dict[str, dict[str, Any]] = {
     "need 1 <= min_latents <= max_latents, not 1 and 0": chat_options(max_latents=0),
+    "did you mean return_latents": {"vllm_xargs": {"return_latent": True}},
     "unknown latent option budget": {"vllm_xargs": {"latent": '{"budget": 4}'}},
     "seed must be a whole number": {"vllm_xargs": {"latent": '{"seed": "x"}'}},
     "sigma > 0 needs a seed": chat_options(sigma=0.5),

@@ -17,6 +17,7 @@ from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.engine import EngineCoreRequest
 
+from future_l1_verl import versions
 from future_l1_verl.decoding.vllm import compatibility, engine_arguments, request_options
 from future_l1_verl.decoding.vllm.scheduler import LatentAsyncScheduler, LatentScheduler, check_request
 from future_l1_verl.decoding.vllm.settings import EngineSettings, SpanOptions
@@ -112,6 +113,10 @@ def request(prompt: list[int] | None = None, resumable: bool = False, **params: 
         (request(resumable=True), "streamed input"),
         (request(extra_args=request_options(min_latents=5)), "min_latents"),
         (request(extra_args={"latent": {"max_latent": 5}}), "unknown latent option max_latent"),
+        (request(extra_args={"return_latent": True}), "'return_latent'; did you mean return_latents"),
+        (request(extra_args={"latents": {}}), "'latents'; did you mean latent"),
+        (request(extra_args={"max_latents": 2}), "'max_latents'; did you mean max_latents within latent"),
+        (request(extra_args={"prompt_latent": ""}), "'prompt_latent'; did you mean prompt_latents within latent"),
         (request(extra_args={"return_latents": "false"}), "return_latents must be true or false"),
         (request(extra_args=request_options(sigma=0.1)), "needs a seed"),
         # What would end the worker, as a client may send it.
@@ -141,13 +146,19 @@ def test_ordinary_requests_pass() -> None:
     check_request(request(prompt=[1, TOKENS.start], extra_args=continuing(0)), ENGINE)
     check_request(request(prompt=[1, TOKENS.start, TOKENS.latent], extra_args=continuing(1)), ENGINE)
     check_request(request(seed=1, extra_args=request_options(sigma=0.1)), ENGINE)
+    check_request(request(extra_args={"kv_transfer_params": {}, "ngram_size": 35, "window_size": 128}), ENGINE)
 
 
 def vllm_config(**changed: Any) -> Any:
     """The fields of a VllmConfig that are looked at, all of them fine, with some changed."""
-    model = dict(enable_return_routed_experts=False, logprobs_mode="processed_logprobs", is_multimodal_model=True)
+    model = dict(
+        enable_return_routed_experts=False, logprobs_mode="processed_logprobs", is_multimodal_model=True,
+        return_sampling_mask=False, enable_trace_replay=False,
+    )  # fmt: skip
+    parallel = dict(pipeline_parallel_size=1, enable_batch_sharded_sampling=False, prefill_context_parallel_size=1)
     parts = dict(
-        parallel_config=SimpleNamespace(pipeline_parallel_size=1),
+        parallel_config=SimpleNamespace(**parallel),
+        watermark_config=None,
         model_config=SimpleNamespace(**model),
         scheduler_config=SimpleNamespace(async_scheduling=False),
         speculative_config=None,
@@ -156,8 +167,8 @@ def vllm_config(**changed: Any) -> Any:
     for name, value in changed.items():
         if name in model:
             setattr(parts["model_config"], name, value)
-        elif name == "pipeline_parallel_size":
-            parts["parallel_config"].pipeline_parallel_size = value
+        elif name in parallel:
+            setattr(parts["parallel_config"], name, value)
         elif name == "async_scheduling":
             parts["scheduler_config"].async_scheduling = value
         else:
@@ -170,7 +181,6 @@ def vllm_config(**changed: Any) -> Any:
     [
         ({"pipeline_parallel_size": 2}, "pipeline parallel"),
         ({"speculative_config": object()}, "speculative decoding"),
-        ({"use_v2_model_runner": True}, "VLLM_USE_V2_MODEL_RUNNER=0"),
         ({"enable_return_routed_experts": True}, "enable_return_routed_experts"),
         ({"logprobs_mode": "raw_logits"}, "logprobs_mode=raw_logits"),
         ({"is_multimodal_model": False}, "inputs_embeds"),
@@ -180,6 +190,23 @@ def test_an_engine_that_cannot_work_is_refused_with_the_reason(changed: dict[str
     compatibility.check_config(vllm_config())
     with pytest.raises(ValueError, match=reason):
         compatibility.check_config(vllm_config(**changed))
+
+
+@pytest.mark.skipif(versions.require("vllm") == "train", reason="this vLLM's V2 runner is refused altogether")
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"enable_batch_sharded_sampling": True}, "sharded by requests"),
+        ({"prefill_context_parallel_size": 2}, "prefill context parallel"),
+        ({"watermark_config": object()}, "watermark"),
+        ({"return_sampling_mask": True}, "return_sampling_mask"),
+        ({"enable_trace_replay": True}, "enable_trace_replay"),
+    ],
+)
+def test_what_only_the_v2_runner_does_is_refused(changed: dict[str, Any], reason: str) -> None:
+    compatibility.check_config(vllm_config(use_v2_model_runner=True))
+    with pytest.raises(ValueError, match=reason):
+        compatibility.check_config(vllm_config(use_v2_model_runner=True, **changed))
 
 
 @pytest.mark.parametrize(("scheduler", "wrong"), [(LatentScheduler, True), (LatentAsyncScheduler, False)])
@@ -202,8 +229,22 @@ def test_the_installed_vllm_is_the_tested_one(monkeypatch: pytest.MonkeyPatch) -
     """reference-audit.md, row 12."""
     compatibility.check_vllm()
 
-    def gather_logprobs(logprobs: Any, token_ids: Any) -> None: ...
+    class Sampler:
+        def __init__(self, mode: str, needed: int) -> None: ...
 
-    monkeypatch.setitem(compatibility.SIGNATURES, gather_logprobs, ("logprobs", "num_logprobs", "token_ids"))
-    with pytest.raises(RuntimeError, match="gather_logprobs takes"):
+        def gather_logprobs(self, logprobs: Any, more: int = 0) -> None: ...
+
+        def forward(self, token_ids: Any) -> None: ...
+
+    seams = [
+        (Sampler, "gather_logprobs", ("self", "logprobs")),
+        (Sampler, "forward", ("self", "logits")),
+        (Sampler, "__init__", ("self", "mode")),
+        (Sampler, "sample", ("self",)),
+    ]
+    monkeypatch.setattr(compatibility, "SEAMS", seams)
+    found = (
+        r"^Sampler.forward takes .*'token_ids'\) in .*; Sampler.__init__ takes .*; Sampler.sample is not in this vLLM; reinst"
+    )
+    with pytest.raises(RuntimeError, match=found):
         compatibility.check_vllm()

@@ -10,7 +10,8 @@ import torch
 
 from future_l1_verl.decoding.vllm import completion_latents
 from future_l1_verl.decoding.vllm.settings import SpanOptions
-from future_l1_verl.decoding.vllm.store import OUTSIDE, Batch, LatentStore, RequestLatents, Step, make_plan, span_state
+from future_l1_verl.decoding.vllm.store import OUTSIDE, LatentStore, RequestLatents, Step, span_state
+from future_l1_verl.decoding.vllm.v1.plan import Batch, make_plan
 from future_l1_verl.decoding.vllm.wire import to_array
 from future_l1_verl.latents.tokens import LatentTokens
 

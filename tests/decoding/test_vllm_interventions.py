@@ -12,7 +12,7 @@ from vllm import SamplingParams
 
 from future_l1_verl.decoding import hf
 from future_l1_verl.decoding.vllm import completion_latents, request_options
-from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Layout, response_layout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from decoding_harness import without_keys
 from vllm.config import VllmConfig
@@ -30,6 +31,17 @@ def parts(config: VllmConfig) -> tuple[str, Any]:
 
 def test_a_checkpoint_with_latent_tokens_needs_no_flag(tiny_checkpoint: str) -> None:
     assert parts(created(tiny_checkpoint)) == (WORKER, SCHEDULERS[0])
+
+
+def test_a_cpu_is_not_asked_for_all_of_its_memory(tiny_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")
+    cache = created(tiny_checkpoint).cache_config.kv_cache_memory_bytes
+    assert 0 < cache <= min(psutil.virtual_memory().total / 4, 4 * 2**30)
+    # What was said about it stays: here, by vLLM's own share, and by its variable.
+    assert created(tiny_checkpoint, kv_cache_memory_bytes=2**28).cache_config.kv_cache_memory_bytes == 2**28
+    assert created(tiny_checkpoint, gpu_memory_utilization=0.3).cache_config.kv_cache_memory_bytes is None
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")
+    assert created(tiny_checkpoint).cache_config.kv_cache_memory_bytes == 3 * 2**30
 
 
 def test_named_parts_and_options_stay(tiny_checkpoint: str) -> None:

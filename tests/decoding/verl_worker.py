@@ -8,7 +8,7 @@ import pytest
 from async_on_cpu import without_streams
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
 
 
 class AsyncWorker(vLLMColocateWorkerExtension):

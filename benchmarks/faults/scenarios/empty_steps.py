@@ -13,7 +13,7 @@ from answers import Asked, failures, running, tiny_model
 from decoding_harness import CRAMPED, Oracle, blocking
 from outcome import Outcome
 
-from future_l1_verl.decoding.vllm.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
 
 DONE = "steps without tokens under asynchronous scheduling: two requests fill the memory, shared at random, three times a run"
 UNIT = "answers"

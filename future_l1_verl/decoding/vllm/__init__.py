@@ -10,8 +10,9 @@ An engine that is started without these arguments, ``vllm serve CHECKPOINT`` amo
 ``selection`` if its checkpoint has latent tokens; latents then come back to requests with ``return_latents`` alone.
 
 The worker and scheduler classes are named by string and imported by vLLM's processes; importing this module does not
-import vLLM. What each part does: ``settings``, ``sampling`` (tokens and log-probs), ``store`` and ``decoder`` (latents
-going in), ``runner``, ``worker``, ``scheduler`` (the overrides), ``outputs`` (latents coming out), ``compatibility``.
+import vLLM. What each part does: ``settings``; ``sampling`` (what a row gets), ``store`` (latents that are kept), ``outputs``
+(latents coming out), ``worker`` and ``scheduler`` (overrides) serve both of vLLM's model runners; ``v1`` and ``v2`` are for one
+of them each, chosen by what the engine uses; ``compatibility`` refuses what cannot work.
 """
 
 from __future__ import annotations

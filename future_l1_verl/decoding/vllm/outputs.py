@@ -10,14 +10,16 @@ Engines with tensor parallel workers exit cleanly with it (tests/decoding/test_v
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from vllm.outputs import CompletionOutput
-from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 
-from future_l1_verl.decoding.vllm.wire import from_array
+from future_l1_verl.decoding.vllm.store import OUTSIDE, Slot, Step
+from future_l1_verl.decoding.vllm.wire import from_array, to_array
 
 
 @dataclass
@@ -48,3 +50,53 @@ def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: to
     if hidden_size and latents.shape[-1] != hidden_size:
         raise ValueError(f"completion {output.index}: latents have width {latents.shape[-1]}, not {hidden_size}")
     return latents
+
+
+class LatentAsyncOutput(AsyncModelRunnerOutput):
+    """Upstream's output of a step in flight, with its latents.
+
+    ``get_output`` runs in a thread of its own, and on the rank that reports to the scheduler only; so it reads, and the
+    stores, one on every rank, are filled as later steps begin.
+    """
+
+    def __init__(
+        self, output: AsyncModelRunnerOutput, step: Step, stream: torch.cuda.Stream | None, returned: frozenset[str]
+    ) -> None:
+        self._output, self._returned = output, returned
+        self.step = step  # also keeps the tensors on the device alive until they are copied
+        self._copied = None
+        if stream is None:
+            self._latents, self._state = step.latents, step.state
+            return
+        self._copied = torch.cuda.Event()
+        producer = torch.cuda.current_stream()
+        with torch.cuda.stream(stream):
+            stream.wait_stream(producer)
+            self._latents = step.latents.to("cpu", non_blocking=True) if step.any_slot else None
+            self._state = step.state.to("cpu", non_blocking=True)
+            self._copied.record()
+
+    def on_host(self) -> tuple[list[Slot], np.ndarray | None, bool]:
+        """Returns the slots of the step, their latents ``[S, H]``, None without any, and whether a row is in a span now; waits
+        until that is known."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        state = self._state.tolist()
+        any_span = max(state) != OUTSIDE
+        rows = [i for i, latents in enumerate(state) if latents > 0 and not self.step.discarded[i]]
+        return self.step.slots(rows), to_array(self._latents)[rows] if rows else None, any_span
+
+    def get_kv_connector_output(self) -> Any:
+        """Abstract in newer versions: upstream's own."""
+        return self._output.get_kv_connector_output()
+
+    def get_output(self) -> ModelRunnerOutput:
+        output = self._output.get_output()
+        slots, latents, _ = self.on_host()
+        returned = by_request(slots, latents, self._returned) if slots else None
+        return LatentRunnerOutput.of(output, returned) if returned else output
+
+
+def by_request(slots: list[Slot], latents: np.ndarray, returned: frozenset[str]) -> dict[str, np.ndarray]:
+    """Views ``[1, H]`` of ``latents [S, H]``, by request, of those that want them back."""
+    return {request: latent for (request, _), latent in zip(slots, latents[:, None], strict=True) if request in returned}

@@ -1,20 +1,14 @@
-"""Sampling with spans: which token a row gets, whether it is a slot, and the log-prob that is reported for it.
+"""What a row gets of what was sampled for it: which token, whether it is a slot, whether it had a choice.
 
-Pure tensor code on the device, no host synchronisation; knows nothing of requests.
+Pure tensor code on the device, no host synchronisation; knows nothing of requests or vLLM.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from vllm.config.model import LogprobsMode
-from vllm.v1.outputs import LogprobsTensors, SamplerOutput
-from vllm.v1.sample.metadata import SamplingMetadata
-from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
-from vllm.v1.sample.sampler import Sampler
 
 from future_l1_verl.decoding.vllm.store import OUTSIDE
 from future_l1_verl.latents.tokens import LatentTokens
@@ -42,15 +36,6 @@ class Decided(NamedTuple):
     state: Tensor
 
 
-@dataclass(slots=True)
-class Turn:
-    """One call of the sampler: ``rows``, None if no row is in a span, are set before it; ``decided`` is to be read after it,
-    and None then as well."""
-
-    rows: SpanRows | None = None
-    decided: Decided | None = None
-
-
 def opened(sampled: Tensor, tokens: LatentTokens) -> Tensor:
     """Span state, int64 ``[n]``, after ``sampled``, integer ``[n]``, of rows that were all outside."""
     return (sampled == tokens.start).to(torch.int64).add_(OUTSIDE)
@@ -69,91 +54,3 @@ def decide(sampled: Tensor, rows: SpanRows, tokens: LatentTokens) -> Decided:
     sampled.masked_fill_(stop, tokens.end).masked_fill_(slot, tokens.latent)
     left = (sampled != tokens.start) ^ slot  # a span opens at 0, one more than OUTSIDE
     return Decided(slot, (rows.outside == enough) ^ full, (rows.state + 1).masked_fill_(left, OUTSIDE))
-
-
-class LatentSampler(Sampler):
-    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans; ``turn`` says what to do. It is vLLM's own while no row is in a
-    span: logits then come masked (`OutsideMask`).
-
-    Log-probs, in the engine's ``logprobs_mode``: text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end)
-    of the distribution in the span, which is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without
-    ``spans`` the start token is impossible.
-    """
-
-    def __init__(self, stock: Sampler, tokens: LatentTokens, spans: bool = True) -> None:
-        super().__init__(stock.logprobs_mode, stock.use_fp64_gumbel)
-        if stock.logprobs_mode == "processed_logprobs":
-            _score_before_truncation(self.topk_topp_sampler)
-        self.tokens = tokens
-        self.spans = spans
-        self.turn = Turn()  # an object of its own, since setting an attribute of a module is slow
-
-    def forward(
-        self,
-        logits: Tensor,
-        sampling_metadata: SamplingMetadata,
-        predict_bonus_token: bool = False,
-        logprobs_mode_override: LogprobsMode | None = None,
-    ) -> SamplerOutput:
-        """Upstream samples a token per row. It would hand out ``<|latent|>`` outside spans, and text inside."""
-        turn = self.turn
-        if turn.rows is None:
-            return super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
-        if not self.spans:
-            logits.select(1, self.tokens.start).fill_(float("-inf"))
-        logits.select(1, self.tokens.latent).masked_fill_(turn.rows.outside, float("-inf"))
-        output = super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
-        # gather_logprobs has decided already, if log-probs were asked for.
-        if turn.decided is None:
-            turn.decided = decide(output.sampled_token_ids.select(1, 0), turn.rows, self.tokens)
-        return output
-
-    def gather_logprobs(self, logprobs: Tensor, num_logprobs: int, token_ids: Tensor) -> LogprobsTensors:
-        """Upstream picks the sampled token's and the best log-probs out of ``[n, V]``; the only place that sees it whole, and
-        the last. It hands out ``token_ids`` after it, so that what is decided here is what the rows get.
-
-        Column 0 is the token that the row gets, with the log-prob of its role; the same token among the best gets that
-        log-prob as well, since readers look it up by id.
-        """
-        turn = self.turn
-        if turn.rows is None:
-            return super().gather_logprobs(logprobs, num_logprobs, token_ids)
-        turn.decided = decide(token_ids, turn.rows, self.tokens)
-        gathered = super().gather_logprobs(logprobs, num_logprobs, token_ids)
-        # What was sampled and stays (text, a free stop) has its log-prob there already.
-        value = gathered.logprobs.select(1, 0)
-        if turn.rows.free:
-            torch.where(turn.decided.slot, _log_not(logprobs, self.tokens.end), value, out=value)
-        value.masked_fill_(turn.decided.forced, 0.0)
-        if num_logprobs == 0:
-            return gathered
-        ids = gathered.logprob_token_ids
-        return gathered._replace(logprobs=torch.where(ids == ids[:, :1], value[:, None], gathered.logprobs))
-
-
-def _log_not(log_probs: Tensor, token: int) -> Tensor:
-    """log(1 - p(token)) ``[n]`` for normalised ``[n, V]``, which is overwritten: a copy would be the step's largest tensor.
-
-    Summed over the others, so exact also where p is close to 1; -inf where 1 - p is less than a float32 can hold.
-    """
-    log_probs.select(1, token).fill_(float("-inf"))
-    return log_probs.exp_().sum(1).log_()
-
-
-def _score_before_truncation(stock: TopKTopPSampler) -> None:
-    """Makes vLLM's top-k and top-p sampling (vllm/v1/sample/ops/topk_topp_sampler.py) return log-probs of the whole
-    distribution.
-
-    Upstream returns those of the truncated one. The actor scores the whole one: with top-p 0.99 every sampled token would
-    seem up to 0.01 nats less likely to it than to the rollout.
-    """
-    stock.logprobs_mode = "raw_logprobs"  # it would score the truncated one as well
-    sample = stock.forward
-
-    def forward(
-        logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        scores = logits.log_softmax(dim=-1, dtype=torch.float32)  # truncation is in place
-        return sample(logits, generators, k, p)[0], scores
-
-    stock.forward = forward

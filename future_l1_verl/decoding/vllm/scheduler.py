@@ -41,9 +41,12 @@ def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
     if reasons:
         raise ValueError(f"request {request.request_id}: {'; '.join(reasons)}")
     try:
-        given = settings.of_request(params).prompt_latents
+        options = settings.of_request(params)
+        if options.sigma > 0 and options.seed is None:  # noise that nobody can make again is of no use
+            raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
     except ValueError as error:
         raise ValueError(f"request {request.request_id}: {error}") from error
+    given = options.prompt_latents
     slots, latents = prompt.count(tokens.latent), 0 if given is None else len(given)
     if slots != latents:
         raise ValueError(f"request {request.request_id}: the prompt holds {slots} <|latent|> but comes with {latents} latents")

@@ -12,6 +12,7 @@ import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -106,10 +107,11 @@ class EngineSettings:
         vLLM adds the index of a completion to ``SamplingParams.seed`` but not to a seed among the options, so with n > 1
         only the former gives the completions different noise.
 
-        Raises ValueError for unknown or impossible options, for sigma > 0 without a seed (noise that nobody can regenerate is
-        of no use), and for an intervention while steps overlap: what it puts in depends on what was put in before.
+        Raises ValueError for unknown or impossible options, and for an intervention while steps overlap: what it puts in
+        depends on what was put in before.
         """
         extra = params.extra_args or {}
+        _check_names(extra)
         given = dict(_mapping(extra.get(KEY, {})))
         kind, vectors = given.pop("intervene", None), given.pop("given", None)
         if PROMPT in given:
@@ -118,8 +120,6 @@ class EngineSettings:
         if returned not in (0, 1):  # the chat API makes whole numbers of true and false
             raise ValueError(f"{RETURN} must be true or false, not {shown(returned)}")
         options = replace(self.defaults, seed=params.seed, return_latents=bool(returned)).updated(given, REQUEST_OPTIONS)
-        if options.sigma > 0 and options.seed is None:
-            raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
         if kind is None and vectors is None:
             return options
         if self.asynchronous:
@@ -131,6 +131,15 @@ class EngineSettings:
     def _vectors(self, text: str | None) -> Tensor | None:
         """Raises ValueError for what is no ``[k, H]`` of the model's width, or has more rows than a request has tokens."""
         return None if text is None else from_text(text, self.hidden_size, self.max_model_len)
+
+
+def _check_names(extra: Mapping[str, Any]) -> None:
+    """Raises ValueError for a name that is nearly one of ours, or belongs into ``latent``: vLLM would say nothing of it. Other
+    names are other people's."""
+    for name in extra.keys() - {KEY, RETURN}:
+        if near := get_close_matches(name, (KEY, RETURN, *REQUEST_OPTIONS), 1, 0.8):
+            meant = near[0] if near[0] in (KEY, RETURN) else f"{near[0]} within {KEY}"
+            raise ValueError(f"unknown request option {shown(name)}; did you mean {meant}?")
 
 
 def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:

@@ -7,9 +7,7 @@ from typing import Any
 from vllm.platforms import current_platform
 
 from future_l1_verl.decoding.vllm import SCHEDULERS
-from future_l1_verl.decoding.vllm.compatibility import check_config, check_vllm
-from future_l1_verl.decoding.vllm.runner import LatentRunnerMixin, install
-from future_l1_verl.decoding.vllm.sampling import LatentSampler
+from future_l1_verl.decoding.vllm.compatibility import check_config, check_vllm, generation
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 
 if current_platform.is_cpu():
@@ -32,7 +30,7 @@ class LatentWorker(PlatformWorker):
         if scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler_cls must be one of {', '.join(SCHEDULERS)}, not {scheduler}: it returns latents")
         super().init_device()
-        install(self.model_runner, EngineSettings.from_vllm(self.vllm_config))
+        generation(self.vllm_config).install(self.model_runner, EngineSettings.from_vllm(self.vllm_config))
 
     def latent_status(self) -> dict[str, Any]:
         """For ``collective_rpc("latent_status")``: whether the hooks are in force, and what they hold.
@@ -40,14 +38,13 @@ class LatentWorker(PlatformWorker):
         ``live``; ``requests`` known and ``entries`` (latents) kept; latents ``reinjected`` so far; ``digest``, a crc32 of
         all latents so far, which is the same on every rank of a tensor-parallel group.
         """
-        runner = self.model_runner
-        if not (isinstance(runner, LatentRunnerMixin) and isinstance(runner.sampler, LatentSampler)):
+        spans = getattr(self.model_runner, "spans", None)
+        if spans is None:
             return {"live": False}
-        store = runner.spans.store
         return {
             "live": True,
-            "requests": len(store.requests),
-            "entries": store.entries,
-            "reinjected": runner.spans.reinjected,
-            "digest": store.digest,
+            "requests": len(spans.store.requests),
+            "entries": spans.store.entries,
+            "reinjected": spans.reinjected,
+            "digest": spans.store.digest,
         }

@@ -11,11 +11,11 @@ from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput, SamplerOu
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from future_l1_verl.decoding.vllm.decoder import SpanDecoder
-from future_l1_verl.decoding.vllm.head import OutsideMask
-from future_l1_verl.decoding.vllm.sampling import LatentSampler
 from future_l1_verl.decoding.vllm.settings import EngineSettings
-from future_l1_verl.decoding.vllm.store import Batch
+from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
+from future_l1_verl.decoding.vllm.v1.head import OutsideMask
+from future_l1_verl.decoding.vllm.v1.plan import Batch
+from future_l1_verl.decoding.vllm.v1.sampler import LatentSampler
 
 
 class LatentRunnerMixin:

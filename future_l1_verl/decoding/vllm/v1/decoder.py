@@ -8,9 +8,7 @@ host for vLLM's own bookkeeping.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,21 +17,12 @@ from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 
-from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput
+from future_l1_verl.decoding.vllm.outputs import LatentAsyncOutput, LatentRunnerOutput, by_request
 from future_l1_verl.decoding.vllm.sampling import Decided, SpanRows, opened
 from future_l1_verl.decoding.vllm.settings import EngineSettings
-from future_l1_verl.decoding.vllm.store import (
-    OUTSIDE,
-    Batch,
-    LatentStore,
-    Moved,
-    Plan,
-    RequestLatents,
-    Slot,
-    Step,
-    make_plan,
-)
-from future_l1_verl.decoding.vllm.wire import from_array, to_array
+from future_l1_verl.decoding.vllm.store import OUTSIDE, LatentStore, RequestLatents, Step
+from future_l1_verl.decoding.vllm.v1.plan import Batch, Moved, Plan, make_plan
+from future_l1_verl.decoding.vllm.wire import to_array
 from future_l1_verl.latents.noise import add_noise
 
 
@@ -151,21 +140,9 @@ class SpanDecoder:
             positions = self._to_device(plan.positions, torch.int64)
             latents = add_noise(hidden, options.sigma, options.seed, positions)
         if options.intervened:
-            latents = self._replaced(latents, options.intervened)
+            latents = self.store.replaced(latents, options.intervened, plan.request_ids, plan.positions)
         entered = plan.moved is not None and max(plan.moved.state) != OUTSIDE
         self._step = Step(*plan[:3], decided.state, decided.slot, latents, entered=entered)
-
-    def _replaced(self, latents: Tensor, rows: list[int]) -> Tensor:
-        """``latents [n, H]`` with those of ``rows`` replaced; a row that is no slot may get anything.
-
-        What was injected before is in the store: without async scheduling (settings.py) no step is in flight.
-        """
-        latents = latents.clone()
-        for row in rows:
-            request, position = self.store.requests[self._plan.request_ids[row]], int(self._plan.positions[row])
-            before = _Tensors(list(request.at.values()))
-            latents[row] = request.options.intervention.replaced(latents[row], before, request.run_before(position), position)
-        return latents
 
     def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
         """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
@@ -180,7 +157,7 @@ class SpanDecoder:
             return output
         slots, latents = step.slots(rows), to_array(step.latents.cpu()).take(rows, 0)
         self.store.put(slots, latents)
-        return LatentRunnerOutput.of(output, _by_request(slots, latents, self._row_options(step.request_ids).returned))
+        return LatentRunnerOutput.of(output, by_request(slots, latents, self._row_options(step.request_ids).returned))
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
         """Does what ``finish`` does, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""
@@ -220,66 +197,3 @@ class SpanDecoder:
 
     def _to_device(self, values: list | np.ndarray, dtype: torch.dtype) -> Tensor:
         return async_tensor_h2d(values, self.device, dtype)
-
-
-class LatentAsyncOutput(AsyncModelRunnerOutput):
-    """Upstream's output of a step in flight, with its latents.
-
-    ``get_output`` runs in a thread of its own, and on the rank that reports to the scheduler only; so it reads, and the
-    stores, one on every rank, are filled by ``SpanDecoder.begin``.
-    """
-
-    def __init__(
-        self, output: AsyncModelRunnerOutput, step: Step, stream: torch.cuda.Stream | None, returned: frozenset[str]
-    ) -> None:
-        self._output, self._returned = output, returned
-        self.step = step  # also keeps the tensors on the device alive until they are copied
-        self._copied = None
-        if stream is None:
-            self._latents, self._state = step.latents, step.state
-            return
-        self._copied = torch.cuda.Event()
-        producer = torch.cuda.current_stream()
-        with torch.cuda.stream(stream):
-            stream.wait_stream(producer)
-            self._latents = step.latents.to("cpu", non_blocking=True) if step.any_slot else None
-            self._state = step.state.to("cpu", non_blocking=True)
-            self._copied.record()
-
-    def on_host(self) -> tuple[list[Slot], np.ndarray | None, bool]:
-        """Returns the slots of the step, their latents ``[S, H]``, None without any, and whether a row is in a span now; waits
-        until that is known."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        state = self._state.tolist()
-        any_span = max(state) != OUTSIDE
-        rows = [i for i, latents in enumerate(state) if latents > 0 and not self.step.discarded[i]]
-        return self.step.slots(rows), to_array(self._latents)[rows] if rows else None, any_span
-
-    def get_kv_connector_output(self) -> Any:
-        """Abstract in newer versions: upstream's own."""
-        return self._output.get_kv_connector_output()
-
-    def get_output(self) -> ModelRunnerOutput:
-        output = self._output.get_output()
-        slots, latents, _ = self.on_host()
-        returned = _by_request(slots, latents, self._returned) if slots else None
-        return LatentRunnerOutput.of(output, returned) if returned else output
-
-
-@dataclass(frozen=True)
-class _Tensors(Sequence[Tensor]):
-    """Arrays that become tensors as they are asked for."""
-
-    arrays: list[np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.arrays)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return from_array(self.arrays[index])
-
-
-def _by_request(slots: list[Slot], latents: np.ndarray, returned: frozenset[str]) -> dict[str, np.ndarray]:
-    """Views ``[1, H]`` of ``latents [S, H]``, by request, of those that want them back."""
-    return {request: latent for (request, _), latent in zip(slots, latents[:, None], strict=True) if request in returned}
