@@ -30,6 +30,7 @@ BROKEN = 1e-2  # what a difference is at least when something is broken on purpo
 BF16 = 0.1  # the same in bf16, against the fp32 oracle: on a CPU it is 0.043, and 2.5 where latents are not injected
 NEVER = -100.0
 V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"  # by pytest's --model-runner
+TIMES = 1 if V2 else 2  # how often prompts are asked: V2's kernels are interpreted, some hundredths of a second a row and token
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from decoding_harness import (
     CRAMPED,
     NEVER,
     PARITY,
+    TIMES,
     V2,
     Agreement,
     Oracle,
@@ -44,7 +45,7 @@ from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Role
 from future_l1_verl.latents.tokens import CONFIG_KEYS, LatentSettings
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(2000 if V2 else 300)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def params(oracle: Oracle, bias: dict[int, float] | None = None, **changed: Any)
     return SamplingParams(**values | changed)
 
 
-def run(llm: Any, oracle: Oracle, sampling: SamplingParams, times: int = 2, **options: Any) -> Agreement:
+def run(llm: Any, oracle: Oracle, sampling: SamplingParams, times: int = TIMES, **options: Any) -> Agreement:
     """Decodes every prompt several times at once and compares."""
     prompts = oracle.prompts() * times
     outputs = llm.generate([prompt.for_vllm for prompt in prompts], sampling, use_tqdm=False)
@@ -69,9 +70,9 @@ def test_three_completions_with_a_shared_prefix(roomy: Any, oracle: Oracle) -> N
     agreement = run(roomy, oracle, params(oracle, n=3))
     print(agreement)
     assert agreement.worst <= PARITY
-    assert agreement.slots > 300
-    assert min(agreement.roles.values()) > 20, "every role is compared"
-    assert agreement.open_spans > 5, "max_tokens is reached inside spans too"
+    assert agreement.slots > 150 * TIMES
+    assert min(agreement.roles.values()) > 10 * TIMES, "every role is compared"
+    assert agreement.open_spans > 2 * TIMES, "max_tokens is reached inside spans too"
 
 
 def test_the_best_log_probs_agree_as_well(roomy: Any, oracle: Oracle) -> None:
@@ -224,7 +225,7 @@ def test_noise_is_regenerated_for_every_completion(roomy: Any, oracle: Oracle) -
     agreement = run(roomy, oracle, params(oracle, n=3, seed=11, extra_args=request_options(sigma=0.3)), noise=noise)
     print(agreement)
     assert agreement.worst <= PARITY
-    assert agreement.slots > 300
+    assert agreement.slots > 150 * TIMES
 
 
 @pytest.fixture(scope="module")

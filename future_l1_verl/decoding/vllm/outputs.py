@@ -4,7 +4,7 @@
 (scheduler to front end) → ``CompletionOutput.routed_experts``, which the front end concatenates over steps. Of the two
 fields of an output that could carry an array, this one streams, so it survives an abort and works with n > 1;
 ``kv_transfer_params`` rides on the last output only. The field is otherwise used for MoE router replay, which is refused.
-Engines with tensor parallel workers exit cleanly with it (tests/decoding/test_vllm_processes.py).
+Engines with tensor parallel workers exit cleanly with it (tests/decoding/test_tensor_parallel.py).
 """
 
 from __future__ import annotations
