@@ -1,4 +1,4 @@
-"""The second set of versions, in a light form: its lock installs, and both model runners of its engine agree with the oracle."""
+"""The second set of versions, in a light form: its lock installs, and both runners of its engine agree with the oracle."""
 
 import re
 import subprocess
