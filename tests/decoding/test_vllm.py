@@ -412,6 +412,34 @@ def test_control_a_step_without_tokens_that_is_taken_for_one_with_them(tiny_chec
             run_blocking(llm, oracle, (6, 8))
 
 
+def run_truncated(checkpoint: str, oracle: Oracle) -> Agreement:
+    """With top-p, and log-probs of what is sampled from: the bias and the temperature are part of it, truncation is not."""
+    prompts = oracle.prompts() * TIMES
+    sampling = params(oracle, temperature=0.7, top_p=0.9, max_tokens=24)
+    with in_process(checkpoint, logprobs_mode="processed_logprobs") as llm:
+        outputs = llm.generate([prompt.for_vllm for prompt in prompts], sampling, use_tqdm=False)
+    with oracle.biased(oracle.bias):
+        return oracle.compare(outputs, prompts, temperature=0.7)
+
+
+def test_truncated_sampling_is_scored_by_the_whole_distribution(tiny_checkpoint: str, oracle: Oracle) -> None:
+    agreement = run_truncated(tiny_checkpoint, oracle)
+    assert agreement.worst <= PARITY
+    assert agreement.slots > 10 * TIMES and agreement.roles[Role.TEXT] > 10 * TIMES
+
+
+def test_control_scored_by_the_truncated_distribution(
+    tiny_checkpoint: str, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if V2:
+        from future_l1_verl.decoding.vllm.v2.sampler import LatentSampler
+
+        monkeypatch.delattr(LatentSampler, "sample")
+    else:
+        monkeypatch.setattr(sampler, "_score_before_truncation", lambda stock: None)
+    assert run_truncated(tiny_checkpoint, oracle).logprobs >= BROKEN
+
+
 def test_bfloat16_latents_arrive_as_bfloat16(tiny_checkpoint: str, oracle: Oracle) -> None:
     prompts = oracle.prompts()
     with in_process(tiny_checkpoint, dtype="bfloat16", **CRAMPED) as llm:
