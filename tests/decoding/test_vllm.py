@@ -326,7 +326,7 @@ def asynchronous(tiny_checkpoint: str) -> Iterator[Any]:
 
 
 def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> None:
-    assert runner_of(asynchronous).use_async_scheduling
+    assert asynchronous.llm_engine.vllm_config.scheduler_config.async_scheduling
     assert type(scheduler_of(asynchronous)).__name__ == "LatentAsyncScheduler"
     agreement, preempted, reinjected = run_cramped(asynchronous, oracle)
     print(agreement, f"{preempted=} {reinjected=}")
