@@ -234,10 +234,10 @@ def cramped(tiny_checkpoint: str) -> Iterator[Any]:
         yield llm
 
 
-def run_cramped(llm: Any, oracle: Oracle) -> tuple[Agreement, int, int]:
+def run_cramped(llm: Any, oracle: Oracle, max_tokens: int = 96) -> tuple[Agreement, int, int]:
     """Also the preemptions and re-injections that happened on the way."""
     before, injected = preemptions(llm), require_live(llm)[0]["reinjected"]
-    agreement = run(llm, oracle, params(oracle, n=2, max_tokens=96))
+    agreement = run(llm, oracle, params(oracle, n=TIMES, max_tokens=max_tokens))
     return agreement, preemptions(llm) - before, require_live(llm)[0]["reinjected"] - injected
 
 
@@ -246,7 +246,7 @@ def test_preempted_requests_get_their_latents_again(cramped: Any, oracle: Oracle
     agreement, preempted, reinjected = run_cramped(cramped, oracle)
     print(agreement, f"{preempted=} {reinjected=}")
     assert agreement.worst <= PARITY
-    assert preempted >= 5 and reinjected >= 20
+    assert preempted >= 2 * TIMES + 1 and reinjected >= 10 * TIMES
 
 
 def assert_continued_with_preemptions(llm: Any, oracle: Oracle) -> None:
@@ -268,7 +268,7 @@ def test_control_without_reinjection(cramped: Any, oracle: Oracle, monkeypatch: 
 
 def test_control_without_injection(cramped: Any, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(runner_of(cramped).spans), "_inject_carried", lambda *_: None)
-    agreement, *_ = run_cramped(cramped, oracle)
+    agreement, *_ = run_cramped(cramped, oracle, max_tokens=24)
     print(agreement)
     assert agreement.worst >= BROKEN
 
@@ -331,7 +331,7 @@ def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> 
     agreement, preempted, reinjected = run_cramped(asynchronous, oracle)
     print(agreement, f"{preempted=} {reinjected=}")
     assert agreement.worst <= PARITY
-    assert preempted >= 5 and reinjected >= 20
+    assert preempted >= 2 * TIMES + 1 and reinjected >= 10 * TIMES
     drain(asynchronous)
     assert require_live(asynchronous)[0]["entries"] == 0
 
@@ -443,7 +443,8 @@ def test_control_scored_by_the_truncated_distribution(
 
 
 def test_bfloat16_latents_arrive_as_bfloat16(tiny_checkpoint: str, oracle: Oracle) -> None:
-    prompts = oracle.prompts()
+    # Texts alone under Triton's interpreter, in which the vision tower's own kernel makes NaN of bfloat16.
+    prompts = oracle.prompts()[: 3 if V2 else None]
     with in_process(tiny_checkpoint, dtype="bfloat16", **CRAMPED) as llm:
         outputs = llm.generate([prompt.for_vllm for prompt in prompts] * 2, params(oracle, n=2), use_tqdm=False)
         assert preemptions(llm) >= 1
