@@ -246,7 +246,7 @@ def test_preempted_requests_get_their_latents_again(cramped: Any, oracle: Oracle
     agreement, preempted, reinjected = run_cramped(cramped, oracle)
     print(agreement, f"{preempted=} {reinjected=}")
     assert agreement.worst <= PARITY
-    assert preempted >= 2 * TIMES + 1 and reinjected >= 10 * TIMES
+    assert preempted >= (1 if V2 else 5) and reinjected >= 20
 
 
 def assert_continued_with_preemptions(llm: Any, oracle: Oracle) -> None:
@@ -331,7 +331,7 @@ def test_async_scheduling_with_preemption(asynchronous: Any, oracle: Oracle) -> 
     agreement, preempted, reinjected = run_cramped(asynchronous, oracle)
     print(agreement, f"{preempted=} {reinjected=}")
     assert agreement.worst <= PARITY
-    assert preempted >= 2 * TIMES + 1 and reinjected >= 10 * TIMES
+    assert preempted >= (1 if V2 else 5) and reinjected >= 20
     drain(asynchronous)
     assert require_live(asynchronous)[0]["entries"] == 0
 

@@ -1,4 +1,4 @@
-"""The second set of versions, in a light form: its lock installs, and both runners of its engine agree with the oracle."""
+"""The second set of versions, in a light form: its lock installs, and an engine of its V2 runner agrees with the oracle."""
 
 import re
 import subprocess
@@ -13,4 +13,4 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 def test_engines_of_the_serve_set_agree_with_the_oracle() -> None:
     run = subprocess.run(["bash", "tests/serve.sh", "--light"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
-    assert re.findall(r"(\d+) passed", run.stdout) == ["2", "2"]
+    assert re.findall(r"(\d+) passed", run.stdout) == ["2"]
