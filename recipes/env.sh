@@ -19,7 +19,7 @@ fail() { printf 'env.sh: %s\n' "$1" >&2; exit 1; }
 build=${1:-} wheel='' dry_run=''
 case "$build" in cpu | cuda | serve | lock) shift ;; *) fail "usage: bash recipes/env.sh cpu|cuda|serve|lock" ;; esac
 venv=.venv
-[ "$build" != serve ] || venv=.venv-serve
+[ "$build" != serve ] || { venv=.venv-serve && DISK_GIB=6; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --flash-attn) [ -f "${2:-}" ] || fail "--flash-attn needs the file of a wheel, not ${2:-nothing}"; wheel=$2 && shift ;;
