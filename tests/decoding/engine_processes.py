@@ -53,14 +53,13 @@ async def running(arguments: AsyncEngineArgs, output: pytest.CaptureFixture[str]
 async def ask(
     llm: AsyncLLM, name: str, prompt: Prompt, sampling: SamplingParams, abort_after: int | None = None
 ) -> RequestOutput:
-    last = None
+    outputs = []
     async for output in llm.generate(prompt.for_vllm, sampling, request_id=name):
-        last = output
+        outputs.append(output)
         if abort_after is not None and len(output.outputs[0].token_ids) >= abort_after:
             await llm.abort(name)
             abort_after = None
-    assert last is not None
-    return last
+    return outputs[-1]
 
 
 async def settled(llm: AsyncLLM) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def test_a_cpu_is_not_asked_for_all_of_its_memory(tiny_checkpoint: str, monkeypa
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")
     cache = created(tiny_checkpoint).cache_config.kv_cache_memory_bytes
     assert 0 < cache <= min(psutil.virtual_memory().total / 4, 4 * 2**30)
-    # What was said about it stays: here, by vLLM's own share, and by its variable.
+    # What was said about it stays.
     assert created(tiny_checkpoint, kv_cache_memory_bytes=2**28).cache_config.kv_cache_memory_bytes == 2**28
     assert created(tiny_checkpoint, gpu_memory_utilization=0.3).cache_config.kv_cache_memory_bytes is None
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")

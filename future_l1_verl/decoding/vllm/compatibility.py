@@ -45,7 +45,7 @@ def check_vllm() -> None:
 
 
 def different(seams: Iterable[Seam]) -> Iterable[str]:
-    """What is not as tested versions of vLLM have it, one sentence each."""
+    """Yields a sentence for each seam that this vLLM lacks or gives other parameters."""
     for owner, name, expected in seams:
         function = f"{owner.__name__}.{name}"
         if not hasattr(owner, name):
@@ -60,7 +60,7 @@ def different(seams: Iterable[Seam]) -> Iterable[str]:
 
 
 def generation(vllm_config: VllmConfig) -> ModuleType:
-    """`v1` or `v2`: what gives the model runner of this engine spans."""
+    """Returns the package, `v1` or `v2`, that gives spans to the model runner that this engine uses."""
     return import_module(f"future_l1_verl.decoding.vllm.{'v2' if vllm_config.use_v2_model_runner else 'v1'}")
 
 

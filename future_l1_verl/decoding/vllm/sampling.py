@@ -1,4 +1,4 @@
-"""What a row gets of what was sampled for it: which token, whether it is a slot, whether it had a choice.
+"""Decides, from what was sampled for a row, which token it gets, whether that is a slot, and whether it had a choice.
 
 Pure tensor code on the device, no host synchronisation; knows nothing of requests or vLLM.
 """

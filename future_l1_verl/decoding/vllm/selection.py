@@ -6,7 +6,6 @@ another process, where the reason is lost among the logs. `decoding.plugin` call
 
 from __future__ import annotations
 
-import os
 from functools import cache, partial, wraps
 from typing import Any
 
@@ -46,8 +45,8 @@ def _choose_memory(arguments: EngineArgs) -> None:
     """
     from vllm.platforms import current_platform
 
-    said = arguments.kv_cache_memory_bytes is not None or "VLLM_CPU_KVCACHE_SPACE" in os.environ
-    if current_platform.is_cpu() and not said and arguments.gpu_memory_utilization == CacheConfig.gpu_memory_utilization:
+    open_ = arguments.gpu_memory_utilization == CacheConfig.gpu_memory_utilization and arguments.kv_cache_memory_bytes is None
+    if current_platform.is_cpu() and open_:  # VLLM_CPU_KVCACHE_SPACE comes after it and wins (vllm/platforms/cpu.py)
         arguments.kv_cache_memory_bytes = min(psutil.virtual_memory().available // 4, 4 * 2**30)
 
 

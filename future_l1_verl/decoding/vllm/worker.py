@@ -38,9 +38,10 @@ class LatentWorker(PlatformWorker):
         ``live``; ``requests`` known and ``entries`` (latents) kept; latents ``reinjected`` so far; ``digest``, a crc32 of
         all latents so far, which is the same on every rank of a tensor-parallel group.
         """
-        spans = getattr(self.model_runner, "spans", None)
-        if spans is None:
+        runner, ours = self.model_runner, generation(self.vllm_config)
+        if not (isinstance(runner, ours.LatentRunnerMixin) and isinstance(runner.sampler, ours.LatentSampler)):
             return {"live": False}
+        spans = runner.spans
         return {
             "live": True,
             "requests": len(spans.store.requests),

@@ -12,9 +12,10 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.v1.sample.sampler import Sampler
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from future_l1_verl.decoding.vllm.v1.runner import install
+from future_l1_verl.decoding.vllm.v1.runner import LatentRunnerMixin, install
+from future_l1_verl.decoding.vllm.v1.sampler import LatentSampler
 
-__all__ = ["NAME", "REMEDY", "SEAMS", "install", "refused"]
+__all__ = ["NAME", "REMEDY", "SEAMS", "LatentRunnerMixin", "LatentSampler", "install", "refused"]
 
 NAME, REMEDY = "the V1 model runner", "reinstall it unpatched"
 SEAMS = [

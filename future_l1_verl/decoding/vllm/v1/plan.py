@@ -1,4 +1,4 @@
-"""What a step of the V1 runner has to write where: which latents are carried over on the device, which come from the store.
+"""Plans a step of the V1 runner: which rows get a latent carried over on the device, and which one from the store.
 
 Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch, "flat row" one into the tokens of a step.
 """
@@ -38,7 +38,7 @@ class Moved(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be done for a step. See ``Step`` for the first three."""
+    """The rows of a step, as in ``Step``, and where they come from; ``moved`` is None if each continues the row of its index."""
 
     request_ids: list[str]
     positions: np.ndarray

@@ -12,9 +12,10 @@ from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 from vllm.v1.worker.gpu.sample import logprob
 from vllm.v1.worker.gpu.sample.sampler import Sampler
 
-from future_l1_verl.decoding.vllm.v2.runner import install
+from future_l1_verl.decoding.vllm.v2.runner import LatentRunnerMixin, install
+from future_l1_verl.decoding.vllm.v2.sampler import LatentSampler
 
-__all__ = ["NAME", "REMEDY", "SEAMS", "install", "refused"]
+__all__ = ["NAME", "REMEDY", "SEAMS", "LatentRunnerMixin", "LatentSampler", "install", "refused"]
 
 NAME, REMEDY = "the V2 model runner", "set VLLM_USE_V2_MODEL_RUNNER=0 for V1"
 _SAMPLED = (

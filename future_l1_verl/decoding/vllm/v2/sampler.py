@@ -45,14 +45,14 @@ class LatentSampler(Sampler):
             logits.select(1, tokens.start).fill_(float("-inf"))
         logits.select(1, tokens.latent).masked_fill_(rows.outside, float("-inf"))
         output = super().__call__(logits, input_batch)
+        scores, self._whole = logits if self._whole is None else self._whole, None
         sampled, gathered = output.sampled_token_ids.select(1, 0), output.logprobs_tensors
         if gathered is None:
             self.decided = decide(sampled, rows, tokens)
             return output
-        going_on = self._going_on(logits if self._whole is None else self._whole, sampled, gathered)
+        going_on = self._going_on(scores, sampled, gathered)
         self.decided = decide(sampled, rows, tokens)
         output.logprobs_tensors = _by_role(gathered, going_on, sampled, self.decided)
-        self._whole = None
         return output
 
     def _going_on(self, scores: Tensor, sampled: Tensor, gathered: LogprobsTensors) -> Tensor:
