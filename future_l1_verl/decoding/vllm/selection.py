@@ -45,8 +45,8 @@ def _choose_memory(arguments: EngineArgs) -> None:
     """
     from vllm.platforms import current_platform
 
-    open_ = arguments.gpu_memory_utilization == CacheConfig.gpu_memory_utilization and arguments.kv_cache_memory_bytes is None
-    if current_platform.is_cpu() and open_:  # VLLM_CPU_KVCACHE_SPACE comes after it and wins (vllm/platforms/cpu.py)
+    unsaid = arguments.gpu_memory_utilization == CacheConfig.gpu_memory_utilization and arguments.kv_cache_memory_bytes is None
+    if current_platform.is_cpu() and unsaid:  # VLLM_CPU_KVCACHE_SPACE comes after it and wins (vllm/platforms/cpu.py)
         arguments.kv_cache_memory_bytes = min(psutil.virtual_memory().available // 4, 4 * 2**30)
 
 

@@ -38,7 +38,7 @@ class Moved(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The rows of a step, as in ``Step``, and where they come from; ``moved`` is None if each continues the row of its index."""
+    """The rows of a step, as in ``Step``; ``moved`` is None if each continues the row of the same index of the step before."""
 
     request_ids: list[str]
     positions: np.ndarray
