@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import Result, differences, interval, mean, read, seeds_needed
+from results import Result, differences, interval, mean, read, seeds_needed, share_of_questions
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -53,6 +54,8 @@ SWEEPS = {
     "lambda_c": ("λ_c, the weight of R_ctr", "0.2", "la_dapo"),
     "lambda_d": ("λ_d, the weight of R_div", "0.1", "la_dapo"),
 }
+MOST_SEEDS = 1000  # above which how many seeds it would take is not said
+SAME, OPPOSITE, UNKNOWN = "as in the paper", "the other way round", "cannot be told"
 INTRODUCTION = """# The paper's table with a tiny model
 
 Written by `python benchmarks/study/page.py` from `benchmarks/study/results`; `bash recipes/study.sh` makes those files, one arm
@@ -81,6 +84,7 @@ def page(arms: Arms) -> list[str]:
     """Returns the lines of the page."""
     tested = [arm for arm in ARMS if arm in arms]
     lines = [INTRODUCTION, *_made_by(arms), ""]
+    lines += ["## In short", "", *_in_short(arms), ""]
     lines += ["## Accuracy", "", "![accuracy by arm](../images/study_accuracy.png)", "", *_accuracy(arms, tested), ""]
     lines += ["## What the paper's table says, and what this one says", "", *_claims(arms), ""]
     if "dapo" in arms:
@@ -124,23 +128,76 @@ def _paper(arm: str) -> str:
     return f"{PAPER[arm]:.1f} %" if arm in PAPER else "-"
 
 
-def _claims(arms: Arms) -> list[str]:
-    lines = ["| what | seeds | the paper, points | here, points (95 %) | verdict |", "|---|---|---|---|---|"]
-    for a, b, what in CLAIMS:
-        if a in arms and b in arms and (values := differences(arms[a], arms[b])):
-            cells = (f"{PAPER[b] - PAPER[a]:+.1f}", points(values), verdict(values, PAPER[b] - PAPER[a]))
-            lines.append(f"| {what}: {b} less {a} | {len(values)} | {' | '.join(cells)} |")
+@dataclass(frozen=True)
+class Compared:
+    """A claim of the paper's table: ``b`` is better than ``a``. ``values`` are the differences, ``[questions]`` per seed."""
+
+    a: str
+    b: str
+    what: str
+    values: list[np.ndarray]
+
+    @property
+    def paper(self) -> float:
+        return PAPER[self.b] - PAPER[self.a]
+
+
+def _compared(arms: Arms) -> list[Compared]:
+    both = [Compared(a, b, what, differences(arms[a], arms[b])) for a, b, what in CLAIMS if a in arms and b in arms]
+    return [claim for claim in both if claim.values]
+
+
+def _in_short(arms: Arms) -> list[str]:
+    """A line for each way in which the paper's claims went here."""
+    found: dict[str, list[Compared]] = {SAME: [], OPPOSITE: [], UNKNOWN: []}
+    for claim in _compared(arms):
+        found[way(claim.values, claim.paper)].append(claim)
+    lines = []
+    for kind, claims in found.items():
+        told = [f"{claim.what}, {points(claim.values)}{_few(claim.values)}" for claim in claims]
+        lines.append(f"- **{kind[0].upper()}{kind[1:]}**: {'; '.join(told) or 'nothing'}.")
     return lines
 
 
-def verdict(values: Sequence[np.ndarray], paper: float) -> str:
-    """Whether the differences ``values``, an array of questions per seed, go the way of the ``paper``'s."""
+def _claims(arms: Arms) -> list[str]:
+    lines = ["| what | seeds | the paper, points | here, points (95 %) | verdict |", "|---|---|---|---|---|"]
+    claims = _compared(arms)
+    for claim in claims:
+        cells = (f"{claim.paper:+.1f}", points(claim.values), verdict(claim.values, claim.paper))
+        lines.append(f"| {claim.what}: {claim.b} less {claim.a} | {len(claim.values)} | {' | '.join(cells)} |")
+    unknown = [claim.values for claim in claims if way(claim.values, claim.paper) == UNKNOWN and len(claim.values) > 1]
+    if unknown:
+        share = np.median([share_of_questions(values) for values in unknown])
+        lines += [
+            "",
+            f"In what cannot be told, the drawing of questions makes {100 * share:.0f} % of the variance between seeds (median), the",
+            "models make the rest: it takes more seeds, and more questions to these seeds would not tell.",
+        ]
+    return lines
+
+
+def way(values: Sequence[np.ndarray], paper: float) -> str:
+    """Returns which way the differences ``values``, an array of questions per seed, go, beside the ``paper``'s."""
     low, high = interval(values)
     if low <= 0 <= high:
-        needed = seeds_needed(values)
-        return "cannot be told" + (f"; a difference as large as this would take about {needed} seeds" if needed else "")
-    few = {1: ", of one seed", 2: ", of two seeds"}.get(len(values), "")  # whose intervals see too little of how seeds scatter
-    return ("as in the paper" if (low > 0) == (paper > 0) else "the other way round") + few
+        return UNKNOWN
+    return SAME if (low > 0) == (paper > 0) else OPPOSITE
+
+
+def verdict(values: Sequence[np.ndarray], paper: float) -> str:
+    """Returns `way`, with how many seeds would tell or how few have told."""
+    found = way(values, paper)
+    if found != UNKNOWN:
+        return found + _few(values)
+    if not (needed := seeds_needed(values)):
+        return found
+    seeds = f"more than {MOST_SEEDS}" if needed > MOST_SEEDS else f"about {needed}"
+    return f"{found}; a difference as large as this would take {seeds} seeds of {len(values[0])} questions"
+
+
+def _few(values: Sequence[np.ndarray]) -> str:
+    """A warning for intervals that see too little of how seeds scatter."""
+    return {1: ", of one seed", 2: ", of two seeds"}.get(len(values), "")
 
 
 def _against(arms: Arms, tested: Sequence[str], base: str) -> list[str]:

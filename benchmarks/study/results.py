@@ -91,6 +91,13 @@ def seeds_needed(values: Sequence[np.ndarray]) -> int | None:
     return max(2, int(np.ceil(np.var(means, ddof=1) * (Z / difference) ** 2)))
 
 
+def share_of_questions(values: Sequence[np.ndarray]) -> float:
+    """Returns the share of the variance between the means of seeds, two or more, that the drawing of questions would make."""
+    drawing = np.mean([np.var(of_seed, ddof=1) / len(of_seed) for of_seed in values])
+    between = np.var([of_seed.mean() for of_seed in values], ddof=1)
+    return float(min(1, drawing / between)) if between else 1.0
+
+
 def to_json(result: dict[str, Any]) -> str:
     """A line per field, so that a file is small and can be read."""
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()]

@@ -51,6 +51,13 @@ def test_the_seeds_that_a_difference_needs(study: dict[str, ModuleType]) -> None
     assert needed([np.array([0.1])]) is None and needed([np.array([-0.1]), np.array([0.1])]) is None
 
 
+def test_the_share_that_questions_have_in_the_scatter_of_seeds(study: dict[str, ModuleType]) -> None:
+    """The variance of the mean of (0, 0, 1, 1) is (1 / 3) / 4, of four ones 0; that of the seeds' means 0.5 and 1 is 1 / 8."""
+    share = study["results"].share_of_questions
+    assert share([np.array([0.0, 0, 1, 1]), np.array([1.0, 1, 1, 1])]) == pytest.approx((1 / 12) / 2 / (1 / 8))
+    assert share([np.array([0.0, 1]), np.array([0.0, 1])]) == 1, "no more scatter than questions make"
+
+
 @pytest.mark.parametrize(
     ("values", "paper", "verdict"),
     [
@@ -59,7 +66,11 @@ def test_the_seeds_that_a_difference_needs(study: dict[str, ModuleType]) -> None
         ([[-1, -1, 0], [-1, -1, -1]], 1.0, "the other way round, of two seeds"),
         ([[1, 1, 1]], 1.0, "as in the paper, of one seed"),
         ([[1, -1, 0]], 1.0, "cannot be told"),
-        ([[1, -1, 1], [-1, 1, 0]], 1.0, "cannot be told; a difference as large as this would take about 8 seeds"),
+        (
+            [[1, -1, 1], [-1, 1, 0]],
+            1.0,
+            "cannot be told; a difference as large as this would take about 8 seeds of 3 questions",
+        ),
     ],
 )
 def test_verdicts(study: dict[str, ModuleType], values: list[list[float]], paper: float, verdict: str) -> None:
@@ -132,6 +143,10 @@ def test_the_page_of_a_small_study(study: dict[str, ModuleType], tmp_path: Path)
     lines = page.page(results.read(tmp_path))
     assert f"| dapo | 2 |{' 0.000 (0.000 to 0.000) |' * 4} 83.8 % |" in lines
     assert "| both rewards: la_dapo less dapo | 2 | +1.6 | +100.0 (+100.0 to +100.0) | as in the paper, of two seeds |" in lines
+    assert (
+        lines[lines.index("## In short") + 2] == "- **As in the paper**: both rewards, +100.0 (+100.0 to +100.0), of two seeds."
+    )
+    assert "- **The other way round**: nothing." in lines
     # Of five questions that were asked one is lost with other latents.
     (answered,) = (
         line for line in lines if line.startswith("| la_dapo | 1.50 / 1.50 / 1.50 | 3.0 | 20.0 | 1.000 | 0.500 | -20.0 (")
