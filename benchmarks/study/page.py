@@ -170,8 +170,8 @@ def _claims(arms: Arms) -> list[str]:
         share = np.median([share_of_questions(values) for values in unknown])
         lines += [
             "",
-            f"In what cannot be told, the drawing of questions makes {100 * share:.0f} % of the variance between seeds (median), the",
-            "models make the rest: it takes more seeds, and more questions to these seeds would not tell.",
+            f"In what cannot be told, the drawing of questions makes {100 * share:.0f} % of the variance between seeds",
+            "(median), the models make the rest: it takes more seeds, and more questions to these seeds would not tell.",
         ]
     return lines
 
