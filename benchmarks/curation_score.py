@@ -98,9 +98,9 @@ def measure(count: int, videos: Path, folder: Path) -> dict[str, float]:
     import ray
 
     from data_prep.visual_gain import pipeline
+    from data_prep.visual_gain.job import Job
     from data_prep.visual_gain.patience import Patience
     from data_prep.visual_gain.questions import Prompts
-    from data_prep.visual_gain.stages import Job
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     clips = sorted(str(path.relative_to(videos)) for path in videos.rglob("*.mp4"))

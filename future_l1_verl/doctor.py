@@ -1,20 +1,14 @@
-"""``python -m future_l1_verl.doctor [--platform cuda|cpu] [--model DIR] [--ray ADDRESS] [--judge URL]``: what works here, and
-what to do about what does not.
-
-Each line is one thing that a run needs: ``ok`` and what was found, or ``FIX`` and what to do. The last one starts an engine and
-decodes a token with it, which takes most of a minute.
-"""
+"""``future-l1 doctor``: what a run needs, checked one thing after the other."""
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -128,12 +122,12 @@ def ray_cluster(asked: Asked) -> str:
 
 
 def judge(asked: Asked) -> str:
-    from future_l1_verl.rewards.judge.check import main as check
+    from future_l1_verl.cli import main
 
     if asked.judge is None:
         return "none is given (--judge): open answers are judged by rule alone"
-    if check(["--check", asked.judge]):
-        raise Unfit(f"python -m future_l1_verl.rewards.judge --check {asked.judge} says what is wrong with it")
+    if main(["judge", "--check", asked.judge]):
+        raise Unfit(f"future-l1 judge --check {asked.judge} says what is wrong with it")
     return f"{asked.judge} is fit"
 
 
@@ -187,16 +181,8 @@ if __name__ == "__main__":
 CHECKS: tuple[Callable[[Asked], str], ...] = (python, versions, driver, device, attention, ray_cluster, judge, engine)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if everything is fit, 1 if not."""
-    parser = argparse.ArgumentParser(
-        prog="python -m future_l1_verl.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--platform", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint with latent tokens; default: a tiny one")
-    parser.add_argument("--ray", metavar="ADDRESS", help="default: RAY_ADDRESS")
-    parser.add_argument("--judge", metavar="URL", help="what comes before /chat/completions")
-    asked = Asked(**vars(parser.parse_args(argv)))
+def examine(asked: Asked) -> int:
+    """Prints a line for each check; returns 0 if everything is fit, 1 if not."""
     unfit = 0
     for check in CHECKS:
         name = check.__name__.replace("_", " ")
@@ -209,4 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    from future_l1_verl.cli import main
+
+    sys.argv.insert(1, "doctor")
     sys.exit(main())

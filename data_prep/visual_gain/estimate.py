@@ -29,9 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_prep.visual_gain import scores
-from future_l1_verl.evaluation.scoring import bootstrap_interval
-
-HELP = "say what scoring will cost, from a sample"
+from future_l1_verl.statistics import bootstrap_interval
 
 LEAST_SHARDS = 2
 
@@ -158,15 +156,6 @@ def read(folder: Path) -> list[Measured]:
                 f"{shard}: metadata {scores.MEASURED.decode()!r} cannot be read ({error!r}); score the sample again"
             ) from error
     return found
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder that `score` wrote the sample to")
-    parser.add_argument("--candidates", type=int, required=True, help="how many are to be scored")
-    parser.add_argument("--replicas", type=int, required=True, help="engine replicas, each with a GPU")
-    parser.add_argument("--cpus", type=int, required=True, help="cores that decode, of all machines together")
-    parser.add_argument("--judge-rate", type=float, help="calls a second that the judge bears; default: as in the sample")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write it there")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -173,16 +172,6 @@ class Frames:
     def _hashes(self, paths: Sequence[Path], label: str) -> list[np.ndarray | str]:
         found = self.pool.map(clip_hashes, paths, chunksize=4)
         return list(tqdm(found, total=len(paths), desc=label, unit="clip", leave=False))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--benchmark", type=Path, nargs="+", default=[], metavar="FILE", help="candidates to keep clear of")
-    parser.add_argument("--benchmark-videos", type=Path, nargs="+", default=[], metavar="DIR", help="folder of each, or of all")
-    parser.add_argument("--overlap", nargs="+", choices=WAYS, default=WAYS, help="what is compared with the benchmarks")
-    parser.add_argument("--video-id", default=WHOLE_STEM, metavar="REGEX", help="its first group, in file names without suffix")
-    parser.add_argument("--hash-distance", type=int, default=DISTANCE, help="most bits of 64 in which matching frames differ")
-    parser.add_argument("--frame-share", type=float, default=SHARE, help="least share of a clip's frames that match")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that decode and hash clips")
 
 
 def pattern(args: argparse.Namespace) -> re.Pattern[str]:

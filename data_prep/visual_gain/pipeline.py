@@ -24,9 +24,10 @@ from data_prep.visual_gain import candidates as candidate_files
 from data_prep.visual_gain import scores as score_files
 from data_prep.visual_gain.backends.openai import OpenAISettings
 from data_prep.visual_gain.backends.vllm import VllmSettings
+from data_prep.visual_gain.job import Job
 from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.scores import CONDITIONS
-from data_prep.visual_gain.stages import AddFrames, AddTexts, AddVerdicts, Job
+from data_prep.visual_gain.stages import AddFrames, AddTexts, AddVerdicts
 from future_l1_verl.data.files import whole
 from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
 

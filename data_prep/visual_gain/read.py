@@ -29,20 +29,6 @@ from future_l1_verl.data.locate import place
 from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.data.skipped import Skipped, counts, reason
 
-HELP = "candidates of TwiFF, of conversations or of questions"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, nargs="+", action="extend", required=True, help=".parquet, .json or .jsonl files")
-    parser.add_argument("--out", type=Path, required=True, help="parquet file of candidates; an earlier one is replaced")
-    parser.add_argument("--videos", help="where clips are: a folder, a map or a template; by default the folder of the input")
-    parser.add_argument("--manifest", type=Path, help="what was left out and why; by default beside --out, as .skipped.jsonl")
-    parser.add_argument("--limit", type=int, help="read only so many rows")
-    parser.add_argument("--max-bad-rate", type=float, default=0.01, help="share of rows above which the run ends")
-    parser.add_argument("--max-missing", type=float, default=0.01, help="share of rows whose clip may be missing")
-    parser.add_argument("--decode", choices=checking.DECODE, default="first", help="how much of each clip to decode")
-    parser.add_argument("--workers", type=int, default=2, help="processes that look at clips")
-
 
 class ClipsMissing(RowError):
     """More clips are missing than may be; the counts are those of rows."""
@@ -63,8 +49,7 @@ def run(args: argparse.Namespace) -> None:
         there = {"rows": error.rows, "with a clip": error.rows - error.missing, "without": error.missing}
         Console().print(_table("clips", there), f"such as {', '.join(error.examples)}", soft_wrap=True)
         share = math.ceil(100 * error.missing / error.rows) / 100
-        print(f"to go on with those that are there:\n{shlex.join(['python', '-m', 'data_prep.visual_gain', *sys.argv[1:]])} "
-              f"--max-missing {share}")  # fmt: skip
+        print(f"to go on with those that are there:\nfuture-l1 {shlex.join(sys.argv[1:])} --max-missing {share}")
         raise SystemExit(1) from error
     for table in summary(args.out, manifest, checked):
         Console().print(table)

@@ -16,14 +16,7 @@ from rich.table import Table
 
 from data_prep.visual_gain import scores as score_files
 
-HELP = "gains of selected candidates and of their control on other rollouts than they were selected by"
 RESAMPLES = 10_000
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--selected", type=Path, required=True, metavar="DIR", help="folder that `select --control` wrote to")
-    parser.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder of a `score` with another seed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write it there")
 
 
 def run(args: argparse.Namespace) -> None:

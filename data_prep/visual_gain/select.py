@@ -20,22 +20,7 @@ from data_prep.visual_gain.pool import Pool, read_counts, read_pool, write_membe
 from data_prep.visual_gain.selection import Rule, Scored, SelectionError, first_kept, join
 from future_l1_verl.data.files import whole
 
-HELP = "keep the candidates that their future frames help most"
-
 REMOVED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "by")])
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--candidates", type=Path, required=True, metavar="FILE", help="what was scored")
-    parser.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder that `score` wrote to")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
-    parser.add_argument("--top", type=int, default=Rule.top, help="how many to keep at most")
-    parser.add_argument("--max-base", type=int, default=Rule.max_base, help="most correct rollouts without future frames")
-    parser.add_argument("--min-gain", type=int, default=Rule.min_gain, help="least correct rollouts more with future frames")
-    parser.add_argument("--control", action="store_true", help="also draw as many at random, whatever their gain")
-    parser.add_argument("--seed", type=int, default=0, help="of the control")
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="folder of the candidates' videos")
-    overlap.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,64 +8,24 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from data_prep.visual_gain import candidates as candidate_files
 from data_prep.visual_gain import questions
 from data_prep.visual_gain import scores as score_files
 from data_prep.visual_gain.backends import Question
 from data_prep.visual_gain.backends.openai import OpenAISettings
 from data_prep.visual_gain.backends.vllm import VllmSettings
 from data_prep.visual_gain.candidates import Candidate
+from data_prep.visual_gain.job import Job
 from data_prep.visual_gain.patience import Patience
-from data_prep.visual_gain.questions import Prompts, Shown
-from data_prep.visual_gain.scores import CONDITIONS, Score
+from data_prep.visual_gain.questions import Shown
+from data_prep.visual_gain.scores import CONDITIONS
 from data_prep.visual_gain.verdicts import Asked, Verdicts
 from future_l1_verl.data.rows import RowError, bare
 from future_l1_verl.rewards.answer import Grade
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is scored and how; ``folder`` takes ``rollouts/`` and ``scores/``. Paths are seen by every machine."""
-
-    candidates: Path
-    videos: Path
-    folder: Path
-    prompts: Prompts
-    rollouts: int = 8
-    seed: int = 0
-    shard_size: int = 64
-    max_pixels: int = 512 * 512
-
-    def read(self, shard: int) -> list[Candidate]:
-        return candidate_files.part(self.candidates, shard * self.shard_size, (shard + 1) * self.shard_size)
-
-    def texts_file(self, shard: int) -> Path:
-        return self.folder / "rollouts" / f"shard-{shard:06d}.parquet"
-
-    def scores_file(self, shard: int) -> Path:
-        return self.folder / "scores" / f"shard-{shard:06d}.parquet"
-
-    def begun(self, shard: int) -> tuple[list[Candidate], list[Score], Counter[str]]:
-        """A shard's candidates, their scores as far as they are known, and what they took so far. A shard whose worker died
-        after its last word has its scores already."""
-        found = self.read(shard)
-        for file in (self.texts_file(shard), self.scores_file(shard)):
-            if file.exists():
-                return found, score_files.rows(file), Counter(score_files.measured(file))
-        return found, [self._nothing(candidate["id"]) for candidate in found], Counter(candidates=len(found))
-
-    def _nothing(self, candidate_id: str) -> Score:
-        unknown = {"text": None, "correct": None, "parsed": None, "error": None}
-        asked = {c: questions.seeds(self.seed, candidate_id, c, self.rollouts) for c in CONDITIONS}
-        return {"id": candidate_id} | {c: [{"seed": seed} | unknown for seed in asked[c]] for c in CONDITIONS}
 
 
 def _lacking(rollouts: list[Row]) -> list[Row]:

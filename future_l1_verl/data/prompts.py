@@ -7,16 +7,16 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from qwen_vl_utils import process_vision_info
-from transformers import BatchFeature, ProcessorMixin
 
 from future_l1_verl.data.clips import Frame
 from future_l1_verl.data.rows import IMAGE, PLACEHOLDER, VIDEO, Row, RowError, Turn
 
-FORMS = ("frames", "video")
+if TYPE_CHECKING:
+    from transformers import BatchFeature, ProcessorMixin
+
 Message = dict[str, Any]
 
 
@@ -81,6 +81,8 @@ def vision_inputs(chat: Sequence[Message], patch_size: int) -> tuple[list | None
 
     qwen_vl_utils takes frames of a list for evenly spaced, two a second; the metadata here carry their own times.
     """
+    from qwen_vl_utils import process_vision_info  # with torch, which commands that only read rows do without
+
     images, videos = process_vision_info(list(chat), image_patch_size=patch_size, return_video_metadata=True)
     parts = [part for message in chat for part in message["content"] if isinstance(part, dict) and part["type"] == "video"]
     timed = []

@@ -16,6 +16,8 @@ from future_l1_verl.data.twiff import POOL
 from future_l1_verl.rewards.answer import TAG
 from future_l1_verl.rewards.options import require_truth
 
+FORMS = ("frames", "video")
+"""How what is observed is shown: as pictures, or as one video with their times."""
 IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"({IMAGE}|{VIDEO})")
 _OTHER_PLACE = re.compile(rf"(?!(?-i:{IMAGE}|{VIDEO}))<\s*/?\s*r?(?:image|video)[\s_-]*\d*\s*/?\s*>", re.IGNORECASE)

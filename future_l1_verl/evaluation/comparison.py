@@ -13,7 +13,8 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from future_l1_verl.evaluation.runs import Record, Run, RunError
-from future_l1_verl.evaluation.scoring import (
+from future_l1_verl.rewards.answer import LETTERS, chosen_option, normalise
+from future_l1_verl.statistics import (
     RESAMPLES,
     bootstrap_interval,
     by_split,
@@ -21,7 +22,6 @@ from future_l1_verl.evaluation.scoring import (
     percentile_interval,
     with_interval,
 )
-from future_l1_verl.rewards.answer import LETTERS, chosen_option, normalise
 
 
 def compare(a: Run, b: Run) -> dict[str, dict[str, Any]]:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import torch
 
 from future_l1_verl.evaluation import runs
+from future_l1_verl.evaluation.choices import KINDS
 from future_l1_verl.evaluation.runs import Record, Run, RunError
 from future_l1_verl.latents.interventions import Intervention
-
-KINDS = ("swap", "noise", "zero", "drop", "shuffle", "freeze")
 
 # What may differ between a run and the one that it intervenes on, which may be of more questions.
 ITS_OWN = ("intervene", "intact", "save_latents", "questions")

@@ -21,7 +21,6 @@ from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.verdict import json_pairs
 
-PROTOCOLS = ("ours", "reference")
 BEST = 5
 
 _ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)

@@ -14,8 +14,6 @@ from future_l1_verl.data.rows import Clip, Row
 from future_l1_verl.data.seeing import see
 from future_l1_verl.modeling.trained_as import TrainedAs
 
-STYLES = ("latent", "letter", "text_only", "reasoning", "direct")
-
 
 @dataclass(frozen=True)
 class Style:

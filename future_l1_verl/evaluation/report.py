@@ -15,7 +15,7 @@ from future_l1_verl.evaluation.comparison import compare
 from future_l1_verl.evaluation.curves import read_curves, write_curves
 from future_l1_verl.evaluation.learned import what_was_learned
 from future_l1_verl.evaluation.runs import COMPARISON, SUMMARY, Record, Run, read_finished
-from future_l1_verl.evaluation.scoring import with_interval
+from future_l1_verl.statistics import with_interval
 
 matplotlib.use("Agg")
 

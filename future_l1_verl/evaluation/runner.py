@@ -44,7 +44,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Grader:
-    """By rule, with a ``judge`` for open answers; or, with ``marks``, one of `marks.PROTOCOLS`, the judge's 0 to 5. With
+    """By rule, with a ``judge`` for open answers; or, with ``marks``, one of `choices.PROTOCOLS`, the judge's 0 to 5. With
     ``reasons`` a row's response says which reasons are true."""
 
     judge: Judge | None

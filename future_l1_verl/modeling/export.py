@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.modeling.export --run DIR [--step N | --best] --out DIR``: a trained checkpoint to hand out.
+"""``future-l1 export``: a trained checkpoint to hand out.
 
 From the folder of a stage-1 or stage-2 run to a directory that transformers and ``vllm serve`` load as it is. verl has
 written nearly that (``checkpoint.save_contents`` has ``hf_model``): it is checked and linked or copied. Where LoRA was
@@ -7,8 +7,8 @@ trained, verl has written base weights and adapters side by side, which are merg
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
 from safetensors import safe_open
@@ -22,7 +22,6 @@ from future_l1_verl.modeling.prepare import (
     copy_checkpoint,
     new_directory,
     read_json,
-    refuse,
     weight_files,
     write_config,
     wrongly_loaded,
@@ -132,21 +131,8 @@ def _steps(run: Path) -> list[int]:
     return sorted(int(step) for step in steps if step.isdecimal())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m future_l1_verl.modeling.export", description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="trainer.default_local_dir of stage 1 or 2")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--step", type=int, help="default: the last")
-    which.add_argument("--best", action="store_true", help="the step with the lowest validation loss (stage 1)")
-    parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
-    args = parser.parse_args()
-    try:
-        source = find_best(args.run) if args.best else find(args.run, args.step)
-        export(source, args.out)
-    except (ValueError, OSError) as error:
-        refuse(parser, error)
-    print(f"{source} -> {args.out}")
-
-
 if __name__ == "__main__":
-    main()
+    from future_l1_verl.cli import main
+
+    sys.argv.insert(1, "export")
+    sys.exit(main())

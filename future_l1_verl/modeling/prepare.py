@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.modeling.prepare --model DIR --out DIR``: a checkpoint that can learn to decode latents.
+"""``future-l1 prepare``: a checkpoint that can learn to decode latents.
 
 Copies a checkpoint directory, adds the control tokens, gives them rows of the embedding and of the output head, and writes
 their ids and the budget into ``config.json``. Weights are hard-linked where the file system allows it, else copied; of the
@@ -8,7 +8,6 @@ changes weights later must write a new file in its place.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -312,23 +311,8 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m future_l1_verl.modeling.prepare", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint directory of a Qwen3-VL or Qwen2.5-VL")
-    parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
-    parser.add_argument("--max-latents", type=int, default=4, help="latents per span (L_max)")
-    args = parser.parse_args()
-    try:
-        print(prepare(args.model, args.out, args.max_latents))
-    except (ValueError, OSError) as error:
-        refuse(parser, error)
-
-
-def refuse(parser: argparse.ArgumentParser, error: Exception) -> NoReturn:
-    """Ends the program with 2 and the reason, in one line."""
-    print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    from future_l1_verl.cli import main
+
+    sys.argv.insert(1, "prepare")
+    sys.exit(main())

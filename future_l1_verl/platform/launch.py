@@ -24,6 +24,15 @@ def take_platform(device: str) -> None:
             import_module(MODULE)
 
 
+def require_accelerator(device: str, address: str | None = None) -> None:
+    """Raises ValueError if ``device`` is ``cuda``, this machine has none, and no cluster is named that may have some: by the
+    ``address`` of a Ray, or by RAY_ADDRESS, which Ray reads."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available() and not (address or os.environ.get("RAY_ADDRESS")):
+        raise ValueError("no GPU found: add platform=cpu, or see what `future-l1 doctor` says")
+
+
 def require_platform(device: str) -> None:
     """Raises RuntimeError unless verl found the ``trainer.device`` that the config names."""
     from verl.utils.device import get_device_name

@@ -10,8 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoProcessor
 from verl.trainer.ppo.utils import need_reference_policy
 
-from future_l1_verl.data.prompts import FORMS
-from future_l1_verl.data.rows import RowError, refuse
+from future_l1_verl.data.rows import FORMS, RowError, refuse
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
 from future_l1_verl.modeling.trained_as import AS_TRAINED, TrainedAs, differences

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from future_l1_verl.evaluation.scoring import by_split, score
 from future_l1_verl.latents.spans import Layout, Role
 from future_l1_verl.rewards.latent import Case, adjacent_cosines
 from future_l1_verl.rewards.total import GroupRewards
 from future_l1_verl.rewards.weights import PARTS
 from future_l1_verl.rl.parity import parity
+from future_l1_verl.statistics import by_split, score
 
 RATIO_SUMS = ("ratio", "clip_fraction", "old_kl", "ref_kl")
 COUNTS = (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, OmegaConf
 
-from future_l1_verl.data.prompts import FORMS
 from future_l1_verl.data.reader import read, total
-from future_l1_verl.data.rows import Clip, Row
+from future_l1_verl.data.rows import FORMS, Clip, Row
 from future_l1_verl.latents.errors import ERRORS
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
 from future_l1_verl.training.checks import (

@@ -1,18 +1,19 @@
-"""One process of stage 1, started by torchrun."""
+"""One process of stage 1, started by torchrun with the overrides of its config tree."""
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 
-import hydra
-from omegaconf import DictConfig
-
+from future_l1_verl.config.tree import composed
 from future_l1_verl.platform.launch import require_platform
 from future_l1_verl.sft.trainer import train
 
 
-@hydra.main(config_path="pkg://future_l1_verl.config.sft", config_name="main", version_base=None)
-def main(config: DictConfig) -> None:
+def main() -> None:
+    config = composed("sft", sys.argv[1:])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     require_platform(config.trainer.device)
     # verl's tracker takes its folder from here alone.
     os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))

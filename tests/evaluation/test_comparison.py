@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from future_l1_verl.evaluation.comparison import aggregate, aggregate_table, both_ways, compare, comparison_table
 from future_l1_verl.evaluation.runs import Run, RunError
-from future_l1_verl.evaluation.scoring import bootstrap_interval
+from future_l1_verl.statistics import bootstrap_interval
 
 
 def run(accuracies: Sequence[float], name: str = "a", **changes: Any) -> Run:

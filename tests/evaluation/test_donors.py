@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from future_l1_verl.evaluation import runs
-from future_l1_verl.evaluation.interventions import KINDS, Interventions, require_same
+from future_l1_verl.evaluation.choices import KINDS
+from future_l1_verl.evaluation.interventions import Interventions, require_same
 from future_l1_verl.evaluation.runs import Run, RunError
 
 Answer = tuple[list[int], str]  # spans and truth

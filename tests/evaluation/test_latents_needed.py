@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from colours import write_model, write_questions
 
+from future_l1_verl.cli import main
 from future_l1_verl.evaluation import runs
-from future_l1_verl.evaluation.__main__ import main
 from future_l1_verl.evaluation.runs import Run
 
 pytestmark = pytest.mark.timeout(600)
@@ -30,7 +30,7 @@ class Asked:
         files = ["--model", str(self.folder / "model"), "--data", str(self.questions), "--out", str(self.folder / name)]
         how = ["--max-tokens", "16", "--min-latents", "2", "--system-prompt", ""]
         engine = ["--dtype", "float32", "--max-model-len", "256"]
-        assert main(["run", "--task", "rl", *files, *how, *engine, *arguments]) == 0
+        assert main(["eval", "run", "--task", "rl", *files, *how, *engine, *arguments]) == 0
         return runs.read_finished(self.folder / name)
 
     def after(self, kind: str, *arguments: str) -> tuple[Run, dict[str, Any]]:

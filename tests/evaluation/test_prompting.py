@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from future_l1_verl.data.clips import even_numbers
 from future_l1_verl.data.rows import Row, RowError
 from future_l1_verl.data.video import read_frames, write_video
-from future_l1_verl.evaluation.prompting import STYLES, Prompt, Style, most_frames
+from future_l1_verl.evaluation.choices import STYLES
+from future_l1_verl.evaluation.prompting import Prompt, Style, most_frames
 from future_l1_verl.evaluation.prompting import prompt as styled_prompt
 from future_l1_verl.modeling.trained_as import TrainedAs, default_prompt
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from chat_server import Reply, Server, says, serving
 
+from future_l1_verl.cli import main
 from future_l1_verl.data.video import write_video
 from future_l1_verl.evaluation import runs
-from future_l1_verl.evaluation.__main__ import main
 from future_l1_verl.modeling import tiny
 
 # Two rows are right by rule, one is wrong, one does not parse.
@@ -30,7 +30,7 @@ class Setting:
     def run(self, task: str, *arguments: str, out: str = "run") -> int:
         where = ["--data", str(self.folder / f"{task}.json"), "--out", str(self.folder / out)]
         who = ["--model", str(self.folder / "model"), "--url", self.model.url]
-        return main(["run", "--task", task, *where, *who, "--prompt", "direct", *arguments])
+        return main(["eval", "run", "--task", task, *where, *who, "--prompt", "direct", *arguments])
 
     @property
     def judged(self) -> list[str]:
@@ -110,7 +110,7 @@ def test_missing_verdicts_are_no_result_until_they_are_there(setting: Setting, c
     assert summary(setting)["splits"]["all"]["missing"] == 1
     with pytest.raises(runs.RunError, match=r"is no result: 4 of 4 questions are answered \(.*\), 1 verdicts are missing"):
         runs.read_finished(setting.folder / "run")
-    assert main(["aggregate", str(setting.folder / "run"), str(setting.folder / "run")]) == 2
+    assert main(["eval", "aggregate", str(setting.folder / "run"), str(setting.folder / "run")]) == 2
 
     asked, setting.judge.script = len(setting.model.requests), marks
     assert setting.run("twiffbench", *setting.judged) == 0
@@ -245,7 +245,7 @@ def test_places_that_cannot_be_written_or_read_are_said_in_a_line(setting: Setti
     assert setting.run("futurebench", out="file") == 2
     assert "file" in capsys.readouterr().err
     assert main(["report", "--run", str(setting.folder), "--stage", "base"]) == 2
-    assert capsys.readouterr().err == "'base' is not of the form NAME=DIR\n"
+    assert capsys.readouterr().err == "future-l1 report: 'base' is not of the form NAME=DIR\n"
 
 
 def test_half_an_answer_of_a_server_is_none(setting: Setting) -> None:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from future_l1_verl.cli import main
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.export import export, find, find_best, main
+from future_l1_verl.modeling.export import export, find, find_best
 from future_l1_verl.modeling.prepare import INDEX, SINGLE
 from future_l1_verl.modeling.tiny import build
 
@@ -223,13 +224,11 @@ def test_a_tracker_without_a_step_is_refused_with_the_steps_that_are_there(tmp_p
     ],
 )
 def test_the_command_says_what_is_wrong_in_a_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: dict[str, str], more: list[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], more: list[str]
 ) -> None:
     for name, text in ({"global_step_tmp/x": ""} | files).items():
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).write_text(text)
-    monkeypatch.setattr("sys.argv", ["export", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *more])
-    with pytest.raises(SystemExit) as ended:
-        main()
+    assert main(["export", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *more]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2 and str(tmp_path / "run") in line
+    assert str(tmp_path / "run") in line

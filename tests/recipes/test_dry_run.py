@@ -7,7 +7,7 @@ import pytest
 from dry_run import NASTY, ROOT, calls, copy_of_recipes, differences, dry_run, overrides, printed, resolved, run
 from omegaconf import DictConfig, OmegaConf
 
-from future_l1_verl.sft.__main__ import torchrun_arguments
+from future_l1_verl.sft.start import torchrun_arguments
 
 # Paper, Table 8.
 TABLE_8: dict[str, Any] = {

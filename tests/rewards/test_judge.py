@@ -20,8 +20,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from future_l1_verl.cli import main
 from future_l1_verl.rewards.judge import cache as verdict_cache
-from future_l1_verl.rewards.judge.check import EXAMPLES, main
+from future_l1_verl.rewards.judge.check import EXAMPLES
 from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 from future_l1_verl.rewards.judge.verdict import parse_verdict
@@ -632,13 +633,13 @@ def test_check_tells_a_fit_judge_from_others(
     server: Server, capsys: pytest.CaptureFixture[str], script: Script, status: int, message: str
 ) -> None:
     server.script = script
-    assert main(["--check", server.url, "--model", "judge"]) == status
+    assert main(["judge", "--check", server.url, "--model", "judge"]) == status
     assert re.search(message, capsys.readouterr().out, re.DOTALL)
 
 
 def test_check_shows_each_question_with_both_verdicts(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.script = knowing("yes", "no", mistaken=1)
-    main(["--check", server.url, "--model", "judge"])
+    main(["judge", "--check", server.url, "--model", "judge"])
     rows = capsys.readouterr().out.splitlines()[1 : 1 + len(EXAMPLES)]
     assert [row.startswith(example.question) for row, example in zip(rows, EXAMPLES, strict=True)] == [True] * 6
     assert [row.split()[-3:-1] for row in rows] == [["yes", "no"], ["yes", "yes"], ["yes", "yes"]] + [["no", "no"]] * 3
@@ -647,18 +648,18 @@ def test_check_shows_each_question_with_both_verdicts(server: Server, capsys: py
 def test_check_takes_the_only_model_and_lists_several(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.script = knowing("yes", "no")
     server.models = ["large"]
-    assert main(["--check", server.url]) == 0
+    assert main(["judge", "--check", server.url]) == 0
     assert {request["model"] for request in server.requests} == {"large"}
     server.models = ["large", "small"]
-    assert main(["--check", server.url]) == 1
+    assert main(["judge", "--check", server.url]) == 1
     assert "serves 2 models; name one with --model: large, small" in capsys.readouterr().out
 
 
 def test_check_sends_what_it_is_told_to(server: Server) -> None:
     server.script = knowing("<think>so</think>yes", "<think>so</think>no")
     fields = '{"max_tokens": null, "max_completion_tokens": 512}'
-    assert main(["--check", server.url, "--max-tokens", "256", "--request", '{"seed": 7}']) == 0
-    assert main(["--check", server.url, "--request", fields]) == 0
+    assert main(["judge", "--check", server.url, "--max-tokens", "256", "--request", '{"seed": 7}']) == 0
+    assert main(["judge", "--check", server.url, "--request", fields]) == 0
     first, last = server.requests[0], server.requests[-1]
     assert (first["max_tokens"], first["seed"]) == (256, 7)
     assert (last.get("max_tokens"), last["max_completion_tokens"]) == (None, 512)
@@ -667,24 +668,25 @@ def test_check_sends_what_it_is_told_to(server: Server) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--request", "{seed: 7}"], "--request is no JSON.*{seed: 7}"),
-        (["--request", "[1]"], "request must be a mapping"),
+        (["--request", "{seed: 7}"], "argument --request: must be a JSON object, not {seed: 7}"),
+        (["--request", "[1]"], "must be a JSON object, not .1."),
         (["--request", '{"model": "m"}'], "request must be a mapping of further fields without model"),
-        (["--max-tokens", "0"], "max_tokens must be a positive whole number"),
+        (["--max-tokens", "0"], "argument --max-tokens: must be at least 1, not 0"),
         (["--prompt", "nowhere.txt"], "nowhere.txt"),
         (["--api-key-file", "nowhere.key"], "nowhere.key"),
     ],
 )
 def test_check_refuses_what_makes_no_sense(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--check", "http://localhost:1/v1", "--model", "judge", *arguments])
+        sys.exit(main(["judge", "--check", "http://localhost:1/v1", "--model", "judge", *arguments]))
     assert ended.value.code == 2
-    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
 
 
 def test_check_says_that_nothing_listens(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     closed = Server()
     closed.server_close()
     for model, message in ([], "is unreachable"), (["--model", "judge"], "does not answer"):
-        assert main(["--check", closed.url, *model]) == 1
+        assert main(["judge", "--check", closed.url, *model]) == 1
         assert message in capsys.readouterr().out

@@ -11,7 +11,6 @@ from typing import Any
 from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
 from data_prep.visual_gain.patience import Patience, ask_all, waited
 from future_l1_verl.data.prompts import as_sent
-from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,8 @@ class OpenAIBackend:
         """What each request says of sampling: everything that vLLM would else take from the model's files, and to a server that
         is not vLLM what all of them know."""
         from openai import APIStatusError
+
+        from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM
 
         try:
             models = [model.to_dict() async for model in self.client.with_options(max_retries=5).models.list()]

@@ -9,7 +9,6 @@ from typing import Any
 
 from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
 from future_l1_verl.data.prompts import engine_prompt
-from future_l1_verl.platform.vllm_engine import engine_defaults
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class VllmBackend:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from transformers import AutoProcessor
         from vllm import LLM
+
+        from future_l1_verl.platform.vllm_engine import engine_defaults
 
         self.settings = settings
         self.tokens = Tokens()

@@ -12,8 +12,8 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from future_l1_verl.evaluation.runs import Record
-from future_l1_verl.evaluation.scoring import bootstrap_interval, columns
 from future_l1_verl.rewards.latent import adjacent_cosines
+from future_l1_verl.statistics import bootstrap_interval, columns
 
 MOST = 5  # spans; more are counted with them
 NAMES = [*map(str, range(MOST)), f"{MOST}+"]

@@ -1,8 +1,9 @@
-"""``python -m future_l1_verl.rewards.judge --check URL``: see check.py."""
+"""``python -m future_l1_verl.rewards.judge --check URL``: as ``future-l1 judge``."""
 
 import sys
 
-from future_l1_verl.rewards.judge.check import main
+from future_l1_verl.cli import main
 
 if __name__ == "__main__":
+    sys.argv.insert(1, "judge")
     sys.exit(main())

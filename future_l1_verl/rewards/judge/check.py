@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -50,8 +48,12 @@ async def _served_models(url: str, api_key_file: str | None, timeout: float) -> 
         raise JudgeUnavailable(f"{url}/models gives no list of models; name one with --model. HTTP {status}: {said}") from error
 
 
-async def _check(settings: JudgeSettings, model: str | None) -> str | None:
-    """Prints a table of verdicts on `EXAMPLES`; what is wrong with the judge, None if nothing is."""
+async def check(settings: JudgeSettings, model: str | None) -> str | None:
+    """Prints a table of verdicts on `EXAMPLES`, and returns what is wrong with the judge, None if nothing is.
+
+    It is fit if every reply is of the right form and at most one of six verdicts is wrong. ``model`` is by default the only one
+    that the server lists. Raises JudgeUnavailable if the server gives no list.
+    """
     url = settings.url
     if model is None:
         models = await _served_models(url, settings.api_key_file, settings.timeout)
@@ -80,33 +82,3 @@ async def _check(settings: JudgeSettings, model: str | None) -> str | None:
         return f"{model} does not follow the reply format in {counts.failed} of {counts.asked} replies; {counts.last_error}"
     wrong = sum(verdict is not example.right for example, (verdict, _) in zip(EXAMPLES, results, strict=True))
     return f"{model} gives wrong verdicts on {wrong} of {counts.asked} examples" if wrong > 1 else None
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """0 if the judge is fit: every reply is of the right form and at most one of six verdicts is wrong; 1 if not."""
-    parser = argparse.ArgumentParser(prog="python -m future_l1_verl.rewards.judge", description=main.__doc__)
-    parser.add_argument("--check", metavar="URL", required=True, help="what comes before /chat/completions")
-    parser.add_argument("--model", help="default: the only one that the server lists")
-    parser.add_argument("--prompt", metavar="FILE", help="with {question}, {truth} and {answer}; default: ours")
-    parser.add_argument("--api-key-file", metavar="FILE")
-    parser.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds per request; default: %(default)s")
-    parser.add_argument("--max-tokens", metavar="N", type=int, default=JudgeSettings.max_tokens, help="default: %(default)s")
-    parser.add_argument("--request", metavar="JSON", default="{}", help="further fields of each request; null takes one away")
-    args = parser.parse_args(argv)
-    shared = {name: getattr(args, name) for name in ("prompt", "api_key_file", "timeout", "max_tokens")}
-    try:
-        request = json.loads(args.request)
-        settings = JudgeSettings(
-            args.check, args.model or "?", request=request, attempts=1, concurrency=len(EXAMPLES), **shared
-        )
-        Judge(settings)  # reads the files
-    except json.JSONDecodeError as error:
-        parser.error(f"--request is no JSON: {error}: {args.request}")
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    try:
-        wrong = asyncio.run(_check(settings, args.model))
-    except JudgeUnavailable as error:
-        wrong = str(error)
-    print(wrong or "the judge is fit")
-    return 1 if wrong else 0

@@ -7,9 +7,9 @@ import ray
 from stub_backend import StubSettings
 
 from data_prep.visual_gain import pipeline
+from data_prep.visual_gain.job import Job
 from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.questions import Prompts
-from data_prep.visual_gain.stages import Job
 
 TRUTH = "the left wall"
 

@@ -1,6 +1,5 @@
 """Training files of candidates: what stage 1 and stage 2 make of them, what is left out, and that no clip is in both parts."""
 
-import argparse
 import json
 import os
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from data_prep.visual_gain.build import validation_videos
 from data_prep.visual_gain.candidates import CandidateError
 from data_prep.visual_gain.selection import SelectionError
 from data_prep.visual_gain.training import GAINS, response
+from future_l1_verl import cli
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.reader import read as read_rows
 from future_l1_verl.data.rows import Row as Parsed
@@ -40,8 +40,7 @@ def questions(path: Path) -> list[Row]:
 
 
 def call(module: Any, *words: object) -> None:
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    parser = cli.parser(f"curate {module.__name__.split('.')[-1]}")
     module.run(parser.parse_args([str(word) for word in words]))
 
 

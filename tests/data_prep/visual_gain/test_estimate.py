@@ -1,12 +1,12 @@
-import argparse
 import json
 
 import pyarrow.parquet as pq
 import pytest
 
 from data_prep.visual_gain import scores
-from data_prep.visual_gain.estimate import EstimateError, Measured, add_arguments, as_table, estimate, read, run
-from future_l1_verl.evaluation.scoring import bootstrap_interval
+from data_prep.visual_gain.estimate import EstimateError, Measured, as_table, estimate, read, run
+from future_l1_verl import cli
+from future_l1_verl.statistics import bootstrap_interval
 
 
 def shard(candidates=10, engine_start_s=0.0, generate_s=50.0, file_bytes=4000, **other):
@@ -114,8 +114,7 @@ def test_a_broken_shard_is_named(tmp_path):
 
 def test_the_command_prints_the_assumptions_and_writes_the_figures(tmp_path, capsys):
     write(tmp_path, [stored(0), stored(20)])  # 5 s a candidate on average
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = cli.parser("curate estimate")
     out = tmp_path / "estimate.json"
     run(parser.parse_args(f"--scores {tmp_path} --candidates 3600 --replicas 5 --cpus 7 --json {out}".split()))
     written = json.loads(out.read_text())
@@ -138,8 +137,7 @@ def test_small_figures_are_told_in_small_units():
 
 
 def test_the_cores_are_to_be_named(tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = cli.parser("curate estimate")
     with pytest.raises(SystemExit):
         parser.parse_args(["--scores", str(tmp_path), "--candidates", "1", "--replicas", "1"])
     assert "--cpus" in capsys.readouterr().err

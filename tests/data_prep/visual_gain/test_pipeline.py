@@ -17,9 +17,9 @@ from stub_backend import StubSettings, right
 from data_prep.synthetic.rendering import FPS
 from data_prep.visual_gain import candidates, pipeline, scores
 from data_prep.visual_gain.candidates import Candidate
+from data_prep.visual_gain.job import Job
 from data_prep.visual_gain.patience import Patience
 from data_prep.visual_gain.questions import Prompts, seeds
-from data_prep.visual_gain.stages import Job
 from future_l1_verl.data.video import write_video
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 

@@ -1,6 +1,5 @@
 """The command: what it writes, lists and prints, and that a run that fails changes nothing but its manifest."""
 
-import argparse
 import json
 import math
 import pickle
@@ -20,8 +19,10 @@ from hypothesis import strategies as st
 
 from data_prep.synthetic.writing import Settings, write_set
 from data_prep.visual_gain import build, candidates, read
+from data_prep.visual_gain.job import Job
 from data_prep.visual_gain.questions import Prompts, Shown
-from data_prep.visual_gain.stages import AddFrames, Job
+from data_prep.visual_gain.stages import AddFrames
+from future_l1_verl import cli
 from future_l1_verl.data.rows import RowError
 
 
@@ -33,8 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*words: object) -> None:
-    parser = argparse.ArgumentParser()
-    read.add_arguments(parser)
+    parser = cli.parser("curate read")
     read.run(parser.parse_args([str(word) for word in words]))
 
 
@@ -134,7 +134,7 @@ def test_missing_clips_end_the_first_run_with_a_table_and_the_next_command(
     (tmp_path / "twiff.json").write_text(json.dumps(rows))
     words = ["--input", tmp_path / "twiff.json", "--out", tmp_path / "out.parquet"]
     missing = sum(row["video"] in gone for row in rows)
-    monkeypatch.setattr("sys.argv", ["visual_gain", "read", *map(str, words)])
+    monkeypatch.setattr("sys.argv", ["future-l1", "curate", "read", *map(str, words)])
     monkeypatch.setattr("data_prep.visual_gain.checking.check", lambda *_: pytest.fail("decoded"))
     with pytest.raises(SystemExit) as end:
         run(*words)
@@ -145,9 +145,9 @@ def test_missing_clips_end_the_first_run_with_a_table_and_the_next_command(
         assert line in [[cell.strip() for cell in row.strip("│").split("│")] for row in shown.splitlines()]
     share = math.ceil(100 * missing / len(rows)) / 100
     command = shown.splitlines()[-1]
-    assert command == f"python -m data_prep.visual_gain read {shlex.join(map(str, words))} --max-missing {share}"
+    assert command == f"future-l1 curate read {shlex.join(map(str, words))} --max-missing {share}"
     monkeypatch.undo()
-    run(*shlex.split(command)[4:])
+    run(*shlex.split(command)[3:])
     assert [one["video"] for one in candidates.read(tmp_path / "out.parquet")] == [
         row["video"] for row in rows if row["video"] not in gone
     ]
@@ -193,8 +193,7 @@ def test_the_published_50k_keeps_its_gains_on_the_way_to_build(made: Path, tmp_p
     ]
     (tmp_path / "published.json").write_text(json.dumps(rows))
     run("--input", tmp_path / "published.json", "--videos", made, "--out", tmp_path / "published.parquet")
-    parser = argparse.ArgumentParser()
-    build.add_arguments(parser)
+    parser = cli.parser("curate build")
     words = ["--selected", tmp_path / "published.parquet", "--videos", made, "--out", tmp_path / "built"]
     build.run(parser.parse_args([*map(str, words), "--val-fraction", "0.25"]))
     table = pd.concat(pd.read_parquet(tmp_path / f"built/sft_{part}.parquet") for part in ("train", "val"))

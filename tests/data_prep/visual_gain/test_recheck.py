@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from itertools import accumulate
 from math import comb
@@ -17,8 +16,9 @@ from hypothesis import strategies as st
 from data_prep.visual_gain import recheck as module
 from data_prep.visual_gain import scores
 from data_prep.visual_gain.pool import SELECTED
-from data_prep.visual_gain.recheck import add_arguments, recheck, run
+from data_prep.visual_gain.recheck import recheck, run
 from data_prep.visual_gain.scores import Score, ScoresError
+from future_l1_verl import cli
 
 ROLLOUTS = 8
 SEED, OTHER_SEED = 0, 1  # of the scores that were selected by, and of those afterwards
@@ -210,8 +210,7 @@ def test_the_interval_covers_the_mean_and_no_more_than_the_gains(
 
 def test_the_command_prints_a_table_and_writes_the_same_each_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     selected, now = write_selection(tmp_path, CHOSEN, DRAWN), write_scores(tmp_path / "now", NOW)
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = cli.parser("curate recheck")
     run(parser.parse_args(["--selected", str(selected), "--scores", str(now), "--json", str(tmp_path / "found.json")]))
     found = recheck(selected, now)
     assert json.loads((tmp_path / "found.json").read_text()) == found

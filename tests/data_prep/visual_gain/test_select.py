@@ -1,4 +1,3 @@
-import argparse
 import json
 import random
 
@@ -10,8 +9,9 @@ import pytest
 from data_prep.synthetic.writing import Settings, write_set
 from data_prep.visual_gain import candidates, scores
 from data_prep.visual_gain.pool import SELECTED
-from data_prep.visual_gain.select import add_arguments, run
+from data_prep.visual_gain.select import run
 from data_prep.visual_gain.selection import SelectionError
+from future_l1_verl import cli
 
 CATEGORIES = ("camera", "instructional", "predictive")
 
@@ -52,8 +52,7 @@ def write_scores(folder, rows, per_shard=5):
 
 
 def select(folder, *flags, out="out"):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = cli.parser("curate select")
     given = ["--candidates", folder / "pool.parquet", "--scores", folder, "--out", folder / out, *flags]
     run(parser.parse_args([str(value) for value in given]))
     return folder / out

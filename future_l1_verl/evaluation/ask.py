@@ -1,4 +1,4 @@
-"""``evaluation run``: from the arguments of a command line to a folder with answers, a summary and, maybe, a comparison."""
+"""``future-l1 eval run``: from its arguments to a folder with answers, a summary and, maybe, a comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from future_l1_verl.data.files import whole
-from future_l1_verl.data.prompts import FORMS
+from future_l1_verl.data.rows import FORMS
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
 from future_l1_verl.evaluation.comparison import compare, comparison_table
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
-from future_l1_verl.evaluation.interventions import KINDS, Interventions, require_same
-from future_l1_verl.evaluation.marks import PROTOCOLS
-from future_l1_verl.evaluation.prompting import STYLES, Style, most_frames
+from future_l1_verl.evaluation.interventions import Interventions, require_same
+from future_l1_verl.evaluation.prompting import Style, most_frames
 from future_l1_verl.evaluation.runner import Asking, Grader, run
 from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
@@ -32,90 +30,8 @@ from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    what = command.add_argument_group("what is asked")
-    what.add_argument("--task", choices=tasks.TASKS, required=True)
-    what.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="parquet, JSON or JSON lines; a folder of shards, or of save_to_disk",
-    )
-    what.add_argument("--videos", help="where clips are: a folder, a map or a template; default: beside the data")
-    what.add_argument("--limit", type=positive, help="only the first rows")
-    what.add_argument("--max-frames", type=positive, default=32, help="of a clip whose question names no frames; default: 32")
-    what.add_argument(
-        "--prompt",
-        choices=STYLES,
-        help="latent spans and text; that, and the letter of an option alone; text as the checkpoint was trained, or asked for "
-        "by us, or the answer alone; default: as the checkpoint was trained",
-    )
-    what.add_argument("--system-prompt", help="instead of that of --prompt; empty for none")
-    what.add_argument("--observed", choices=FORMS, help="how frames are shown; default: as the checkpoint was trained")
-
-    who = command.add_argument_group("who answers")
-    who.add_argument("--model", type=Path, required=True, help="checkpoint directory; with --url the one that is served there")
-    who.add_argument("--url", help="a running `vllm serve`: what comes before /chat/completions")
-    who.add_argument("--served-name", help="default: the only one that the server lists")
-    who.add_argument("--api-key-file", type=Path)
-    who.add_argument("--tensor-parallel", type=positive, default=1)
-    who.add_argument("--data-parallel", type=positive, default=1)
-    who.add_argument("--dtype", default="auto")
-    who.add_argument("--max-model-len", type=positive)
-    who.add_argument("--gpu-memory-utilization", type=number(0.01, 1))
-    who.add_argument("--engine", type=json_object, default={}, metavar="JSON", help="further arguments of vLLM's engine")
-    who.add_argument("--concurrency", type=positive, default=128, help="questions at once, frames in memory; default: 128")
-
-    how = command.add_argument_group("how")
-    how.add_argument("--max-tokens", type=positive, help="of a reply; default: the task's")
-    how.add_argument("--temperature", type=number(0, 2), default=0.0)
-    how.add_argument("--top-p", type=number(1e-6, 1), default=1.0)
-    how.add_argument("--seed", type=int, default=0, help="of sampling and interventions")
-    how.add_argument("--min-latents", type=positive, default=1)
-    how.add_argument("--intervene", choices=KINDS, help="replace the latents of the answers of --intact")
-    how.add_argument(
-        "--intact", type=Path, metavar="DIR", help="a finished run of these questions or more, made with --save-latents"
-    )
-
-    judge = command.add_argument_group("judge of open answers; for twiffbench needed")
-    judge.add_argument("--judge-url", help="what comes before /chat/completions")
-    judge.add_argument("--judge-model")
-    judge.add_argument("--judge-concurrency", type=positive, default=64)
-    judge.add_argument("--judge-api-key-file")
-    judge.add_argument("--judge-max-tokens", type=positive, default=64, help="of its reply, thoughts included; default: 64")
-    judge.add_argument("--judge-request", type=json_object, default={}, metavar="JSON", help="further fields of its requests")
-    judge.add_argument("--marking", choices=PROTOCOLS, default="ours", help="how TwiFF-Bench is marked; default: ours")
-    judge.add_argument("--judge-cache", help="file of verdicts, for the processes of one machine")
-
-    command.add_argument("--out", type=Path, required=True, help="folder; started again with it, a run goes on")
-    command.add_argument("--save-latents", action="store_true")
-
-
-def positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def number(least: float, most: float) -> Callable[[str], float]:
-    def parsed(text: str) -> float:
-        if not least <= (value := float(text)) <= most:
-            raise argparse.ArgumentTypeError(f"must be from {least} to {most}, not {text}")
-        return value
-
-    return parsed
-
-
-def json_object(text: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise argparse.ArgumentTypeError(f"must be a JSON object, not {text}: {error}") from error
-
-
-def run_command(args: argparse.Namespace) -> int:
-    """0, or 1 if verdicts are missing. Raises ValueError (RowError, RunError) or FileNotFoundError for what is not fit."""
+def ask(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if verdicts are missing. Raises ValueError (RowError, RunError) or FileNotFoundError for bad input."""
     task = tasks.TASKS[args.task]
     has_latents = "latent_token_id" in _config(args.model)
     trained = TrainedAs.of(args.model, text_only=not has_latents)

@@ -1,0 +1,85 @@
+"""``future-l1 COMMAND``: all commands, each a file here that says its arguments and starts what does the work.
+
+A file of a command has ``add_arguments(parser)`` and ``run(args)``, and imports what is heavy in the latter, so that help is
+there at once. Its docstring is its help, whose first paragraph stands in the list of commands.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import textwrap
+from collections.abc import Sequence
+from importlib import import_module, resources
+from types import ModuleType
+
+from future_l1_verl.cli.parser import Parser, did_you_mean
+from future_l1_verl.rewards.judge.settings import JudgeUnavailable
+
+# Their names, of one word or two, and their modules.
+COMMANDS = {
+    "doctor": "doctor",
+    "prepare": "prepare",
+    "sft": "sft",
+    "rl": "rl",
+    "export": "export",
+    "judge": "judge",
+    "eval run": "evaluation.run",
+    "eval compare": "evaluation.compare",
+    "eval aggregate": "evaluation.aggregate",
+    "eval inspect": "evaluation.inspect",
+    "report": "report",
+    "curate read": "curation.read",
+    "curate score": "curation.score",
+    "curate estimate": "curation.estimate",
+    "curate select": "curation.select",
+    "curate recheck": "curation.recheck",
+    "curate build": "curation.build",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that ``argv`` begins with; returns the exit status: 2 for arguments that cannot be used."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    for words in (2, 1):
+        if (name := " ".join(given[:words])) in COMMANDS:
+            return _run(name, given[words:])
+    begun = given[0] if given else ""
+    inside = [name for name in COMMANDS if name.startswith(f"{begun} ")]
+    if not given or begun in ("-h", "--help") or (inside and given[1:] in ([], ["-h"], ["--help"])):
+        print(_listed(inside or list(COMMANDS)))
+        return 0
+    unknown = " ".join(given[:2]) if inside else begun
+    print(f"future-l1: there is no command {unknown}{did_you_mean(unknown, COMMANDS)} (see future-l1 --help)", file=sys.stderr)
+    return 2
+
+
+def parser(name: str) -> Parser:
+    """Returns the parser of a command."""
+    module = _module(name)
+    found = Parser(f"future-l1 {name}", module.__doc__)
+    module.add_arguments(found)
+    return found
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
+    args = parser(name).parse_args(argv)
+    try:
+        return _module(name).run(args) or 0
+    except (ValueError, OSError, JudgeUnavailable) as error:
+        print(f"future-l1 {name}: {error}", file=sys.stderr)
+        return 2
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{COMMANDS[name]}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A command and what it does in each line, read from the files, for some of them import libraries."""
+    lines = ["usage: future-l1 COMMAND [ARGUMENTS], and future-l1 COMMAND --help", ""]
+    for name in names:
+        source = (resources.files(__name__) / f"{COMMANDS[name].replace('.', '/')}.py").read_text(encoding="utf-8")
+        told = ast.get_docstring(ast.parse(source)).split("\n\n")[0]
+        lines += textwrap.wrap(told, 80, initial_indent=f"  {name:16}", subsequent_indent=" " * 18)
+    return "\n".join(lines)

@@ -1,0 +1,7 @@
+"""``python -m future_l1_verl.cli``: as ``future-l1``."""
+
+import sys
+
+from future_l1_verl.cli import main
+
+sys.exit(main())

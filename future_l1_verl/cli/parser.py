@@ -1,0 +1,73 @@
+"""How all commands read their arguments: an error is one line, and the help of an option says its default."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Adds the default of an option to its text, unless it is nothing, and fills the paragraphs of a description."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n  " in text:  # a list
+            return text
+        return "\n\n".join(textwrap.fill(part, width) for part in text.split("\n\n"))
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        nothing = action.default is None or action.default is False or action.default in (argparse.SUPPRESS, [], {})
+        return action.help if nothing or not action.help else f"{action.help} (default: %(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors are a line that ends the process with 2; positional arguments may stand anywhere."""
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> argparse.Namespace:
+        known = [name for action in self._actions for name in action.option_strings]
+        given = [each.split("=")[0] for each in (sys.argv[1:] if args is None else args)]
+        if unknown := [each for each in given if each.startswith("--") and each not in known]:
+            self.error(f"there is no {unknown[0]}{did_you_mean(unknown[0], known)}")
+        return self.parse_intermixed_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a question that names the most similar of the ``known`` names, or nothing if none is similar."""
+    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def positive(text: str) -> int:
+    """A type of arguments: a whole number of at least 1."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """A type of arguments: a number from ``least`` to ``most``."""
+
+    def parsed(text: str) -> float:
+        if not least <= (value := float(text)) <= most:
+            raise argparse.ArgumentTypeError(f"must be from {least} to {most}, not {text}")
+        return value
+
+    return parsed
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A type of arguments: a JSON object."""
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"must be a JSON object, not {text}: {error}") from error

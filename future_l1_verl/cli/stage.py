@@ -1,0 +1,48 @@
+"""What `future-l1 sft` and `future-l1 rl` share: overrides of their config trees, as hydra has them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import textwrap
+from collections.abc import Callable
+
+from future_l1_verl.cli.parser import Parser
+from future_l1_verl.config.tree import GROUPS, choices, composed, own_keys
+
+WIDTH = 80
+
+
+def add_arguments(parser: Parser, stage: str) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the tree, as hydra has them")
+    parser.add_argument("--cfg", choices=("job",), help="print the whole tree, verl's keys among them, and end")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: every reference replaced by its value")
+    parser.epilog = _explained(stage)
+
+
+def run(args: argparse.Namespace, stage: str, start: Callable) -> int:
+    """Composes the tree and hands it to ``start``, or prints it."""
+    config = composed(stage, args.overrides)
+    if args.cfg:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(config, resolve=args.resolve), end="")
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    start(config, args.overrides)
+    return 0
+
+
+def _explained(stage: str) -> str:
+    """The groups and the keys of a tree that are ours, with their values, for a terminal."""
+    lines = []
+    for group in GROUPS[stage]:
+        lines.append(f"{group}=NAME, one of")
+        for name, text in choices(group, stage).items():
+            lines += textwrap.wrap(f"{name}: {text}", WIDTH, initial_indent="  ", subsequent_indent="      ")
+    lines += ["", "keys with their values; those of verl are shown by --cfg job"]
+    for key in own_keys(stage):
+        lines.append(f"  {key.path}={key.value}" if key.value else f"  {key.path}")
+        lines += textwrap.wrap(key.text, WIDTH, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)

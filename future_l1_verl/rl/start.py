@@ -1,0 +1,31 @@
+"""The beginning of stage 2: input that cannot work ends it here, before any worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from future_l1_verl.config.record import save_resolved
+from future_l1_verl.platform.launch import require_accelerator, take_platform
+from future_l1_verl.versions import require
+
+
+def start(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Checks the input, starts Ray unless it runs, trains, and returns at the end. Raises ValueError or OSError, naming what is
+    wrong with the input, or what ended the training."""
+    require("verl", "vllm", "transfer_queue", "transformers")
+    require_accelerator(config.trainer.device, config.ray_kwargs.ray_init.get("address"))
+    take_platform(config.trainer.device)
+    from future_l1_verl.rl.checks import check, take_as_trained
+
+    take_as_trained(config)
+    check(config)
+    save_resolved(config)
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from future_l1_verl.rl.launch import run
+
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    run(config)
