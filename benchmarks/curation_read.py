@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.visual_gain.read import read
+from data_prep.curation.read import read
 
 ROWS_PER_FILE = 100_000
 WORDS = ("the", "a", "person", "ball", "camera", "moves", "turns", "pours", "opens", "left", "right", "then", "slowly", "door")

@@ -23,9 +23,9 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
-from data_prep.synthetic.writing import Settings, write_set
-from data_prep.visual_gain import candidates
-from data_prep.visual_gain.backends import Question, Sampling, Text, Tokens
+from data_prep.curation import candidates
+from data_prep.curation.backends import Question, Sampling, Text, Tokens
+from data_prep.toy.synthetic.writing import Settings, write_set
 
 TRUTH = "the left wall"
 
@@ -97,10 +97,10 @@ def measure(count: int, videos: Path, folder: Path) -> dict[str, float]:
     """In a process of its own, so that each N starts from the same memory."""
     import ray
 
-    from data_prep.visual_gain import pipeline
-    from data_prep.visual_gain.job import Job
-    from data_prep.visual_gain.patience import Patience
-    from data_prep.visual_gain.questions import Prompts
+    from data_prep.curation import pipeline
+    from data_prep.curation.job import Job
+    from data_prep.curation.patience import Patience
+    from data_prep.curation.questions import Prompts
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     clips = sorted(str(path.relative_to(videos)) for path in videos.rglob("*.mp4"))

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data_prep.visual_gain import candidates, scores
-from data_prep.visual_gain.select import add_arguments, run
+from data_prep.curation import candidates, scores
+from data_prep.curation.select import add_arguments, run
 
 ROLLOUTS = 8
 BENCHMARK = 2000

@@ -18,7 +18,7 @@ from future_l1_verl.latents.tokens import CONFIG_KEYS, LatentTokens
 from future_l1_verl.platform.vllm_engine import engine_defaults
 
 PROMPT = 32  # tokens
-WORDS = range(20, 400)  # ids that are text in the tokenizers of Qwen and of modeling/tiny.py
+WORDS = range(20, 400)  # ids that are text in the tokenizers of Qwen and of toy/tiny.py
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 NEVER = -100.0
 

@@ -1,6 +1,6 @@
 """``python benchmarks/loader.py --data DIR --model DIR``: how fast stage 1's loader gives rows, and that its memory stays flat.
 
-``DIR`` are a set (python -m data_prep.synthetic) and a checkpoint. Prints a JSON line: rows a second over ``--rows`` rows
+``DIR`` are a set (python -m data_prep.toy.synthetic) and a checkpoint. Prints a JSON line: rows a second over ``--rows`` rows
 without a cache, on the first epoch with one and on the next, and the memory of the loader at a tenth and at the end.
 """
 

@@ -50,12 +50,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig, PreTrainedModel
 from verl.utils.torch_functional import logprobs_from_logits
 
-from data_prep.synthetic.words import sentences
+from data_prep.toy.synthetic.words import sentences
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.toy import tiny
 
 HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY = 256, 768, 6, 32_000
 FIRST_WORD = 1000  # from which on all ids are text

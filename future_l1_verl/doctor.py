@@ -137,7 +137,7 @@ def engine(asked: Asked) -> str:
         if asked.model is None:
             from transformers.utils.logging import disable_progress_bar
 
-            from future_l1_verl.modeling import tiny
+            from future_l1_verl.toy import tiny
 
             disable_progress_bar()
             tiny.build(Path(made))

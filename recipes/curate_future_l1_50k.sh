@@ -57,7 +57,7 @@ for needed in input videos model out; do [ -n "${!needed:-}" ] || fail "--$neede
 [ "$gpus" != 0 ] && platform=cuda || platform=cpu
 
 run() { if [ -n "$dry_run" ]; then printf '%q ' "$@" && echo; else "$@"; fi; }
-visual_gain() { run .venv/bin/python -m data_prep.visual_gain "$@"; }
+curate() { run .venv/bin/python -m data_prep.curation "$@"; }
 [ -n "$dry_run" ] || bash recipes/env.sh "$platform"
 
 candidates=$out/candidates.parquet scores=$out/scored
@@ -71,14 +71,14 @@ select=(select --candidates "$candidates" --videos "$videos" --scores "$scores" 
 build=(build --selected "$out/selected/selected.parquet" --videos "$videos" --out "$out/data")
 [ -z "$video_id" ] || select+=(--video-id "$video_id") build+=(--video-id "$video_id")
 
-[ -f "$candidates" ] || visual_gain read --input "${input[@]}" --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"} \
+[ -f "$candidates" ] || curate read --input "${input[@]}" --videos "$videos" --out "$candidates" ${estimate:+--limit "$sample"} \
     ${max_missing:+--max-missing "$max_missing"}
-visual_gain "${score[@]}" "$@"
+curate "${score[@]}" "$@"
 if [ -n "$estimate" ]; then
-    visual_gain estimate --scores "$scores" --candidates "$estimate" --replicas "$replicas" --cpus "$cpus"
+    curate estimate --scores "$scores" --candidates "$estimate" --replicas "$replicas" --cpus "$cpus"
     exit 0
 fi
 # They take minutes, and what an earlier run left may be of other arguments.
 run rm -rf "$out/selected" "$out/data"
-visual_gain "${select[@]}"
-visual_gain "${build[@]}"
+curate "${select[@]}"
+curate "${build[@]}"

@@ -27,6 +27,6 @@ teach_hints
 model=$(sft_checkpoint hints)
 bash recipes/curate_future_l1_50k.sh --input "$run/data/val.parquet" --videos "$run/data" --model "$model" --out "$out" \
     --gpus 0 --replicas 1 --top 150 -- "${by_hints[@]}"
-"$python" -m data_prep.visual_gain score --candidates "$out/candidates.parquet" --videos "$run/data" --out "$out/scored-again" \
+"$python" -m data_prep.curation score --candidates "$out/candidates.parquet" --videos "$run/data" --out "$out/scored-again" \
     --model "$model" --seed 1 "${by_hints[@]}"
-"$python" -m data_prep.visual_gain recheck --selected "$out/selected" --scores "$out/scored-again" --json "$out/recheck.json"
+"$python" -m data_prep.curation recheck --selected "$out/selected" --scores "$out/scored-again" --json "$out/recheck.json"

@@ -43,9 +43,9 @@ bash recipes/env.sh cpu
 # Stages that cannot continue what an earlier run left start over.
 for name in data tiny; do [ -f "$run/logs/$name.done" ] || rm -rf "${run:?}/$name"; done
 if [ "$clips" = synthetic ]; then
-    stage data everything "$python" -m data_prep.synthetic --out "$run/data" --seed "$seed"
+    stage data everything "$python" -m data_prep.toy.synthetic --out "$run/data" --seed "$seed"
 else
-    stage data everything "$python" -m data_prep.real_clips --out "$run/data"
+    stage data everything "$python" -m data_prep.toy.real_clips --out "$run/data"
 fi
 pretrain
 train_sft sft "$run/tiny"

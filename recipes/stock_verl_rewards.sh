@@ -30,8 +30,8 @@ export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED
 export VERL_PLATFORM=cpu VERL_USE_EXTERNAL_MODULES=future_l1_verl.platform.verl_cpu
 
 # Additions, and a model that knows the form of a reply and is right about a third of them.
-"$python" -m data_prep.sums --out "$run/data"
-[ -d "$run/model" ] || "$python" -m future_l1_verl.modeling.tiny_text --out "$run/model" --data "$run/data/taught.parquet"
+"$python" -m data_prep.toy.sums --out "$run/data"
+[ -d "$run/model" ] || "$python" -m future_l1_verl.toy.tiny_text --out "$run/model" --data "$run/data/taught.parquet"
 
 rewards=(
     reward.custom_reward_function.path=pkg://future_l1_verl.rewards.adapters.verl

@@ -48,14 +48,14 @@ together() {
 }
 others=()
 everything() { cat; }
-steps() { "$python" -m future_l1_verl.evaluation.progress; }
+steps() { "$python" -m future_l1_verl.toy.progress; }
 # Without the warnings of the libraries underneath.
 results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' || true; }
 
 # pretrain: the tiny model, into $run/tiny. Two threads that spin while they wait for each other, as is the default, are several
 # times slower than one where anything else runs.
 pretrain() {
-    stage tiny results env OMP_NUM_THREADS=2 GOMP_SPINCOUNT=10000 "$python" -m future_l1_verl.modeling.tiny \
+    stage tiny results env OMP_NUM_THREADS=2 GOMP_SPINCOUNT=10000 "$python" -m future_l1_verl.toy.tiny \
         --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
 }
 
@@ -104,8 +104,8 @@ rl_checkpoint() { echo "$run/$1/global_step_$rl_steps/actor/huggingface"; }
 # teach_hints: stage 1 on hints, which curation needs of its model, into $run/hints: it then answers from text that tells the future.
 teach_hints() {
     local hints=$run/data/sft_hints.parquet
-    [ -f "$hints" ] || "$python" -m data_prep.synthetic.hints --data "$run/data" --out "$hints"
+    [ -f "$hints" ] || "$python" -m data_prep.toy.synthetic.hints --data "$run/data" --out "$hints"
     train_sft hints "$run/tiny" data.text_only=true data.train_files="$(quoted "$hints")" data.cache_dir="$(quoted "$run/hints/frames")" trainer.test_freq=-1
 }
-by_hints=(--base-prompt "$PWD/data_prep/synthetic/prompts/base.txt" --hint-prompt "$PWD/data_prep/synthetic/prompts/hint.txt"
+by_hints=(--base-prompt "$PWD/data_prep/toy/synthetic/prompts/base.txt" --hint-prompt "$PWD/data_prep/toy/synthetic/prompts/hint.txt"
     --max-tokens 64 --temperature 1 --top-p 1 --engine '{"dtype": "float32", "max_model_len": 1024}')

@@ -18,7 +18,7 @@ from vllm import SamplingParams
 
 from future_l1_verl.decoding.vllm import request_options
 from future_l1_verl.latents.noise import standard_normal
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 PATIENCE = 120  # seconds until an answer counts as lost
 

@@ -14,8 +14,8 @@ import pandas as pd
 from outcome import Outcome
 from stage_2_run import Run
 
-from data_prep.synthetic.writing import Settings, write_set
-from future_l1_verl.modeling import tiny
+from data_prep.toy.synthetic.writing import Settings, write_set
+from future_l1_verl.toy import tiny
 
 BATCH, EPOCH = 4, 9  # questions of a step, steps of an epoch
 QUESTIONS = BATCH * EPOCH

@@ -1,6 +1,6 @@
 """Checkpoints with random weights and latents, in the shapes that the phases need; made once, if absent.
 
-Tokenizer and processors are those of modeling/tiny.py, whose few hundred ids are text. What is left of a larger vocabulary the
+Tokenizer and processors are those of toy/tiny.py, whose few hundred ids are text. What is left of a larger vocabulary the
 tokenizer knows as words that no text contains: the rollout never says an id that the tokenizer lacks (verl masks them), and
 the actor, which masks none, would have other log-probs. The start token is made likelier, so that spans open.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 VOCABULARY = 151936
 OPENS = 15

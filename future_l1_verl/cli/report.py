@@ -18,7 +18,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from future_l1_verl.evaluation.report import write_report
+    from future_l1_verl.toy.report import write_report
 
     print(write_report(args.run, _named(args.stage), _named(args.intervention)))
 

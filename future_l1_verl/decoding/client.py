@@ -4,7 +4,7 @@
     reply = client.chat.completions.create(model=..., messages=chat, extra_body=chat_options(return_latents=True))
     latents = choice_latents(reply.choices[0])
 
-docs/serving.md has it in full. Needs no vLLM. An answer is text as of any other model; what the server leaves out of it
+docs/guides/serving.md has it in full. Needs no vLLM. An answer is text as of any other model; what the server leaves out of it
 (``skip_special_tokens``) are the control tokens of spans.
 """
 

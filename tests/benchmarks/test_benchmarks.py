@@ -43,7 +43,7 @@ def phases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the benchmarks of a CPU measure in their smallest form."""
-    from future_l1_verl.modeling import tiny
+    from future_l1_verl.toy import tiny
 
     folder = tmp_path_factory.mktemp("small")
     script = folder / "small.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from decoding_harness import Oracle
 
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from decoding_harness import PARITY, TIMES, V2, Oracle, in_process
 from vllm import SamplingParams
 
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 
 @pytest.mark.timeout(2000 if V2 else 300)

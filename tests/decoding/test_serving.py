@@ -40,7 +40,7 @@ CHATS: list[list[Message]] = [
 ]
 
 
-PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/guides/serving.md").read_text()
 QUICKSTART = "runs/quickstart-synthetic-seed1/rl/global_step_18/actor/huggingface"
 
 # What a checkpoint may ask of whoever samples from it; a random model repeats itself unless it is much the worse for it.
@@ -154,7 +154,7 @@ def test_latents_are_replaced_on_request(client: OpenAI, oracle: Oracle) -> None
 def test_the_page_of_clients_works_as_it_is(
     place: int, url: str, tiny_checkpoint: str, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/serving.md: with this package, and without. The bias is for a random model, which seldom opens a span."""
+    """docs/guides/serving.md: with this package, and without. The bias is for a random model, which seldom opens a span."""
     program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[place]
     assert program.count("http://localhost:8000/v1") == program.count(QUICKSTART) == 1
     (tmp_path / "frames").mkdir()

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from e2e_environment import recipe
 
-from data_prep.visual_gain import scores
+from data_prep.curation import scores
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 

@@ -12,8 +12,8 @@ import pytest
 from e2e_environment import ENVIRONMENT
 from safetensors.torch import load_file
 
-from data_prep.synthetic.writing import Settings, write_set
-from future_l1_verl.modeling import tiny
+from data_prep.toy.synthetic.writing import Settings, write_set
+from future_l1_verl.toy import tiny
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

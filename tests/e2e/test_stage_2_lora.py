@@ -6,9 +6,9 @@ import pytest
 from safetensors.torch import load_file
 from stage_2_run import Run
 
-from data_prep.synthetic.writing import Settings, write_set
-from future_l1_verl.modeling import tiny
+from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.modeling.export import export, find
+from future_l1_verl.toy import tiny
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from future_l1_verl.data.video import write_video
 from future_l1_verl.latents.spans import feeding_positions
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "white": (210, 210, 210)}
 NAMES = list(COLOURS)

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from data_prep.synthetic.writing import Settings, write_set
+from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.data.twiff import frame_numbers
 from future_l1_verl.data.video import count_frames, read_frames
 from future_l1_verl.evaluation import runs
 from future_l1_verl.evaluation.inspection.nearest import Tower, unseen
 from future_l1_verl.evaluation.runs import Record
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rewards.answer import answer_text, grade
+from future_l1_verl.toy import tiny
 
 START, LATENT, END = "<|latent_start|>", "<|latent|>", "<|latent_end|>"
 FULL = START + LATENT * 4 + END

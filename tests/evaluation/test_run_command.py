@@ -15,7 +15,7 @@ from chat_server import Reply, Server, says, serving
 from future_l1_verl.cli import main
 from future_l1_verl.data.video import write_video
 from future_l1_verl.evaluation import runs
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 # Two rows are right by rule, one is wrong, one does not parse.
 ANSWERS = ["<answer>A</answer>", "<answer>up</answer>", "<answer>B</answer>", "up"]

@@ -6,9 +6,9 @@ from evaluation_records import record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from future_l1_verl.evaluation.progress import condense
 from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
 from future_l1_verl.statistics import bootstrap_interval, score
+from future_l1_verl.toy.progress import condense
 
 
 def test_the_interval_is_that_of_the_binomial() -> None:

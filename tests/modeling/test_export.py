@@ -16,7 +16,7 @@ from future_l1_verl.cli import main
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.export import export, find, find_best
 from future_l1_verl.modeling.prepare import INDEX, SINGLE
-from future_l1_verl.modeling.tiny import build
+from future_l1_verl.toy.tiny import build
 
 PROMPT = "The ball hits the wall. <|latent_start|>"
 

@@ -24,10 +24,10 @@ from future_l1_verl.decoding import hf
 from future_l1_verl.latents.errors import squared_error
 from future_l1_verl.latents.spans import Role
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import LatentQwen2_5VL, adopt
 from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
 from future_l1_verl.modeling.packing import Packing
+from future_l1_verl.toy import tiny
 
 
 @pytest.fixture(scope="module", params=tiny.BACKBONES)

@@ -24,7 +24,7 @@ NASTY = (" a=b,(c) & #d 'e' \"f\"; [g] {h}: $HOME ", "~${i}\\${j}*\\\\'图`k`\\"
 # to read a pipe reads it.
 ECHO = f"""#!{sys.executable}
 import json, sys
-if sys.argv[1:] == ["-m", "future_l1_verl.evaluation.progress"]:
+if sys.argv[1:] == ["-m", "future_l1_verl.toy.progress"]:
     sys.stdin.read()
 print(json.dumps(sys.argv[1:]))
 with open(__file__ + ".calls", "a") as file:

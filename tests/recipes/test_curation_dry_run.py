@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.visual_gain.__main__ import parser
+from future_l1_verl import cli
 
 RECIPE = Path(__file__).parents[2] / "recipes/curate_future_l1_50k.sh"
 FILES = ("--input", "a.parquet", "--videos", "clips", "--model", "M", "--out", "out")
@@ -21,8 +21,8 @@ def commands(*arguments: str) -> dict[str, argparse.Namespace]:
     done = run(*FILES, *arguments)
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line) for line in done.stdout.splitlines()]
-    parsed = [parser().parse_args(line[3:]) for line in lines if line[1:3] == ["-m", "data_prep.visual_gain"]]
-    return {args.command: args for args in parsed}
+    commands = [line[3:] for line in lines if line[1:3] == ["-m", "data_prep.curation"]]
+    return {command: cli.parser(f"curate {command}").parse_args(rest) for command, *rest in commands}
 
 
 def test_each_command_reads_what_the_one_before_writes() -> None:
@@ -77,7 +77,7 @@ def test_what_follows_two_dashes_goes_to_score() -> None:
         ["bash", str(RECIPE), *FILES, "--dry-run", "--", "--temperature", "0.5"], capture_output=True, text=True, check=False
     )
     (line,) = [line for line in done.stdout.splitlines() if " score " in line]
-    assert parser().parse_args(shlex.split(line)[3:]).temperature == 0.5
+    assert cli.parser("curate score").parse_args(shlex.split(line)[4:]).temperature == 0.5
 
 
 @pytest.mark.parametrize("missing", ["input", "videos", "model", "out"])

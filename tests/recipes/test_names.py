@@ -128,7 +128,7 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
     sft = values(found["future_l1_verl.sft"])
     assert (sft["model.path"], sft["data.train_files"]) == (f"{folder}/tiny", f"{folder}/data/sft_hints.parquet")
     assert (sft["data.cache_dir"], sft["trainer.default_local_dir"]) == (f"{folder}/hints/frames", f"{folder}/hints")
-    assert found["data_prep.visual_gain"][:3] == ["recheck", "--selected", f"{folder}/curated/selected"]
+    assert found["data_prep.curation"][:3] == ["recheck", "--selected", f"{folder}/curated/selected"]
 
 
 @pytest.mark.parametrize("name", NASTY)

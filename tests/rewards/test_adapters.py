@@ -54,7 +54,7 @@ import json, math, sys
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
-from future_l1_verl.modeling import tiny_text
+from future_l1_verl.toy import tiny_text
 from future_l1_verl.rewards.adapters.trl import reward
 given = json.load(sys.stdin)
 tiny_text.build(given["folder"] + "/model")

@@ -18,8 +18,8 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.workers.reward_manager import get_reward_manager_cls as get_legacy_manager_cls
 
-from future_l1_verl.modeling import tiny_text
 from future_l1_verl.rewards.adapters.unscored import Unscored
+from future_l1_verl.toy import tiny_text
 
 EACH, BATCH = ["naive", "dapo", "gdpo", "rate_limited", "remote"], ["naive", "dapo", "batch", "prime"]
 FUNCTION = {"remote": "compute_score_sync", "batch": "compute_scores", "prime": "compute_number"}

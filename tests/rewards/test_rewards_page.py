@@ -1,4 +1,4 @@
-"""docs/rewards.md: its code runs, and does what stands beside it."""
+"""docs/guides/rewards.md: its code runs, and does what stands beside it."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from future_l1_verl.rewards.score import compute_score_sync
 from future_l1_verl.rewards.scoring import Scoring
 
-PAGE = (Path(__file__).parents[2] / "docs/rewards.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/guides/rewards.md").read_text()
 SCORES, GROUPS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -17,11 +17,11 @@ import pytest
 from chat_server import Server, says, serving
 from verl.trainer.ppo.reward import get_custom_reward_fn
 
-from future_l1_verl.modeling import tiny_text
 from future_l1_verl.rewards import score
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.score import NoVerdict, compute_score, compute_score_sync
 from future_l1_verl.rewards.waiting import wait
+from future_l1_verl.toy import tiny_text
 
 GOOD = "<reason>3 and 4</reason><answer>7</answer>"
 

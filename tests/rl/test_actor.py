@@ -8,7 +8,7 @@ import torch
 from actor_harness import run_ranks
 from actor_ranks import ABLATIONS, VARIANTS
 
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 
 KINDS = ("language", "vision")
 

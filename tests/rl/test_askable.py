@@ -21,17 +21,17 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from transformers import AutoProcessor, ProcessorMixin
 
-from data_prep.visual_gain import candidates, read, stages
+from data_prep.curation import candidates, read, stages
 from future_l1_verl.data.formats import parse
 from future_l1_verl.data.prompts import processor_inputs, prompt_length
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.evaluation import runner, tasks
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rewards.score import compute_score
 from future_l1_verl.rl import checks
 from future_l1_verl.rl.askable import CACHE, askable
 from future_l1_verl.rl.dataset import LatentRLDataset
+from future_l1_verl.toy import tiny
 from future_l1_verl.training.checks import files
 
 ROWS, BAD_ROWS = 40, 10

@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_module
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
-from data_prep.synthetic.writing import Settings, write_set
+from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.data.rows import RowError
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rl import checks as rl_checks
 from future_l1_verl.sft import checks as sft_checks
+from future_l1_verl.toy import tiny
 
 
 @pytest.fixture(scope="module")

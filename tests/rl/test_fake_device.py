@@ -16,8 +16,8 @@ from torch import Tensor
 from verl.utils import tensordict_utils as tu
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rl.trainer import loss_function
+from future_l1_verl.toy import tiny
 from future_l1_verl.training.engine import LatentEngine
 
 # What a micro-batch holds is looked at before its forward pass, and never after: a list of such looks, by function.

@@ -15,9 +15,9 @@ from verl.utils import tensordict_utils as tu
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.rl.trainer import loss_function
+from future_l1_verl.toy import tiny
 from future_l1_verl.training.engine import LatentEngine, _share_pixels
 from future_l1_verl.training.settings import EngineSettings
 

@@ -10,11 +10,11 @@ from vllm import LLM, SamplingParams
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.spans import Role, response_layout
-from future_l1_verl.modeling import tiny
 from future_l1_verl.modeling.backbones import adopt
 from future_l1_verl.modeling.latent_vl import LatentVL
 from future_l1_verl.modeling.packing import Packing
 from future_l1_verl.rl.parity import parity, sums
+from future_l1_verl.toy import tiny
 
 # The log-probs of a rollout are those of the whole distribution: with vLLM's own, of the truncated one, the gap would be 0.05.
 TEMPERATURE, TOP_P = 0.9, 0.95

@@ -17,9 +17,9 @@ from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rl import group_barrier
 from future_l1_verl.rl.agent_loop import LatentAgentLoop, LatentAgentLoopWorker
+from future_l1_verl.toy import tiny
 
 ANSWERS = 4
 FRAMES = [Image.fromarray(pixels) for pixels in np.random.default_rng(0).integers(0, 255, (4, 64, 96, 3), dtype=np.uint8)]

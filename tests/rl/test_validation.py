@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from transformers import AutoProcessor
 
 from future_l1_verl.data.video import write_video
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rl.dataset import LatentRLDataset
 from future_l1_verl.rl.modes import SyncTrainer
+from future_l1_verl.toy import tiny
 
 # Per answer: source, question, split, accuracy, parsed. Question "p" is answered twice; NaN is a missing verdict.
 ANSWERS = [

@@ -17,8 +17,8 @@ from verl.utils.tokenizer import hf_processor
 
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import counts
-from future_l1_verl.modeling import tiny
 from future_l1_verl.sft.dataset import LatentSFTDataset
+from future_l1_verl.toy import tiny
 
 ROWS, BAD_ROWS = 40, 10
 MAX_LENGTH = 400

@@ -6,9 +6,9 @@ import torch
 from omegaconf import OmegaConf
 from verl.utils.tokenizer import hf_processor
 
-from data_prep.synthetic.writing import Settings, write_set
-from future_l1_verl.modeling import tiny
+from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.sft.dataset import LatentSFTDataset
+from future_l1_verl.toy import tiny
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from verl.utils.tokenizer import hf_processor
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
-from data_prep.synthetic.writing import Settings, write_set
+from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import messages, processor_inputs, prompt_length, vision_inputs
 from future_l1_verl.data.reader import read
@@ -23,9 +23,9 @@ from future_l1_verl.data.rows import Row
 from future_l1_verl.data.seeing import Seen, see
 from future_l1_verl.decoding.vllm import engine_arguments
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings, LatentTokens
-from future_l1_verl.modeling import tiny
 from future_l1_verl.rl.dataset import LatentRLDataset
 from future_l1_verl.sft.dataset import LatentSFTDataset
+from future_l1_verl.toy import tiny
 
 SYSTEM = "Think of what comes next."
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_prep.synthetic.writing import Settings, write_set
-from future_l1_verl.modeling import tiny
+from data_prep.toy.synthetic.writing import Settings, write_set
+from future_l1_verl.toy import tiny
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rl"))
 from actor_harness import run_ranks

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 sys.path.insert(0, str(Path(__file__).parents[1] / "rl"))
 from actor_harness import run_ranks
 
-from future_l1_verl.modeling import tiny
+from future_l1_verl.toy import tiny
 from future_l1_verl.training.engine import LatentEngine
 
 RANKS = Path(__file__).with_name("engine_ranks.py")

@@ -21,7 +21,8 @@ from test_prepare import original
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from future_l1_verl.modeling import export, prepare, tiny
+from future_l1_verl.modeling import export, prepare
+from future_l1_verl.toy import tiny
 
 DONE = "SIGKILL at a random moment while `modeling.export` (with LoRA, without) or `modeling.prepare` writes; the command again"
 UNIT = "files of checkpoints and their sources"

@@ -21,7 +21,7 @@ from vllm_server import SMALL, serving
 
 from future_l1_verl.decoding.client import chat_options, choice_latents
 from future_l1_verl.latents.interventions import KINDS, Intervention
-from future_l1_verl.modeling.tiny import HIDDEN_SIZE
+from future_l1_verl.toy.tiny import HIDDEN_SIZE
 
 DONE = "50 requests at once to a server short of memory, with random options of latents, some given up; each again alone"
 UNIT = "requests"

@@ -22,7 +22,7 @@ from outcome import Outcome
 from test_untrusted import DEEP, UNREADABLE, Payload, not_latents
 from vllm_server import SMALL, serving
 
-from future_l1_verl.modeling.tiny import HIDDEN_SIZE
+from future_l1_verl.toy.tiny import HIDDEN_SIZE
 
 DONE = "97 kinds of bad requests to a server: no arrays, wrong or huge sizes, NaN, pickles, deep or huge JSON, wrong types"
 UNIT = "requests"

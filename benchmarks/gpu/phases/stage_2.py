@@ -34,7 +34,7 @@ def _steps(form: Form) -> dict[str, Any]:
     for earlier in (data, out):  # of a run that did not get through
         shutil.rmtree(earlier, ignore_errors=True)
     clips = ["--out", str(data), "--train-questions", "32", "--val-questions", "2", "--test-questions", "2", "--seed", "0"]
-    subprocess.run([sys.executable, "-m", "data_prep.synthetic", *clips], check=True)
+    subprocess.run([sys.executable, "-m", "data_prep.toy.synthetic", *clips], check=True)
     command = [sys.executable, "-m", "future_l1_verl.rl", *_settings(path, data, out, form.cpu)]
     # verl's tracker takes its folder from here alone.
     subprocess.run(command, check=True, env=os.environ | {"TENSORBOARD_DIR": str(out / "tensorboard")})

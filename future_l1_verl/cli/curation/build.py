@@ -29,6 +29,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from data_prep.visual_gain.build import run
+    from data_prep.curation.build import run
 
     run(args)

@@ -18,6 +18,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from data_prep.visual_gain.estimate import run
+    from data_prep.curation.estimate import run
 
     run(args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from data_prep.visual_gain.overlap import DISTANCE, SHARE, WAYS, WHOLE_STEM
+from data_prep.curation.overlap import DISTANCE, SHARE, WAYS, WHOLE_STEM
 from future_l1_verl.cli.parser import Parser, number, positive
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_prep.visual_gain.checking import DECODE
+from data_prep.curation.checking import DECODE
 from future_l1_verl.cli.parser import Parser, number, positive
 
 
@@ -25,6 +25,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from data_prep.visual_gain.read import run
+    from data_prep.curation.read import run
 
     run(args)

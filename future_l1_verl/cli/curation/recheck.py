@@ -15,6 +15,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from data_prep.visual_gain.recheck import run
+    from data_prep.curation.recheck import run
 
     run(args)

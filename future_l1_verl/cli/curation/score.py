@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_prep.visual_gain.backends import Sampling
-from data_prep.visual_gain.backends.openai import OpenAISettings
-from data_prep.visual_gain.job import Job
-from data_prep.visual_gain.patience import Patience
+from data_prep.curation.backends import Sampling
+from data_prep.curation.backends.openai import OpenAISettings
+from data_prep.curation.job import Job
+from data_prep.curation.patience import Patience
 from future_l1_verl.cli.parser import Parser, json_object, number, positive
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
@@ -70,6 +70,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from data_prep.visual_gain.score import run
+    from data_prep.curation.score import run
 
     run(args)

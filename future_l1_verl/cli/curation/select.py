@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_prep.visual_gain.selection import Rule
+from data_prep.curation.selection import Rule
 from future_l1_verl.cli.curation import overlap
 from future_l1_verl.cli.parser import Parser
 
@@ -27,6 +27,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from data_prep.visual_gain.select import run
+    from data_prep.curation.select import run
 
     run(args)

@@ -1,7 +1,7 @@
 """TwiFF: a question about named frames, whose answer is the reasoning with ``<rimage>`` for each future frame, then ``<ans>``.
 
 Its parquet files, TwiFF-Bench (with embedded pictures, or with ``frames`` and ``recon_frames``) and the candidates that
-``data_prep.visual_gain`` writes have this form under different names.
+``data_prep.curation`` writes have this form under different names.
 """
 
 from __future__ import annotations

@@ -1,0 +1,118 @@
+"""Texts by a server that speaks the OpenAI chat API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.curation.backends import Question, Sampling, Text, Tokens
+from data_prep.curation.patience import Patience, ask_all, waited
+from future_l1_verl.data.prompts import as_sent
+
+
+@dataclass(frozen=True)
+class OpenAISettings:
+    """``url`` is what comes before ``/chat/completions``; ``concurrency`` bounds the requests of a replica; ``timeout`` in
+    seconds per request."""
+
+    url: str
+    model: str
+    sampling: Sampling
+    patience: Patience
+    concurrency: int = 64
+    timeout: float = 600.0
+    api_key_file: str | None = None
+
+    def start(self) -> OpenAIBackend:
+        return OpenAIBackend(self)
+
+
+class OpenAIBackend:
+    """Asks the server for each text on its own, with its seed. Waits for the server at the start; raises what the server says
+    to a request that it will never grant (an unknown model, a wrong key)."""
+
+    def __init__(self, settings: OpenAISettings) -> None:
+        from openai import AsyncOpenAI
+
+        key = Path(settings.api_key_file).read_text(encoding="utf-8").strip() if settings.api_key_file else "none"
+        self.settings = settings
+        self.tokens = Tokens()
+        self.runner = asyncio.Runner()
+        self.client = AsyncOpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=0)
+        self.runner.run(waited(self._wrong, settings.patience))
+        self.request = self.runner.run(self._request())
+
+    def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
+        return self.runner.run(self._texts(questions))
+
+    async def _texts(self, questions: Sequence[Question]) -> list[list[Text]]:
+        slots = asyncio.Semaphore(self.settings.concurrency)
+        chats = [[as_sent(message) for message in question.chat] for question in questions]
+        asked = [(number, seed) for number, question in enumerate(questions) for seed in question.seeds]
+
+        async def one(number: int, seed: int) -> Text:
+            async with slots:
+                return await self._text(chats[number], seed)
+
+        found = await ask_all(
+            [lambda key=key: one(*key) for key in asked],
+            lambda text: text.text is not None,
+            self._wrong,
+            self.settings.patience,
+        )
+        texts = iter(found)
+        return [[next(texts) for _ in question.seeds] for question in questions]
+
+    async def _text(self, chat: list[dict[str, Any]], seed: int) -> Text:
+        from openai import OpenAIError
+        from openai.types.chat import ChatCompletion
+
+        try:
+            reply = await self.client.chat.completions.create(
+                model=self.settings.model, messages=chat, seed=seed, **self.request
+            )
+        except (OpenAIError, ValueError) as error:  # a ValueError is a reply that is no JSON
+            return Text(None, f"{type(error).__name__}: {error}"[:500])
+        if not isinstance(reply, ChatCompletion):
+            return Text(None, f"no chat completion: {reply!r}"[:500])
+        if reply.usage is not None:
+            self.tokens.prompt += reply.usage.prompt_tokens
+            self.tokens.generated += reply.usage.completion_tokens
+        text = reply.choices[0].message.content if reply.choices else None
+        return Text(text, None) if text is not None else Text(None, "no text: the reply holds none")
+
+    async def _wrong(self) -> str | None:
+        """What keeps the server from answering at all."""
+        from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
+
+        hello = [{"role": "user", "content": "Hello"}]
+        try:
+            await self.client.chat.completions.create(model=self.settings.model, messages=hello, max_tokens=1, timeout=60)
+        except (AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError):
+            raise
+        except (OpenAIError, ValueError) as error:
+            return f"{self.settings.url}: {type(error).__name__}: {error}"[:500]
+        return None
+
+    async def _request(self) -> dict[str, Any]:
+        """What each request says of sampling: everything that vLLM would else take from the model's files, and to a server that
+        is not vLLM what all of them know."""
+        from openai import APIStatusError
+
+        from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM
+
+        try:
+            models = [model.to_dict() async for model in self.client.with_options(max_retries=5).models.list()]
+        except (APIStatusError, ValueError):  # a server need not list its models; vLLM does
+            models = []
+        vllm = any(model.get("owned_by") == "vllm" for model in models)
+        sampling = self.settings.sampling
+        return NEUTRAL | {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "extra_body": NEUTRAL_VLLM if vllm else {},
+        }

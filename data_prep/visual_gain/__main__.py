@@ -1,9 +1,0 @@
-"""``python -m data_prep.visual_gain read|score|select|recheck|build|estimate``: as ``future-l1 curate``."""
-
-import sys
-
-from future_l1_verl.cli import main
-
-if __name__ == "__main__":
-    sys.argv.insert(1, "curate")
-    sys.exit(main())

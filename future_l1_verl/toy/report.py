@@ -1,0 +1,176 @@
+"""The report folder of a run: what was learnt, accuracy after each stage, curves of both trainings, sample answers beside their
+frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+from future_l1_verl.data.video import read_frames
+from future_l1_verl.evaluation.comparison import compare
+from future_l1_verl.evaluation.curves import read_curves, write_curves
+from future_l1_verl.evaluation.runs import COMPARISON, SUMMARY, Record, Run, read_finished
+from future_l1_verl.statistics import with_interval
+from future_l1_verl.toy.learned import what_was_learned
+
+matplotlib.use("Agg")
+
+
+def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[str, Path], samples: int = 3) -> Path:
+    """Writes ``run/report`` from ``run/tensorboard/{sft,rl}``, evaluation folders named by stage, in order, and folders of runs
+    with interventions by their kind. The last two stages are compared question by question.
+
+    Returns the path of ``report.md``. Raises RunError if an evaluation is missing or no result, or the last two are not of the
+    same questions; FileNotFoundError if a tensorboard folder or a comparison is missing.
+    """
+    finished = {stage: read_finished(folder) for stage, folder in evaluations.items()}
+    out = run / "report"
+    out.mkdir(parents=True, exist_ok=True)
+    summaries = {stage: json.loads((folder / SUMMARY).read_text())["splits"] for stage, folder in evaluations.items()}
+    figures = write_curves(run, out)
+    lines = ["# Report", ""]
+    if sentence := what_was_learned(read_curves(run / "tensorboard" / "rl")):
+        lines += [sentence, ""]
+    lines += [*_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
+    _plot_accuracy(summaries, out / "accuracy.png")
+    lines += _headroom_table(run / "data" / "manifest.json")
+    if len(finished) > 1:
+        lines += [*_last_step_table(*list(finished.items())[-2:]), ""]
+    for name, title in figures.items():
+        lines += [f"![{title}]({name})", ""]
+    records = list(finished.values())[-1].records
+    if interventions:
+        lines += ["## Do the latents matter?", "", *_interventions_table(interventions), ""]
+    lines += ["## Sample answers", ""]
+    for number, record in enumerate(_one_per_split(records, samples), start=1):
+        _plot_frames(record, out / f"sample_{number}.png")
+        lines += _sample(number, record)
+    report = out / "report.md"
+    report.write_text("\n".join(lines) + "\n")
+    return report
+
+
+def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| stage | split | n | accuracy (95 %) | majority | parsed | reasoning true | spans | latents |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for stage, splits in summaries.items():
+        for split, row in splits.items():
+            reasoning = f"{row['reasoning_true']:.3f}" if "reasoning_true" in row else "-"
+            lines.append(
+                f"| {stage} | {split} | {row['n']} | {with_interval(**row['scores']['accuracy'])} | {row['majority']:.3f} "
+                f"| {row['parsed']:.3f} | {reasoning} | {row['spans']:.2f} | {row['latents']:.2f} |"
+            )
+    return lines
+
+
+def _headroom_table(manifest: Path) -> list[str]:
+    """What readers without fault would reach on test questions of the synthetic set (data_prep/toy/synthetic/headroom.py), and
+    how often the teacher of stage 1 is right; of other sets nothing."""
+    said = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    if "headroom" not in said:
+        return []
+    lines = [
+        "| split | guessing | the teacher of stage 1 | from the observed frames and the physics | from the future frames |",
+        "|---|---|---|---|---|",
+    ]
+    for split, row in said["headroom"]["test"].items():
+        shares = (row["chance"], said["taught"][split], row["without_future"], row["with_future"])
+        lines.append(f"| {split} | {' | '.join(f'{share:.3f}' for share in shares)} |")
+    return [*lines, ""]
+
+
+def _last_step_table(before: tuple[str, Run], after: tuple[str, Run]) -> list[str]:
+    lines = [f"| split | n | {before[0]} | {after[0]} | difference (95 %) | McNemar p |", "|---|---|---|---|---|---|"]
+    for split, row in compare(before[1], after[1]).items():
+        score = row["scores"]["accuracy"]
+        difference = with_interval(score["difference"], score["interval"])
+        lines.append(
+            f"| {split} | {row['n']} | {score['a']:.3f} | {score['b']:.3f} | {difference} | {row['mcnemar']['p']:.2g} |"
+        )
+    return lines
+
+
+def _interventions_table(folders: dict[str, Path]) -> list[str]:
+    lines = [
+        "| latents replaced | split | n | intact | replaced | difference (95 %) | answers changed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, folder in folders.items():
+        for split, row in json.loads((folder / COMPARISON).read_text()).items():
+            score = row["scores"]["accuracy"]
+            difference = with_interval(score["difference"], score["interval"])
+            lines.append(
+                f"| {kind} | {split} | {row['n']} | {score['a']:.3f} | {score['b']:.3f} | {difference} | {row['changed']:.3f} |"
+            )
+    return lines
+
+
+def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4))
+    width = 0.8 / len(summaries)
+    for position, (stage, splits) in enumerate(summaries.items()):
+        scores = [row["scores"]["accuracy"] for row in splits.values()]
+        heights = [score["mean"] for score in scores]
+        errors = [
+            [score["mean"] - score["interval"][0] for score in scores],
+            [score["interval"][1] - score["mean"] for score in scores],
+        ]
+        axes.bar([i + position * width for i in range(len(splits))], heights, width, yerr=errors, capsize=3, label=stage)
+    splits = next(iter(summaries.values()))
+    axes.set_xticks([i + width * (len(summaries) - 1) / 2 for i in range(len(splits))], list(splits))
+    axes.hlines(
+        [row["majority"] for row in splits.values()],
+        [i - width / 2 for i in range(len(splits))],
+        [i + width * (len(summaries) - 0.5) for i in range(len(splits))],
+        colors="black",
+        linestyles="dotted",
+        label="majority answer",
+    )
+    axes.set(ylim=(0, 1), ylabel="accuracy (95 % interval)", title="Held-out accuracy by split")
+    axes.legend()
+    _save(figure, path)
+
+
+def _one_per_split(records: list[Record], count: int) -> list[Record]:
+    """The first answer of each split, then the next ones, up to ``count``."""
+    firsts = list({record.split: record for record in reversed(records)}.values())
+    return [*firsts, *(record for record in records if record not in firsts)][:count]
+
+
+def _plot_frames(record: Record, path: Path) -> None:
+    images = read_frames(record.video, record.frames)
+    figure, axes = plt.subplots(1, len(images), figsize=(2 * len(images), 2.2), squeeze=False)
+    for number, (axis, image) in enumerate(zip(axes[0], images, strict=True), start=1):
+        axis.imshow(image)
+        axis.set_title(f"observed {number}", fontsize=8)
+        axis.axis("off")
+    _save(figure, path)
+
+
+def _sample(number: int, record: Record) -> list[str]:
+    options = f"Options: {', '.join(record.options)}. " if record.options else ""
+    outcome = "correct" if record.scores["accuracy"] else "wrong" if record.parsed else "unparsed"
+    return [
+        f"### {number}. {record.split}: {outcome}",
+        "",
+        f"![frames](sample_{number}.png)",
+        "",
+        f"{record.problem.replace('<image>', '').splitlines()[0]} {options}Right: **{record.truth}**.",
+        "",
+        "```",
+        record.text,
+        "```",
+        "",
+    ]
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
