@@ -47,7 +47,7 @@ while [ $# -gt 0 ]; do
     --estimate) estimate=$2 ;;
     --cpus) cpus=$2 ;;
     [!-]*) [ -n "$more" ] || fail "unknown argument $1" && list+=("$1") && shift && continue ;;
-    *) fail "unknown argument $1; see the first lines of recipes/curate_future_l1_50k.sh" ;;
+    *) fail "unknown argument $1; see --help" ;;
     esac
     shift 2
 done

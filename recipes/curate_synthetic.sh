@@ -12,9 +12,10 @@ run=runs/quickstart-synthetic-seed1 seed=1 sft_steps=300 sft_batch=32
 
 while [ $# -gt 0 ]; do
     case "$1" in
+    --*) [ $# -ge 2 ] || fail "$1 needs a value" ;;&
     --run) run=$2 ;;
     --sft-steps) sft_steps=$2 ;;
-    *) fail "unknown argument $1; see the first lines of recipes/curate_synthetic.sh" ;;
+    *) fail "unknown argument $1; see --help" ;;
     esac
     shift 2
 done

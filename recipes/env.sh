@@ -8,13 +8,12 @@
 # Refreshing a lock: bash recipes/env.sh lock   (after changing pyproject.toml; then run the tests)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 UV_VERSION=0.13.9
 DISK_GIB=12
 # What the packages of recipes/locks/cuda.txt are built for: torch for CUDA 13.0, llguidance for manylinux_2_35.
 GLIBC=2.35 DRIVER=580 CUDA=13
-
-fail() { printf 'env.sh: %s\n' "$1" >&2; exit 1; }
 
 build=${1:-} wheel='' dry_run=''
 case "$build" in cpu | cuda | serve | lock) shift ;; *) fail "usage: bash recipes/env.sh cpu|cuda|serve|lock" ;; esac
@@ -24,7 +23,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
     --flash-attn) [ -f "${2:-}" ] || fail "--flash-attn needs the file of a wheel, not ${2:-nothing}"; wheel=$2 && shift ;;
     --dry-run) dry_run=yes ;;
-    *) fail "unknown argument $1; see the first lines of recipes/env.sh" ;;
+    *) fail "unknown argument $1; see --help" ;;
     esac
     shift
 done

@@ -1,4 +1,9 @@
-# What recipes share; they read it with `source`.
+# What recipes share; they read it with `source`, from the root of the checkout.
+
+# --help among a recipe's arguments prints the lines at its top.
+for argument in "$@"; do
+    case "$argument" in -h | --help) awk 'NR > 1 && !/^#/ { exit } NR > 1 && !/^#SBATCH/ { sub(/^# ?/, ""); print }' "recipes/${0##*/}" && exit ;; esac
+done
 
 # fail MESSAGE: ends the recipe.
 fail() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 1; }

@@ -4,5 +4,6 @@
 #   bash recipes/la_dapo_futurebench.sh --model DIR --data FILE --val FILE --out DIR [--ablation NAME] [...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 exec bash recipes/la_dapo_qwen3vl8b.sh --questions futurebench --every 10 "$@"

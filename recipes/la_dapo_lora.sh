@@ -2,7 +2,7 @@
 # Stage 2 with adapters (LoRA) of the language model on one GPU of 80 GB; the reference is the actor without them. Further
 # arguments are those of la_dapo_qwen3vl8b.sh, but not --pools separate: there verl sends the rollout no adapters.
 #   bash recipes/la_dapo_lora.sh futurebench|twiff --model DIR --data FILE --val FILE --out DIR [...]
-# `python -m future_l1_verl.modeling.export --run DIR --out DIR` makes a checkpoint with the adapters merged.
+# `future-l1 export --run DIR --out DIR` makes a checkpoint with the adapters merged.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source recipes/functions.sh

@@ -3,8 +3,8 @@
 # --every and, for open answers, --judged. Checkpoints come to DIR/global_step_N.
 #   bash recipes/la_dapo_futurebench.sh --model DIR --data FILE --val FILE --out DIR [--ablation NAME]
 #                                       [--pools colocated|colocated_async|separate] [--nodes N] [--gpus N]
-#                                       [--judge-url URL --judge-model NAME] [--dry-run] [hydra overrides...]
-# --model: stage 1's checkpoint after `python -m future_l1_verl.modeling.export`; for a text-only ablation the control's.
+#                                       [--judge-url URL --judge-model NAME] [--dry-run] [KEY=VALUE...]
+# --model: stage 1's checkpoint after `future-l1 export`; for a text-only ablation the control's.
 # --ablation: a file of future_l1_verl/config/ablation.
 # On more than one node it runs on one of them, on a Ray that spans all (slurm.sh, submit.sh), with files that all of them see;
 # make the environment once before. Started again it continues. --dry-run prints the resolved config and ends.
@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
     --gpus) gpus=$2 && shift ;;
     --judge-url) judge_url=$(quoted "$2") && shift ;;
     --judge-model) judge_model=$(quoted "$2") && shift ;;
-    --*) fail "unknown argument $1; see the first lines of recipes/la_dapo_qwen3vl8b.sh" ;;
+    --*) fail "unknown argument $1; see --help" ;;
     platform=cpu) build=cpu overrides+=("$1") ;;
     *) overrides+=("$1") ;;
     esac

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Stage 1 of the paper on Qwen3-VL-8B, 8 GPUs of 80 GB a node. Checkpoints come to DIR/global_step_N.
 #   bash recipes/sft_qwen3vl8b.sh --model DIR --data FILE --out DIR [--dry-run]
-#                                 [--nnodes N --node-rank R --master-addr HOST [--master-port PORT]] [hydra overrides...]
-# --model: Qwen3-VL-8B-Instruct after `python -m future_l1_verl.modeling.prepare --max-latents 4`.
+#                                 [--nnodes N --node-rank R --master-addr HOST [--master-port PORT]] [KEY=VALUE...]
+# --model: Qwen3-VL-8B-Instruct after `future-l1 prepare --max-latents 4`.
 # On several nodes it runs on each of them, with files that all of them see; make the environment once before.
 # --dry-run prints the resolved config and ends.
 set -euo pipefail
@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
     --node-rank) node_rank=$2 && shift ;;
     --master-addr) master_addr=$(quoted "$2") && shift ;;
     --master-port) master_port=$2 && shift ;;
-    --*) fail "unknown argument $1; see the first lines of recipes/sft_qwen3vl8b.sh" ;;
+    --*) fail "unknown argument $1; see --help" ;;
     platform=cpu) build=cpu overrides+=("$1") ;;
     *) overrides+=("$1") ;;
     esac

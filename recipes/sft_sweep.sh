@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's Table 3: stage 1 with other values of lambda or L_max, one after the other, each in OUT/SWEEP_VALUE.
-#   bash recipes/sft_sweep.sh lambda|l_max --model DIR --data FILE --out DIR [--dry-run] [hydra overrides...]
+#   bash recipes/sft_sweep.sh lambda|l_max --model DIR --data FILE --out DIR [--dry-run] [KEY=VALUE...]
 # Further arguments are those of sft_qwen3vl8b.sh; l_max, which prepares the checkpoint anew for each value, is for one node.
 # Running it again continues where it stopped: a value that is done has a file `finished` in its folder. --dry-run prints each run's resolved config.
 set -euo pipefail

@@ -4,6 +4,7 @@
 #   bash recipes/sft_text_only.sh --model DIR --data FILE --out DIR [--dry-run] [...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source recipes/functions.sh
 
 # shellcheck disable=SC2016  # hydra's reference, to future_l1_verl/config/system_prompts.yaml
 exec bash recipes/sft_qwen3vl8b.sh trainer.experiment_name=sft_text_only data.text_only=true \

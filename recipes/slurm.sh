@@ -15,12 +15,13 @@ set -euo pipefail
 # how long Ray may take to start, in seconds
 patience=300
 
-fail() { printf 'slurm.sh: %s\n' "$1" >&2; exit 1; }
-dry_run=
-if [ "${1:-}" = --dry-run ]; then dry_run=yes && shift; fi
 # sbatch runs a copy of this file, so that its own path says nothing.
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
-[ -f recipes/slurm.sh ] || fail "submit it in the repository's root, not in $PWD"
+[ -f recipes/functions.sh ] || { echo "slurm.sh: submit it in the repository's root, not in $PWD" >&2 && exit 1; }
+source recipes/functions.sh
+
+dry_run=
+if [ "${1:-}" = --dry-run ]; then dry_run=yes && shift; fi
 [ $# -gt 0 ] || fail "which recipe?"
 [ -f "recipes/$1" ] || fail "no recipe $1 in recipes/"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Our rewards in a stock verl job: verl's own trainer and agent loop, a text model; here a tiny one on a CPU, which learns to add.
-#   bash recipes/stock_verl_rewards.sh [--run DIR] [--steps N] [--judge URL MODEL] [hydra overrides...]
+#   bash recipes/stock_verl_rewards.sh [--run DIR] [--steps N] [--judge URL MODEL] [KEY=VALUE...]
 # In a job of your own, the lines under "rewards" are all there is to add.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

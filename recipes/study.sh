@@ -16,11 +16,12 @@ arms="sft la_dapo dapo dapo+ctr dapo+div grpo depo sft_text_only text_only_grpo 
 
 while [ $# -gt 0 ]; do
     case "$1" in
+    --*) [ $# -ge 2 ] || fail "$1 needs a value" ;;&
     --runs) runs=$2 ;;
     --results) results=$2 ;;
     --seeds) seeds=$2 ;;
     --arms) arms=$2 ;;
-    *) fail "unknown argument $1; see the first lines of recipes/study.sh" ;;
+    *) fail "unknown argument $1; see --help" ;;
     esac
     shift 2
 done
@@ -57,7 +58,7 @@ train() {
         ;;
     lambda_c=*) rl "$1" sft rewards.contrastive="$value" ;;
     lambda_d=*) rl "$1" sft rewards.diversity="$value" ;;
-    *) fail "there is no arm $1; see the first lines of recipes/study.sh" ;;
+    *) fail "there is no arm $1; see --help" ;;
     esac
 }
 # sft ARM [OVERRIDES...]: an arm of stage 1.

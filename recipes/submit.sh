@@ -15,7 +15,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
     --dry-run) dry_run=yes ;;
     --address) [ $# -ge 2 ] || fail "$1 needs a value" && address=$2 && shift ;;
-    --*) fail "unknown argument $1; see the first lines of recipes/submit.sh" ;;
+    --*) fail "unknown argument $1; see --help" ;;
     *) break ;;
     esac
     shift

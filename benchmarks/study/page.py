@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs/results/study.md"
 Arms = dict[str, dict[int, Result]]
 
-# The arms in the order of the paper's table (paper.md section 6), with its average accuracy on FutureBench in points.
+# The arms in the order of the paper's table (paper section 6), with its average accuracy on FutureBench in points.
 PAPER = {
     "untrained": 61.0,
     "sft_text_only": 65.0,

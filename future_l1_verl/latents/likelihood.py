@@ -1,4 +1,4 @@
-"""The likelihood of a response with latents (design.md, "Span layout of a response").
+"""The likelihood of a response with latents (docs/concepts/spans.md).
 
 Index convention: row k belongs to slot k. ``z[k]`` is the latent in the slot, ``h[k]`` the hidden state at its feeding
 position, the one right before it. All functions compute in fp32 at least, sum over the hidden dimension, and return one

@@ -1,6 +1,6 @@
 """Where latents lie in a response: the one place that computes indices of spans.
 
-Every index of a response has one role (design.md, "Span layout of a response"). Roles are a function of the token ids
+Every index of a response has one role (docs/concepts/spans.md). Roles are a function of the token ids
 alone, because ``<|latent|>`` cannot be sampled outside a span.
 """
 

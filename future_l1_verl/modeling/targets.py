@@ -34,7 +34,7 @@ def target_pixels(
 @dataclass(frozen=True)
 class Targets:
     """``pool``: features of a frame of any size become ``max_latents`` by averaging over the cells of a grid, in two dimensions
-    (row 27 of reference-audit.md). ``unit``: each latent is scaled to a root mean square of 1."""
+    (row 27 of docs/differences.md). ``unit``: each latent is scaled to a root mean square of 1."""
 
     max_latents: int
     pool: bool = False

@@ -144,7 +144,7 @@ class LatentAgentLoopWorker(GroupWorker):
         return layout
 
     def _chosen(self, layout: Layout) -> Tensor:
-        """Entries with a likelihood (design.md, role table): a forced end has none, a forced slot has its density or none."""
+        """Entries with a likelihood (docs/concepts/spans.md): a forced end has none, a forced slot has its density or none."""
         likelihood = self.config.latent.likelihood != "none"
         return (layout.roles != Role.STOP_FORCED) & (likelihood | (layout.roles != Role.LATENT_FORCED))
 

@@ -72,7 +72,7 @@ class GroupWorker(_Worker):
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
         """Upstream (agent_loop.py:967) scores each rollout for itself, as soon as it is there; the judge is asked then, while
-        its siblings and other prompts are still decoding (reference-audit.md, row 24). Here it then waits for its group."""
+        its siblings and other prompts are still decoding (docs/differences.md, row 24). Here it then waits for its group."""
         group, output = self.groups[kwargs["uid"]], outputs[-1]
         group.arrived.append((output, await self._assess(output, kwargs)))
         if len(group.arrived) == group.size:

@@ -69,7 +69,7 @@ def la_dapo_loss(
     """Policy loss of all roles, plus the KL of tokens and the KL of latents to the reference.
 
     Upstream's ``ppo_loss`` (verl/workers/utils/losses.py) knows one log-prob per token and takes the KL of each: a
-    difference of densities is no KL of tokens and unbounded (reference-audit.md, row 5), so slots are left out of that one.
+    difference of densities is no KL of tokens and unbounded (docs/differences.md, row 5), so slots are left out of that one.
     Without spans the two losses are equal.
 
     ``model_output`` holds ``log_probs`` (decisions), ``latent_term`` (log-densities), ``entropy`` if asked for, and, with a KL

@@ -1,4 +1,4 @@
-"""The paper's values (paper.md sections 2 and 4) as the defaults of both config trees, and its ablations."""
+"""The paper's values (paper sections 2 and 4) as the defaults of both config trees, and its ablations."""
 
 from dataclasses import asdict
 from typing import Any
@@ -68,7 +68,7 @@ def test_stage_2_is_la_dapo_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_is_table_9_with_its_own_changes_and_no_other(name: str) -> None:
-    """reference-audit.md, row 20: there explicit zeros in one file beat the documented values."""
+    """docs/differences.md, row 20: there explicit zeros in one file beat the documented values."""
     config = tree("rl", f"ablation={name}")
     assert {key: OmegaConf.select(config, key) for key in TABLE_9} == TABLE_9 | ABLATIONS[name]
     assert config.trainer.experiment_name == name

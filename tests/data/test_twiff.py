@@ -18,7 +18,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("num_frames", GOLDEN)
 def test_pool_is_that_of_the_published_data(num_frames):
-    """reference-audit.md, row 25."""
+    """docs/differences.md, row 25."""
     assert frame_pool(num_frames) == GOLDEN[num_frames]
 
 

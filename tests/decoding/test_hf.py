@@ -38,7 +38,7 @@ def test_generated_spans_are_well_formed_and_within_the_budget(oracle: Oracle, b
 
 
 def test_a_deterministic_latent_is_the_hidden_state_at_its_feeding_position(oracle: Oracle) -> None:
-    """reference-audit.md, row 2."""
+    """docs/differences.md, row 2."""
     response = sampled(oracle, 3)
     assert len(response.latents) > 3
     assert (response.latents - response.hidden).abs().max() < 1e-5

@@ -226,7 +226,7 @@ def test_an_engine_that_could_not_hold_its_longest_request_is_refused(tiny_check
 
 
 def test_the_installed_vllm_is_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """reference-audit.md, row 12."""
+    """docs/differences.md, row 12."""
     compatibility.check_vllm()
 
     class Sampler:

@@ -88,7 +88,7 @@ def test_prompts_are_shared_and_slots_are_not(roomy: Any, oracle: Oracle) -> Non
 
 
 def test_three_rollouts_in_a_row_bring_the_latents_that_were_decoded(roomy: Any, oracle: Oracle) -> None:
-    """reference-audit.md, row 7: there latents of every rollout but the first are lost."""
+    """docs/differences.md, row 7: there latents of every rollout but the first are lost."""
     for _ in range(3):
         agreement = run(roomy, oracle, params(oracle), times=1)
         assert agreement.worst <= PARITY and agreement.slots > 10
@@ -97,7 +97,7 @@ def test_three_rollouts_in_a_row_bring_the_latents_that_were_decoded(roomy: Any,
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
 def test_cuda_graphs_decode_what_eager_mode_decodes(tiny_checkpoint: str, oracle: Oracle) -> None:
-    """reference-audit.md, row 12. In bf16, which FlashAttention needs: graphs are as far from the fp32 oracle as eager mode."""
+    """docs/differences.md, row 12. In bf16, which FlashAttention needs: graphs are as far from the fp32 oracle as eager mode."""
     found = {}
     for eager in (True, False):
         with in_process(tiny_checkpoint, dtype="bfloat16", enforce_eager=eager) as llm:
@@ -137,7 +137,7 @@ def test_each_runner_that_a_gpu_may_get_has_our_hooks_or_a_reason(roomy: Any, mo
 
 
 def test_state_is_freed(roomy: Any, oracle: Oracle) -> None:
-    """reference-audit.md, row 11."""
+    """docs/differences.md, row 11."""
     run(roomy, oracle, params(oracle), times=1)
     drain(roomy)
     (status,) = require_live(roomy)
@@ -148,7 +148,7 @@ def test_state_is_freed(roomy: Any, oracle: Oracle) -> None:
 @pytest.mark.parametrize("budget", [1, 3, 6])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_budgets_are_exact(roomy: Any, oracle: Oracle, budget: int, fixed: bool) -> None:
-    """reference-audit.md, rows 8 and 13."""
+    """docs/differences.md, rows 8 and 13."""
     minimum = budget if fixed else 1
     sampling = params(oracle, n=4, extra_args=request_options(max_latents=budget, min_latents=minimum))
     prompts = oracle.prompts()
@@ -242,7 +242,7 @@ def run_cramped(llm: Any, oracle: Oracle, max_tokens: int = 96) -> tuple[Agreeme
 
 
 def test_preempted_requests_get_their_latents_again(cramped: Any, oracle: Oracle) -> None:
-    """reference-audit.md, row 9."""
+    """docs/differences.md, row 9."""
     agreement, preempted, reinjected = run_cramped(cramped, oracle)
     print(agreement, f"{preempted=} {reinjected=}")
     assert agreement.worst <= PARITY
@@ -291,7 +291,7 @@ def run_equal_ids(llm: Any, oracle: Oracle) -> tuple[Agreement, int]:
 
 
 def test_equal_ids_with_different_latents_share_no_blocks(cramped: Any, oracle: Oracle) -> None:
-    """reference-audit.md, row 10."""
+    """docs/differences.md, row 10."""
     agreement, preempted = run_equal_ids(cramped, oracle)
     print(agreement, f"{preempted=}")
     assert agreement.worst <= PARITY
@@ -306,7 +306,7 @@ def test_control_without_private_blocks(cramped: Any, oracle: Oracle, monkeypatc
 
 
 def test_a_lost_latent_is_an_error_that_names_it(tiny_checkpoint: str, oracle: Oracle) -> None:
-    """reference-audit.md, rows 6 and 11."""
+    """docs/differences.md, rows 6 and 11."""
     """On an engine of its own, which does not survive."""
     with in_process(tiny_checkpoint, **CRAMPED) as llm, pytest.MonkeyPatch.context() as patch:
         put = type(runner_of(llm).spans.store).put

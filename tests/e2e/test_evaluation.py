@@ -110,7 +110,7 @@ def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(run: Path, mod
 
 
 def test_swapped_latents_cost_the_trained_model_its_answers(run: Path) -> None:
-    """reference-audit.md: in published systems masking latents changes nothing."""
+    """docs/differences.md: in published systems masking latents changes nothing."""
     for kind in ("swap", "zero"):
         found = json.loads((run / f"evaluation/rl-{kind}" / runs.COMPARISON).read_text())
         assert found["1-hop"]["scores"]["accuracy"]["interval"][1] < 0

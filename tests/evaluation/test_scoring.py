@@ -32,7 +32,7 @@ MISSING: dict[str, Any] = {"scores": None, "parsed": False, "error": "no verdict
 
 
 def test_each_hop_is_returned_with_its_n_and_interval() -> None:
-    """reference-audit.md, row 34."""
+    """docs/differences.md, row 34."""
     hops = {"1-hop": [RIGHT] * 12 + [WRONG] * 4, "2-hop": [RIGHT] * 5 + [UNPARSED] * 5, "3-hop": [WRONG] * 3}
     summary = summarise([record(split=hop, **verdict) for hop, verdicts in hops.items() for verdict in verdicts])
     assert list(summary) == ["1-hop", "2-hop", "3-hop", "all"]
@@ -49,7 +49,7 @@ def test_each_hop_is_returned_with_its_n_and_interval() -> None:
 
 
 def test_failed_verdicts_stay_in_n_are_shown_and_make_no_result() -> None:
-    """reference-audit.md, row 35: there they leave the denominator."""
+    """docs/differences.md, row 35: there they leave the denominator."""
     records = [record(**verdict) for verdict in (RIGHT, RIGHT, UNPARSED, MISSING)] + [record(split="2-hop", **MISSING)]
     summary = summarise(records)
     one, two, whole = summary["1-hop"], summary["2-hop"], summary["all"]

@@ -18,7 +18,7 @@ def pair(seed: int, dim: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(st.integers(0, 1000), st.floats(0.01, 10), st.floats(0.1, 100))
 def test_vmf_is_bounded_by_kappa_and_blind_to_scale(seed: int, kappa: float, scale: float) -> None:
-    """reference-audit.md, row 5: the published one is unbounded and grows with the norm of h."""
+    """docs/differences.md, row 5: the published one is unbounded and grows with the norm of h."""
     h, z = pair(seed)
     density = Family("vmf", kappa=kappa).log_density(h, z)
     assert density.abs().max() <= kappa * (1 + 1e-6)

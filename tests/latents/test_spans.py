@@ -1,4 +1,4 @@
-"""The role table of design.md, against a decoder's state machine written out step by step."""
+"""The role table of docs/concepts/spans.md, against a decoder's state machine written out step by step."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def roles_by_hand(ids: list[int], budget: int, forced: int) -> list[Role]:
 
 @given(any_ids, st.integers(0, 5), st.data())
 def test_every_index_has_the_role_of_the_table(ids: list[int], budget: int, data: st.DataObject) -> None:
-    """reference-audit.md, row 3."""
+    """docs/differences.md, row 3."""
     forced = data.draw(st.integers(min(1, budget), budget))
     layout = response_layout(torch.tensor(ids, dtype=torch.long), TOKENS, budget, forced)
     assert layout.roles.tolist() == roles_by_hand(ids, budget, forced)
@@ -76,7 +76,7 @@ def test_spans_hold_exactly_the_slots_in_order(ids: list[int]) -> None:
 
 @given(any_ids)
 def test_a_feeding_position_comes_right_before_its_slot(ids: list[int]) -> None:
-    """reference-audit.md, row 2."""
+    """docs/differences.md, row 2."""
     slots = response_layout(torch.tensor(ids, dtype=torch.long), TOKENS, 4).slots
     assert feeding_positions(slots).nonzero().flatten().tolist() == [i - 1 for i in slots.nonzero().flatten().tolist()]
 

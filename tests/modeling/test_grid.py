@@ -18,7 +18,7 @@ TABLE = {
 
 @pytest.mark.parametrize(("aspect", "count", "grid"), [(a, n, g) for a, row in TABLE.items() for n, g in row.items()])
 def test_table(aspect, count, grid):
-    """reference-audit.md, row 26."""
+    """docs/differences.md, row 26."""
     assert latent_grid(*SIZES[aspect], count) == grid
 
 

@@ -152,7 +152,7 @@ def bits(tensor: Tensor) -> bytes:
 def test_transformers_loads_it_and_finds_new_rows_as_related_ones_and_nothing_else_changed(
     tmp_path, tied, shard, rows, after
 ) -> None:
-    """reference-audit.md, row 30."""
+    """docs/differences.md, row 30."""
     source, out = tmp_path / "source", tmp_path / "out"
     original(source, rows, tied, shard)
     settings = prepare(source, out, 4)

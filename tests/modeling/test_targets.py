@@ -6,7 +6,7 @@ from future_l1_verl.modeling.targets import Targets
 
 
 def test_features_are_pooled_over_a_grid_in_two_dimensions() -> None:
-    """reference-audit.md, row 27: pooling the raster in one dimension would mix the left and the right of a row."""
+    """docs/differences.md, row 27: pooling the raster in one dimension would mix the left and the right of a row."""
     # Two by four cells, one number each: the columns 0 1 2 3 and, a row below, 10 more. In patches twice that, merged 2 x 2.
     frame = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0], [11.0], [12.0], [13.0]])
     latents = Targets(max_latents=2, pool=True)(frame, torch.tensor([[1, 4, 8]]), merge_size=2)

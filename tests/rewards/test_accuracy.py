@@ -50,7 +50,7 @@ class Asked(Judge):
 def test_who_decides(mode, answer, truth, options, says, grade, is_asked) -> None:
     judge = Asked(mode, says)
     assert asyncio.run(assess(answer, "What is next?", truth, options, judge)) == grade
-    # reference-audit.md, row 19: the answer as it was given.
+    # docs/differences.md, row 19: the answer as it was given.
     assert judge.asked == ([("What is next?", answer, truth)] if is_asked else [])
 
 
@@ -59,7 +59,7 @@ def test_without_a_judge_the_rule_decides_everything() -> None:
 
 
 def test_a_judge_that_is_gone_ends_it_for_every_answer() -> None:
-    """reference-audit.md, row 22: else only answers that are right by rule would be left to train on."""
+    """docs/differences.md, row 22: else only answers that are right by rule would be left to train on."""
     judge = Asked("rule_first", True)
     judge._broken = JudgeUnavailable("gone")
     with pytest.raises(JudgeUnavailable, match="gone"):

@@ -54,7 +54,7 @@ def r_ctr(z: list[Tensor | None], correct: list[bool | None], temperature: float
 
 @given(groups(), st.floats(0.1, 2))
 def test_contrastive_is_the_formula(group: Group, temperature: float) -> None:
-    """Row 16 of reference-audit.md: without positives 0, without negatives 1, always in [0, 1], and the case is known."""
+    """Row 16 of docs/differences.md: without positives 0, without negatives 1, always in [0, 1], and the case is known."""
     expected = contrastive_by_hand(*group, temperature)
     values = outcome_contrastive(*group, temperature)
     assert (values.dtype, values.shape) == (torch.float32, (len(group[0]),))

@@ -174,7 +174,7 @@ def outage(server: Server) -> Iterator[dict[str, Any]]:
 
 
 def test_a_failed_verdict_is_neither_right_nor_wrong(outage: dict[str, Any]) -> None:
-    """reference-audit.md, row 22: verl leaves a rollout out whose reward fails."""
+    """docs/differences.md, row 22: verl leaves a rollout out whose reward fails."""
     ask = partial(compute_score_sync, "sums", GOOD, "seven", {"question": "3 + 4?", "index": 3}, judge=outage)
     with pytest.raises(NoVerdict, match="row 3 of sums: no verdict on '7'"):
         ask()

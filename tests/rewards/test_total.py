@@ -27,7 +27,7 @@ def test_the_sum_has_the_papers_weights_and_a_missing_second_span_earns_the_grou
 
 
 def test_penalties_are_columns_of_their_own_and_leave_accuracy_alone() -> None:
-    """Row 21 of reference-audit.md: there repetition turns accuracy into -1."""
+    """Row 21 of docs/differences.md: there repetition turns accuracy into -1."""
     rewards = group_rewards([Rollout(RIGHT, True, [], -0.5, -0.25)], Weights(repetition=0.4, overlong=1.0))
     assert dict(zip(PARTS, rewards.parts[0].tolist(), strict=True)) == {
         "accuracy": 1.0, "format": 1.0, "contrastive": 0.0, "diversity": 0.0, "repetition": -0.5, "overlong": -0.25

@@ -108,7 +108,7 @@ def test_every_ablation_takes_two_steps_on_recorded_rollouts(folder: Path) -> No
 
 @pytest.mark.parametrize(("rewarded", "sign"), [("longer", 1.0), ("shorter", -1.0)])
 def test_p_end_follows_a_reward_on_the_length_of_spans(rewarded: str, sign: float, folder: Path) -> None:
-    """reference-audit.md, row 3: there the decision's log-prob is overwritten, and length gets no gradient."""
+    """docs/differences.md, row 3: there the decision's log-prob is overwritten, and length gets no gradient."""
     moved = run_ranks("length_bandit", 1, folder, str(folder / "tiny"), rewarded)[0]
     assert sign * moved["log(1 - p(end))"] > 0 > sign * moved["log p(end)"]
 

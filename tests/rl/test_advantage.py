@@ -43,7 +43,7 @@ def test_parts_are_normalised_each_by_itself() -> None:
 
 @given(st.integers(0, 1000))
 def test_uncounted_rows_get_nothing_and_change_nothing(seed: int) -> None:
-    """Padding rows, and rollouts without a verdict (reference-audit.md, row 22)."""
+    """Padding rows, and rollouts without a verdict (docs/differences.md, row 22)."""
     parts = random_parts(seed, 4)
     counted = torch.tensor([True, True, True, False])
     ours = part_advantages(parts, WEIGHTS, ["a"] * 4, counted)

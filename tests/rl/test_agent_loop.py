@@ -87,7 +87,7 @@ def test_what_the_policy_did_not_choose_is_masked(likelihood: str, forced_latent
 
 
 def test_a_latent_too_few_is_an_error() -> None:
-    """reference-audit.md, row 6."""
+    """docs/differences.md, row 6."""
     with pytest.raises(ValueError, match="2 slots but the engine returned 1 latents"):
         reward(worker(), output(FULL, torch.ones(1, 2)))
 
@@ -101,7 +101,7 @@ def test_latents_become_a_field_of_their_own_with_their_checksum() -> None:
 
 
 def test_a_rollout_without_a_verdict_is_masked_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """reference-audit.md, row 22: there an outage of the judge makes an answer wrong."""
+    """docs/differences.md, row 22: there an outage of the judge makes an answer wrong."""
     instance = worker()
 
     async def no_verdict(*_: object) -> None:
@@ -197,7 +197,7 @@ def test_siblings_are_released_even_if_the_trainer_cannot_be_told(
 
 
 def test_the_judge_is_asked_while_siblings_are_still_decoding(upstream: SimpleNamespace) -> None:
-    """reference-audit.md, row 24: the second rollout only ends once the judge has been asked about the first."""
+    """docs/differences.md, row 24: the second rollout only ends once the judge has been asked about the first."""
     instance, asked = worker(), asyncio.Event()
     instance.judge = Judge(JudgeSettings(url="http://judge", model="m", mode="judge_only"))
 

@@ -123,7 +123,7 @@ def test_a_clip_that_cannot_be_read_is_named_with_its_row(stage: str, damage: st
         ("rl", "parity.most_at_first=0", "parity.most_at_first must be above 0"),
         ("rl", "latent.spans=false", "does not go with rewards.shape=interleaved"),
         ("rl", "algorithm.filter_groups.metric=reward", "algorithm.filter_groups.metric must be acc"),
-        # reference-audit.md, row 20: a setting that would be ignored is refused.
+        # docs/differences.md, row 20: a setting that would be ignored is refused.
         ("rl", "algorithm.adv_estimator=gae", "algorithm.adv_estimator must be la_dapo"),
         ("rl", "actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "loss_mode must be la_dapo"),
         ("rl", "actor_rollout_ref.model.model_type=language_model", "model_type must be latent_language_model"),

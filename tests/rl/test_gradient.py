@@ -126,7 +126,7 @@ def test_autograd_is_the_slope_of_the_loss(name: str, ratio: str, checkpoint: Pa
 
 
 def test_forced_slots_and_stops_pull_on_no_logit(checkpoint: Path) -> None:
-    """reference-audit.md, row 4: with only forced entries in the loss, the output head gets no gradient."""
+    """docs/differences.md, row 4: with only forced entries in the loss, the output head gets no gradient."""
     engine = engine_of(checkpoint, FAMILIES["vmf"])
     data = batch(checkpoint, engine)
     settings = LatentSettings.from_checkpoint(checkpoint)

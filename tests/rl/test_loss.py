@@ -80,7 +80,7 @@ def test_a_policy_that_is_its_reference_has_no_kl() -> None:
 
 @pytest.mark.parametrize("index", [2, 3, 4])
 def test_slots_and_forced_ends_are_not_in_the_token_kl(index: int) -> None:
-    """reference-audit.md, row 5."""
+    """docs/differences.md, row 5."""
     assert loss(reference=changed(DECISIONS, index, -5.0))[0] == pytest.approx(0.0, abs=1e-7)
 
 

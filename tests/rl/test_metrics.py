@@ -113,7 +113,7 @@ def test_reward_metrics_are_over_the_rollouts_with_a_verdict() -> None:
 
 
 def test_validation_leaves_answers_without_a_verdict_out() -> None:
-    """reference-audit.md, row 22: verl takes one NaN for the whole source, and a missing accuracy for a wrong one."""
+    """docs/differences.md, row 22: verl takes one NaN for the whole source, and a missing accuracy for a wrong one."""
     infos = {"acc": [1.0, math.nan, 0.0, math.nan], "judged": [1.0, 0.0, 1.0, 0.0]}
     sources, uids = ["a"] * 4, ["p", "p", "q", "r"]
     kept, expected = judged_rows(sources, uids, infos, {("a", "p"): 2, ("a", "q"): 1, ("a", "r"): 1})

@@ -76,7 +76,7 @@ def gaps(model: LatentVL, rollouts, choose) -> list[dict[str, float]]:
 
 
 def test_actor_and_rollout_agree_and_without_injection_they_do_not(model: LatentVL, rollouts) -> None:
-    """reference-audit.md, row 1."""
+    """docs/differences.md, row 1."""
     right = gaps(model, rollouts, lambda latents: latents)
     assert len(right) >= 5
     assert max(gap["parity/text_gap_max"] for gap in right) <= 1e-4

@@ -135,7 +135,7 @@ def test_answers_that_are_too_old_are_listed(tmp_path: Path, queue: Queue) -> No
 
 @given(st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=1, max_size=16))
 def test_the_filter_is_the_mean_of_the_accuracies_there_are(accuracies: list[float]) -> None:
-    """reference-audit.md, row 21: repetition varies in every group, and changes nothing."""
+    """docs/differences.md, row 21: repetition varies in every group, and changes nothing."""
     queue = Queue()
     queue.add("p1", accuracies)
     with pytest.MonkeyPatch.context() as patch:

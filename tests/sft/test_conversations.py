@@ -66,7 +66,7 @@ def test_a_twiff_row_shows_its_frames_and_imagines_the_later_ones(folder: Path) 
     (message,) = found.prompt
     kinds = [part["type"] for part in message["content"]]
     assert kinds == ["image", "text", "image", "text"]
-    # reference-audit.md, row 25: TwiFF's own pool, of 12 frames.
+    # docs/differences.md, row 25: TwiFF's own pool, of 12 frames.
     shown = [shade(part["image"]) for part in message["content"] if part["type"] == "image"]
     assert shown == frame_numbers([1, 3], FRAMES)
     assert [shade(image) for image in found.future] == frame_numbers([6], FRAMES)

@@ -33,7 +33,7 @@ def test_the_loss_is_the_same_however_the_batch_is_cut() -> None:
 
 
 def test_the_other_errors() -> None:
-    """reference-audit.md, row 29: the paper's formula sums, which is H times the mean that lambda = 0.1 belongs with."""
+    """docs/differences.md, row 29: the paper's formula sums, which is H times the mean that lambda = 0.1 belongs with."""
     h, z = torch.randn(3, 8), torch.randn(3, 8)
     torch.testing.assert_close(ERRORS["sum"](h, z), 8 * ERRORS["mean"](h, z))
     torch.testing.assert_close(ERRORS["cosine"](h, 5 * h), torch.zeros(3), atol=1e-6, rtol=0)

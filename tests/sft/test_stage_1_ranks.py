@@ -46,7 +46,7 @@ def test_thirty_steps_are_the_same_on_two_ranks_and_in_micro_batches(folder: Pat
 
 
 def test_ranks_may_hold_different_modalities(folder: Path) -> None:
-    """reference-audit.md, row 31: a vision call on one rank alone would leave the other waiting for ever."""
+    """docs/differences.md, row 31: a vision call on one rank alone would leave the other waiting for ever."""
     arguments = [str(folder / "model"), str(folder / "data/train.parquet"), str(folder / "text.jsonl")]
     first, second = run_ranks("modalities", 2, folder, *arguments, script=SCRIPT)
     assert first == second and len(first) == 9

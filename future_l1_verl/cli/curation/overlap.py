@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from data_prep.curation.overlap import DISTANCE, SHARE, WAYS, WHOLE_STEM
@@ -16,4 +15,4 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--video-id", default=WHOLE_STEM, metavar="REGEX", help="its first group, in file names without suffix")
     parser.add_argument("--hash-distance", type=int, default=DISTANCE, help="most bits of 64 in which matching frames differ")
     parser.add_argument("--frame-share", type=number(0, 1), default=SHARE, help="least share of a clip's frames that match")
-    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes that decode and hash clips")
+    parser.add_argument("--workers", type=positive, help="processes that decode and hash clips; default: as many as cores")

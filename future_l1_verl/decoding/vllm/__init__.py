@@ -1,4 +1,4 @@
-"""Latent spans in stock vLLM.
+"""Latent spans in stock vLLM::
 
     llm = LLM(model=checkpoint, **engine_arguments(checkpoint))
     require_live(llm)

@@ -1,4 +1,4 @@
-"""A reply as what it is made of: words, markup and latent spans (design.md, "Span layout of a response")."""
+"""A reply as what it is made of: words, markup and latent spans (docs/concepts/spans.md)."""
 
 from __future__ import annotations
 

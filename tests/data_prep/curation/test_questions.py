@@ -18,7 +18,7 @@ from data_prep.curation.scores import CONDITIONS
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.video import read_frames, write_video
 
-# TwiFF's pools (verl-notes.md): 0-based frame numbers by the number of frames in the clip.
+# TwiFF's pools: 0-based frame numbers by the number of frames in the clip.
 POOLS = {12: [1, 2, 3, 4, 6, 7, 8, 10], 100: [1, 9, 25, 41, 57, 73, 89, 98]}
 STEP = 22  # between the shades of two digits
 ROOMY = 10**6  # pixels, more than any frame here has
