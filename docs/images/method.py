@@ -5,10 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("svg")
-matplotlib.rcParams |= {"svg.hashsalt": "future_l1_verl", "font.size": 9}
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
@@ -61,6 +57,7 @@ def learning(axes: Axes, y: float) -> None:
 
 
 def main() -> None:
+    matplotlib.rcParams |= {"svg.hashsalt": "future_l1_verl", "font.size": 9}
     figure = Figure(figsize=(11, 3.5), layout="tight")
     axes = figure.add_subplot(xlim=(-0.1, 11), ylim=(-0.2, 3.2), aspect="equal")
     axes.axis("off")

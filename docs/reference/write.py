@@ -19,8 +19,8 @@ def config() -> str:
     lines = [
         "# Config keys",
         "",
-        "Written by `python docs/reference/write.py` from `future_l1_verl/config`. These are the keys that are ours, and those of verl that we",
-        "set to something that is worth a word; `future-l1 rl --cfg job` prints all. They are given as `KEY=VALUE`, as hydra has it.",
+        "Written by `python docs/reference/write.py` from `future_l1_verl/config`. These are the keys that are ours, and those of",
+        "verl of which we have something to say; `future-l1 rl --cfg job` prints all. They are given as `KEY=VALUE`.",
         "",
     ]
     for stage, title in STAGES.items():
@@ -40,7 +40,7 @@ def command_line() -> str:
     lines = [
         "# Command line",
         "",
-        "Written by `python docs/reference/write.py` from the commands' own help. Each is also a module: `python -m future_l1_verl.rl`.",
+        "Written by `python docs/reference/write.py` from the commands' own help.",
         "",
     ]
     for name in cli.COMMANDS:

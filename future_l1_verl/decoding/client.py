@@ -1,4 +1,4 @@
-"""What a client of ``vllm serve CHECKPOINT`` sends to the chat API, and what it gets, where latents and sampling are concerned::
+"""What a client of ``vllm serve CHECKPOINT`` sends to the chat API for latents and sampling, and what it gets::
 
     chat = as_trained(checkpoint, "What happens next?", ["frame1.png", "frame2.png"])
     reply = client.chat.completions.create(model=..., messages=chat, extra_body=chat_options(return_latents=True))

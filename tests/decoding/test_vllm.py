@@ -97,7 +97,7 @@ def test_three_rollouts_in_a_row_bring_the_latents_that_were_decoded(roomy: Any,
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
 def test_cuda_graphs_decode_what_eager_mode_decodes(tiny_checkpoint: str, oracle: Oracle) -> None:
-    """docs/differences.md, row 12. In bf16, which FlashAttention needs: graphs are as far from the fp32 oracle as eager mode."""
+    """docs/differences.md, row 12. In bf16, which FlashAttention needs: graphs are as far from the oracle as eager mode."""
     found = {}
     for eager in (True, False):
         with in_process(tiny_checkpoint, dtype="bfloat16", enforce_eager=eager) as llm:
