@@ -94,8 +94,6 @@ exec .venv/bin/python -m future_l1_verl.rl "${dry_run[@]}" ablation="$ablation" 
     trainer.default_local_dir="$(quoted "$out")" \
     judge.url="$judge_url" judge.model="$judge_model" \
     data.max_prompt_length="$prompt" data.max_response_length="$response" \
-    actor_rollout_ref.actor.use_dynamic_bsz=true \
-    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=$((prompt + response)) \
     actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=$((2 * (prompt + response))) \
     actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=$((2 * (prompt + response))) \
     actor_rollout_ref.actor.fsdp_config.param_offload="$offload" actor_rollout_ref.actor.fsdp_config.optimizer_offload="$offload" \

@@ -77,7 +77,7 @@ train_rl() {
         actor_rollout_ref.model.path="$(quoted "$2")" \
         data.train_files="$(quoted "$run/data/train.parquet")" data.val_files="$(quoted "$run/data/val.parquet")" \
         data.train_batch_size="$rl_batch" data.max_prompt_length=512 data.max_response_length=96 data.seed="$seed" \
-        actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
+        actor_rollout_ref.actor.ppo_mini_batch_size="$rl_batch" actor_rollout_ref.actor.use_dynamic_bsz=false actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=$((rl_batch * 4)) \
         actor_rollout_ref.actor.optim.lr=1e-4 \
         actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=$((rl_batch * 8)) \
         actor_rollout_ref.rollout.max_model_len=1024 actor_rollout_ref.rollout.max_num_seqs=128 actor_rollout_ref.rollout.max_num_batched_tokens=4096 \

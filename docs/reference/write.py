@@ -19,8 +19,8 @@ def config() -> str:
     lines = [
         "# Config keys",
         "",
-        "Written by `python docs/reference/write.py` from `future_l1_verl/config`. These are the keys that are ours, and those of",
-        "verl of which we have something to say; `future-l1 rl --cfg job` prints all. They are given as `KEY=VALUE`.",
+        "Written by `python docs/reference/write.py` from `future_l1_verl/config`. These are the keys that are ours, and those",
+        "of verl of which we have something to say; `future-l1 rl --cfg job` prints all. They are given as `KEY=VALUE`.",
         "",
     ]
     for stage, title in STAGES.items():

@@ -14,10 +14,3 @@ def installed_attention() -> str:
     which is also the answer for an environment that it has not made."""
     file = Path(sys.prefix) / "attention"
     return file.read_text().strip() if file.exists() else FALLBACK
-
-
-def register() -> None:
-    """Makes `installed_attention` known to OmegaConf."""
-    from omegaconf import OmegaConf  # which an environment for serving may lack
-
-    OmegaConf.register_new_resolver("installed_attention", installed_attention, replace=True)

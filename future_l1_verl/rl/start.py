@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from future_l1_verl.config.record import save_resolved
 from future_l1_verl.platform.launch import require_accelerator, take_platform
@@ -17,6 +18,8 @@ def start(config: DictConfig, overrides: Sequence[str]) -> None:
     require("verl", "vllm", "transfer_queue", "transformers")
     require_accelerator(config.trainer.device, config.ray_kwargs.ray_init.get("address"))
     take_platform(config.trainer.device)
+    for name, value in (OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}).items():
+        os.environ.setdefault(name, value)  # for a Ray that starts here, and this process
     from future_l1_verl.rl.checks import check, take_as_trained
 
     take_as_trained(config)

@@ -9,6 +9,7 @@ from scaling import CHUNKS_ALIVE, GPU, MODEL, STEP, tables, training
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+from future_l1_verl.config.tree import composed
 from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.modeling.head import Head
 from future_l1_verl.modeling.packing import Packing
@@ -44,8 +45,8 @@ def test_a_question_is_packed_as_the_engine_packs_it() -> None:
     assert len(packing) == STEP.packed
     recipe = (ROOT / "recipes/la_dapo_qwen3vl8b.sh").read_text()
     prompt, response = map(int, re.search(r"^prompt=(\d+) response=(\d+)$", recipe, re.MULTILINE).groups())
-    assert "ppo_max_token_len_per_gpu=$((prompt + response))" in recipe
-    assert STEP.micro_batch == prompt + response
+    tree = composed("rl", [f"data.max_prompt_length={prompt}", f"data.max_response_length={response}"])
+    assert STEP.micro_batch == tree.actor_rollout_ref.actor.ppo_max_token_len_per_gpu == prompt + response
 
 
 @pytest.mark.parametrize("devices", [8, 32, 64, 256])

@@ -4,6 +4,7 @@ Of the real data sets none is here: the files of ``golden/`` were made in their 
 """
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,18 @@ def asked(row: Row | BadRow) -> str:
     (turn,) = row.turns
     assert turn.role == "user"
     return turn.text
+
+
+def test_the_rows_of_the_page_are_those_of_the_golden_files() -> None:
+    """docs/data.md, "Rows to copy"; what becomes of each golden row is asserted below."""
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    rows = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    known = []
+    for path in GOLDEN.iterdir():
+        text = path.read_text()
+        found = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+        known += found["data"] if isinstance(found, dict) else found
+    assert len(rows) == 9 and all(row in known for row in rows)
 
 
 def test_every_format_has_a_golden_file(media: Path) -> None:

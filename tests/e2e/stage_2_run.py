@@ -24,6 +24,7 @@ class Run:
         ]
         actor = [
             "actor.ppo_mini_batch_size=4",
+            "actor.use_dynamic_bsz=false",
             "actor.ppo_micro_batch_size_per_gpu=8",
             "ref.log_prob_micro_batch_size_per_gpu=8",
         ]

@@ -60,6 +60,7 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
         # Four updates of the actor to one of the rollout, each of one question, whose two answers are divided between two
         # ranks.
         *["trainer.v1.separate_async.parameter_sync_step=4", "actor_rollout_ref.actor.ppo_mini_batch_size=1"],
+        "actor_rollout_ref.actor.use_dynamic_bsz=false",
         "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
         "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=2",

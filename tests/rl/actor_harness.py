@@ -35,6 +35,7 @@ def config(checkpoint: Path, *overrides: str, platform: str = "cpu") -> DictConf
     common = [
         f"platform={platform}", f"actor_rollout_ref.model.path={checkpoint}", "data.train_files=none", "data.val_files=none",
         "actor_rollout_ref.actor.ppo_mini_batch_size=8", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
+        "actor_rollout_ref.actor.use_dynamic_bsz=false",
         "actor_rollout_ref.actor.optim.lr=1e-3", "actor_rollout_ref.actor.clip_ratio_low=0.2",
     ]  # fmt: skip
     with initialize_config_module("future_l1_verl.config.rl", version_base=None):

@@ -1,0 +1,13 @@
+"""What the config trees compute: ``${installed_attention:}`` and ``${sum:A,B}``."""
+
+from __future__ import annotations
+
+from omegaconf import OmegaConf
+
+from future_l1_verl.config.attention import installed_attention
+
+
+def register() -> None:
+    """Makes them known to OmegaConf."""
+    OmegaConf.register_new_resolver("installed_attention", installed_attention, replace=True)
+    OmegaConf.register_new_resolver("sum", lambda *numbers: sum(numbers), replace=True)
