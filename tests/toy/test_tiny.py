@@ -163,7 +163,7 @@ def test_pretraining_moves_the_vision_tower(synthetic, backbone, tmp_path):
 
 
 def test_pretraining_without_captions_says_what_to_do(checkpoint, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"data_prep\.synthetic"):
+    with pytest.raises(FileNotFoundError, match=r"data_prep\.toy\.synthetic"):
         pretrain(checkpoint, tmp_path, steps=1)
 
 
