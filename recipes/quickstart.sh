@@ -74,7 +74,7 @@ intervene rl "$(rl_checkpoint rl)" test
 beside stage inspect results "$python" -m future_l1_verl.evaluation inspect --run "$run/evaluation/rl" --training "$run"
 together
 
-stage report everything "$python" -m future_l1_verl.evaluation report --run "$run" \
+stage report everything "$python" -m future_l1_verl.cli report --run "$run" \
     --stage "SFT=$run/evaluation/sft" --stage "LA-DAPO=$run/evaluation/rl" \
     --intervention "swap=$run/evaluation/rl-swap" --intervention "zero=$run/evaluation/rl-zero"
 echo "report: $run/report/report.md, answers: $run/evaluation/rl/inspect/index.html"
