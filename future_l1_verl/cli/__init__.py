@@ -63,7 +63,11 @@ def parser(name: str) -> Parser:
 
 
 def _run(name: str, argv: Sequence[str]) -> int:
-    args = parser(name).parse_args(argv)
+    try:
+        args = parser(name).parse_args(argv)
+    except ModuleNotFoundError as error:
+        print(f"future-l1 {name}: needs {error.name}, which this environment lacks (docs/install.md)", file=sys.stderr)
+        return 2
     try:
         return _module(name).run(args) or 0
     except (ValueError, OSError, JudgeUnavailable) as error:
