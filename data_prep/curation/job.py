@@ -1,4 +1,4 @@
-"""What is scored and how, and where the files of a shard are."""
+"""A scoring: its candidates and settings, and the files of its shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_prep.curation.scores import CONDITIONS, Score
 
 @dataclass(frozen=True)
 class Job:
-    """What is scored and how; ``folder`` takes ``rollouts/`` and ``scores/``. Paths are seen by every machine."""
+    """Candidates and settings of a scoring; ``folder`` takes ``rollouts/`` and ``scores/``. Paths are the same on all machines."""
 
     candidates: Path
     videos: Path

@@ -46,7 +46,7 @@ def write(path: Path, scores: Sequence[Score], measured: dict[str, float]) -> No
 
 
 def measured(path: Path) -> dict[str, float]:
-    """What a file's making took: see `data_prep.curation.stages`."""
+    """Returns the seconds and counts that the making of a file took (`data_prep.curation.stages`)."""
     return json.loads(pq.read_schema(path).metadata[MEASURED])
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-os.environ["COLUMNS"] = "100"  # for argparse
 
 from future_l1_verl import cli
 from future_l1_verl.config.tree import GROUPS, choices, own_keys

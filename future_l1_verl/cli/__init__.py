@@ -1,7 +1,8 @@
 """``future-l1 COMMAND``: all commands, each a file here that says its arguments and starts what does the work.
 
 A file of a command has ``add_arguments(parser)`` and ``run(args)``, and imports what is heavy in the latter, so that help is
-there at once. Its docstring is its help, whose first paragraph stands in the list of commands.
+there at once. Its docstring is its help, whose first paragraph stands in the list of commands. ``run`` returns an exit status
+or None; or, once it has checked all that a user gave, a function that does the work, whose errors keep their tracebacks.
 """
 
 from __future__ import annotations
@@ -69,10 +70,11 @@ def _run(name: str, argv: Sequence[str]) -> int:
         print(f"future-l1 {name}: needs {error.name}, which this environment lacks (docs/install.md)", file=sys.stderr)
         return 2
     try:
-        return _module(name).run(args) or 0
+        done = _module(name).run(args)
     except (ValueError, OSError, JudgeUnavailable) as error:
         print(f"future-l1 {name}: {error}", file=sys.stderr)
         return 2
+    return (done() if callable(done) else done) or 0
 
 
 def _module(name: str) -> ModuleType:

@@ -12,7 +12,13 @@ from typing import Any, NoReturn
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Adds the default of an option to its text, unless it is nothing, and fills the paragraphs of a description."""
+    """Adds the default of an option to its text, unless it is nothing, and fills the paragraphs of a description.
+
+    Lines have 80 columns whatever the terminal, for docs/reference/write.py.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n  " in text:  # a list

@@ -15,7 +15,7 @@ def add_arguments(parser: Parser) -> None:
     stage.add_arguments(parser, "rl")
 
 
-def run(args: argparse.Namespace) -> int:
-    from future_l1_verl.rl.start import start
+def run(args: argparse.Namespace) -> stage.Work | None:
+    from future_l1_verl.rl.start import prepare
 
-    return stage.run(args, "rl", start)
+    return stage.run(args, "rl", prepare)

@@ -16,7 +16,7 @@ def add_arguments(parser: Parser) -> None:
     stage.add_arguments(parser, "sft")
 
 
-def run(args: argparse.Namespace) -> int:
-    from future_l1_verl.sft.start import start
+def run(args: argparse.Namespace) -> stage.Work | None:
+    from future_l1_verl.sft.start import prepare
 
-    return stage.run(args, "sft", start)
+    return stage.run(args, "sft", prepare)

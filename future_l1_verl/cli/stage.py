@@ -6,12 +6,15 @@ import argparse
 import logging
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from omegaconf import DictConfig, OmegaConf
 
 from future_l1_verl.cli.parser import Parser
 from future_l1_verl.config.tree import GROUPS, choices, composed, own_keys
 
 WIDTH = 80
+Work = Callable[[], None]
 
 
 def add_arguments(parser: Parser, stage: str) -> None:
@@ -21,17 +24,14 @@ def add_arguments(parser: Parser, stage: str) -> None:
     parser.epilog = _explained(stage)
 
 
-def run(args: argparse.Namespace, stage: str, start: Callable) -> int:
-    """Composes the tree and hands it to ``start``, or prints it."""
+def run(args: argparse.Namespace, stage: str, prepare: Callable[[DictConfig, Sequence[str]], Work]) -> Work | None:
+    """Composes the tree and prints it, or returns what ``prepare`` makes of it and of the overrides: the training."""
     config = composed(stage, args.overrides)
     if args.cfg:
-        from omegaconf import OmegaConf
-
         print(OmegaConf.to_yaml(config, resolve=args.resolve), end="")
-        return 0
+        return None
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    start(config, args.overrides)
-    return 0
+    return prepare(config, args.overrides)
 
 
 def _explained(stage: str) -> str:

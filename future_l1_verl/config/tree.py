@@ -48,10 +48,9 @@ def choices(group: str, stage: str) -> dict[str, str]:
     for file in sorted((resources.files(inside) / group).iterdir(), key=lambda file: file.name):
         name, _, suffix = file.name.rpartition(".")
         if suffix == "yaml" and not name.startswith("_"):
-            comments = [line[2:] for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-            found[name] = (
-                " ".join(comment for comment in comments if not comment.startswith("@package")).split(". ")[0].rstrip(".")
-            )
+            lines = file.read_text(encoding="utf-8").splitlines()
+            said = [line[2:] for line in lines if line.startswith("# ") and "@package" not in line]
+            found[name] = " ".join(said).split(". ")[0].rstrip(".")
     return found
 
 
@@ -75,14 +74,12 @@ def composed(stage: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _told(error: Exception, overrides: Sequence[str], tree: dict, groups: Sequence[str]) -> str:
-    """What is wrong, with the most similar key if one is not known."""
+    """Returns what is wrong, with the most similar key if one is not known."""
     known = {*_paths(tree), *groups}
     for each in overrides:
         name, equals, _ = each.partition("=")
         if not equals and not each.startswith("~"):
             return f"{each!r} is not of the form KEY=VALUE"
-        if name.isidentifier() is False and not re.fullmatch(r"[+~]{0,2}[\w./@\-+]+", name):
-            return f"{name!r} is not the name of a key"
         if re.fullmatch(r"[\w.]+", name) and name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.7)
             return f"there is no key {name}; " + (f"did you mean {near[0]}?" if near else f"+{each} would add it")

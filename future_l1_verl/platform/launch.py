@@ -26,7 +26,7 @@ def take_platform(device: str) -> None:
 
 def require_accelerator(device: str, address: str | None = None) -> None:
     """Raises ValueError if ``device`` is ``cuda``, this machine has none, and no cluster is named that may have some: by the
-    ``address`` of a Ray, or by RAY_ADDRESS, which Ray reads."""
+    ``address`` of a Ray, or by RAY_ADDRESS, where `ray.init` looks for it."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available() and not (address or os.environ.get("RAY_ADDRESS")):

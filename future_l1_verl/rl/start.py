@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,9 +13,9 @@ from future_l1_verl.platform.launch import require_accelerator, take_platform
 from future_l1_verl.versions import require
 
 
-def start(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Checks the input, starts Ray unless it runs, trains, and returns at the end. Raises ValueError or OSError, naming what is
-    wrong with the input, or what ended the training."""
+def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
+    """Checks the input and returns the training, which starts Ray unless it runs. Raises ValueError or OSError, naming what is
+    wrong with the input."""
     require("verl", "vllm", "transfer_queue", "transformers")
     require_accelerator(config.trainer.device, config.ray_kwargs.ray_init.get("address"))
     take_platform(config.trainer.device)
@@ -31,4 +32,4 @@ def start(config: DictConfig, overrides: Sequence[str]) -> None:
     from future_l1_verl.rl.launch import run
 
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    run(config)
+    return partial(run, config)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from omegaconf import DictConfig
 
@@ -11,9 +12,9 @@ from future_l1_verl.platform.launch import require_accelerator, take_platform
 from future_l1_verl.versions import require
 
 
-def start(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Checks the input and starts `worker` under torchrun, one process per ``trainer.n_gpus_per_node``. Raises ValueError or
-    OSError, naming what is wrong with the input."""
+def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
+    """Checks the input and returns the training: `worker` under torchrun, one process per ``trainer.n_gpus_per_node``. Raises
+    ValueError or OSError, naming what is wrong with the input."""
     require("verl", "transformers")
     require_accelerator(config.trainer.device)
     take_platform(config.trainer.device)
@@ -25,7 +26,7 @@ def start(config: DictConfig, overrides: Sequence[str]) -> None:
         save_resolved(config)
     import torch.distributed.run
 
-    torch.distributed.run.main([*torchrun, "-m", "future_l1_verl.sft.worker", *overrides])
+    return partial(torch.distributed.run.main, [*torchrun, "-m", "future_l1_verl.sft.worker", *overrides])
 
 
 def torchrun_arguments(trainer: DictConfig) -> list[str]:

@@ -80,3 +80,20 @@ def test_a_mistake_is_one_line_and_2(arguments: str, said: str) -> None:
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("future-l1") and said in line
+
+
+def test_an_error_of_the_work_itself_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training that fails is no mistake of who started it; what is wrong before it begins is."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("something inside")
+
+    monkeypatch.setattr("future_l1_verl.rl.start.prepare", lambda *_: fail)
+    with pytest.raises(ValueError, match="something inside"):
+        cli.main(["rl", "platform=cpu"])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("future_l1_verl.rl.start.prepare", fail)
+    assert cli.main(["rl", "platform=cpu"]) == 2
+    assert capsys.readouterr().err == "future-l1 rl: something inside\n"

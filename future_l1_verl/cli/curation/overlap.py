@@ -1,4 +1,4 @@
-"""What `curate select` and `curate build` are told of benchmarks to keep clear of."""
+"""The arguments about benchmarks that `curate select` and `curate build` share."""
 
 from __future__ import annotations
 
