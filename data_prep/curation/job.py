@@ -16,7 +16,7 @@ from data_prep.curation.scores import CONDITIONS, Score
 
 @dataclass(frozen=True)
 class Job:
-    """Candidates and settings of a scoring; ``folder`` takes ``rollouts/`` and ``scores/``. Paths are the same on all machines."""
+    """Candidates and settings of a scoring; ``folder`` takes ``rollouts/`` and ``scores/``. All machines see the paths."""
 
     candidates: Path
     videos: Path
