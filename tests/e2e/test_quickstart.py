@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e_environment import ENVIRONMENT, recipe
+from e2e_environment import ENVIRONMENT, SEED, recipe
 
 from future_l1_verl.evaluation.curves import read_curves
 from future_l1_verl.modeling.trained_as import TrainedAs
@@ -28,9 +28,9 @@ def test_both_stages_leave_the_model_above_the_majority_answer(run: Path) -> Non
 
 
 def test_stage_2_learns(run: Path) -> None:
-    """By about half of the smallest gain of five seeds (docs/results/learning.md, 0.09), on questions that train nothing."""
+    """By half of what this seed gained in the study (0.18, benchmarks/study/results/la_dapo-seed3.json), on validation."""
     validated = read_curves(run / "tensorboard/rl")["val/all/accuracy"]
-    assert validated[-1][1] - validated[0][1] > 0.04
+    assert validated[-1][1] - validated[0][1] > 0.09
 
 
 def test_the_trained_model_thinks_in_spans_and_answers_in_form(run: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_report_is_complete(run: Path) -> None:
 
 def test_running_it_again_does_nothing_twice(run: Path) -> None:
     before = (run / "rl").stat().st_mtime_ns
-    result = recipe("quickstart.sh", "--run", str(run))
+    result = recipe("quickstart.sh", "--run", str(run), "--seed", SEED)
     assert result.returncode == 0
     assert result.stdout.count("done before") == 10
     assert (run / "rl").stat().st_mtime_ns == before

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +11,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
 from data_prep.toy.synthetic.writing import Settings, write_set
+from future_l1_verl.cli import main
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.rl import checks as rl_checks
 from future_l1_verl.sft import checks as sft_checks
@@ -286,7 +285,7 @@ def test_bad_rows_of_training_do_not_count_for_validation(stage: str, folder: Pa
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 @pytest.mark.parametrize("what", ["data", "videos", "model", "tokenizer", "processor", "configuration"])
 def test_what_is_missing_or_damaged_ends_the_command_with_a_line(
-    stage: str, what: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    stage: str, what: str, folder: Path, capfd: pytest.CaptureFixture
 ) -> None:
     model = "model.path" if stage == "sft" else "actor_rollout_ref.model.path"
     data = folder / "data/train.parquet"
@@ -315,10 +314,8 @@ def test_what_is_missing_or_damaged_ends_the_command_with_a_line(
         case "configuration":
             (folder / "model/config.json").write_text("{")
             named = "config.json"
-    monkeypatch.setattr(sys, "argv", [stage, *words])
-    with pytest.raises(SystemExit) as end:
-        import_module(f"future_l1_verl.{stage}.__main__").main()
-    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("stage ")]
-    assert end.value.code == 2
-    assert len(said) == 1 and said[0].startswith(f"stage {1 if stage == 'sft' else 2}: ") and named in said[0]
+    status = main([stage, *words])
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("future-l1 ")]
+    assert status == 2
+    assert len(said) == 1 and said[0].startswith(f"future-l1 {stage}: ") and named in said[0]
     assert not (folder / "out").exists()

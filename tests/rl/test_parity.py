@@ -43,7 +43,7 @@ def rollouts(checkpoint: Path, model: LatentVL) -> list[tuple[list[int], object]
     require_live(engine)
     banned = {model.config.image_token_id: -100.0, model.config.video_token_id: -100.0}  # as verl bans them
     params = SamplingParams(
-        n=96, max_tokens=64, temperature=TEMPERATURE, top_p=TOP_P, logprobs=0, logit_bias=banned, ignore_eos=True
+        n=192, max_tokens=64, temperature=TEMPERATURE, top_p=TOP_P, logprobs=0, logit_bias=banned, ignore_eos=True
     )
     outputs = engine.generate([{"prompt_token_ids": list(range(20, 20 + length))} for length in (5, 9)], params)
     return [(output.prompt_token_ids, completion) for output in outputs for completion in output.outputs]
