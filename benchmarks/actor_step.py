@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from engines import WORDS
 from one_rank import one_rank
-from pairs import alternate, ratio, shown, spread
 from rich.console import Console
 from rich.table import Table
 from tensordict import TensorDict
+from timing import alternate, ratio, shown, spread
 
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.platform.launch import take_platform

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from engines import Engine, engine, logit_bias, prompts
 from loops import cached
-from pairs import alternate, ratio, shown, spread
 from rich.console import Console
 from rich.table import Table
+from timing import alternate, ratio, shown, spread
 from transformers import AutoModelForImageTextToText
 
 from future_l1_verl.decoding import hf

@@ -29,7 +29,7 @@ from future_l1_verl.decoding import hf
 from future_l1_verl.evaluation import runs, tasks
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
 from future_l1_verl.evaluation.prompting import Style, prompt
-from future_l1_verl.evaluation.runner import Asking, Grader, run
+from future_l1_verl.evaluation.runner import Grader, RunOptions, run
 from future_l1_verl.latents.tokens import LatentSettings
 
 TOKENS = 96
@@ -79,8 +79,8 @@ def evaluation(checkpoint: Path, questions: list[Row], folder: Path) -> tuple[An
         ready = time.perf_counter()
         return engine
 
-    asking = Asking(STYLE, max_frames=32, concurrency=256, latent=latent, min_latents=1)
-    asyncio.run(run(questions, start, Grader(None, None, 32), asking, folder))
+    options = RunOptions(STYLE, max_frames=32, concurrency=256, latent=latent, min_latents=1)
+    asyncio.run(run(questions, start, Grader(None, None, 32), options, folder))
     asking_took = engine.closing - ready
     around = time.perf_counter() - started - asking_took  # starting and ending the engine's processes
     return [record.token_ids for record in runs.records(folder)], around, asking_took

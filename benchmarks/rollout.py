@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 from engines import Engine, engine, logit_bias, prompts, without_latents
-from pairs import alternate, ratio, shown, spread
 from rich.console import Console
 from rich.table import Table
+from timing import alternate, ratio, shown, spread
 
 from future_l1_verl.latents.tokens import LatentSettings
 

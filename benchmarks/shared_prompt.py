@@ -40,11 +40,11 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from pairs import alternate, ratio, shown, spread
 from peak import peak
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from timing import alternate, ratio, shown, spread
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig, PreTrainedModel
@@ -53,7 +53,7 @@ from verl.utils.torch_functional import logprobs_from_logits
 from data_prep.toy.synthetic.words import sentences
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.backbones import install_latents
 from future_l1_verl.modeling.packing import Packing
 from future_l1_verl.toy import tiny
 
@@ -123,12 +123,12 @@ def widened(checkpoint: Path) -> Model:
 
 
 def build(kind: Model, way: str) -> PreTrainedModel:
-    config = copy.deepcopy(kind.config)  # `adopt` names another attention in it
+    config = copy.deepcopy(kind.config)  # `install_latents` names another attention in it
     torch.manual_seed(0)
     with torch.device("cuda" if ON_GPU else "cpu"):
         model = AutoModelForImageTextToText.from_config(config, dtype=kind.dtype, attn_implementation="sdpa").train()
     model.model.visual.requires_grad_(False)
-    return adopt(model, VMF.log_density) if way == SHARED else model
+    return install_latents(model, VMF.log_density) if way == SHARED else model
 
 
 def questions(kind: Model, model: PreTrainedModel, size: Size, count: int, n: int) -> list[Question]:
@@ -258,7 +258,9 @@ def most_memory(way: str, kind: Model, *shape: Any) -> int:
 def _in_a_fresh_process(way: str, *arguments: Any) -> int:
     """`most_memory`, where what this process has freed is not used again."""
     fresh = get_context("forkserver")
-    fresh.set_forkserver_preload(["verl.utils.torch_functional", adopt.__module__, tiny.__name__])  # they take seconds
+    fresh.set_forkserver_preload(
+        ["verl.utils.torch_functional", install_latents.__module__, tiny.__name__]
+    )  # they take seconds
     with ProcessPoolExecutor(1, mp_context=fresh) as other:
         return other.submit(most_memory, way, *arguments).result()
 

@@ -31,11 +31,11 @@ from unittest import mock
 import ray
 import torch
 import transfer_queue as tq
-from pairs import alternate
 from rich.console import Console
 from rich.table import Table
 from rl_step import phases
 from tensordict import TensorDict
+from timing import alternate
 from torch import Tensor
 
 from future_l1_verl.decoding.vllm import completion_latents

@@ -24,7 +24,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from future_l1_verl.decoding.vllm import request_options
-from future_l1_verl.decoding.vllm.settings import KEY
+from future_l1_verl.decoding.vllm.settings import LATENT_KEY
 from future_l1_verl.decoding.vllm.wire import from_array
 from future_l1_verl.modeling.trained_as import TrainedAs
 
@@ -38,7 +38,7 @@ NEUTRAL_VLLM = {"repetition_penalty": 1.0, "top_k": 0, "min_p": 0.0}
 def chat_options(**options: Any) -> dict[str, Any]:
     """``extra_body`` of a chat completion: the options of `request_options`, in the form that the chat API lets through."""
     given = request_options(**options)
-    return {"vllm_xargs": given | {KEY: json.dumps(given[KEY])}}
+    return {"vllm_xargs": given | {LATENT_KEY: json.dumps(given[LATENT_KEY])}}
 
 
 def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | Path | Image] = ()) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | P
 
     Raises ValueError for a checkpoint that was trained on videos: the chat API has no way to send frames with their times.
     """
-    trained = TrainedAs.of(checkpoint)
+    trained = TrainedAs.from_checkpoint(checkpoint)
     if trained.observed == "video":
         raise ValueError(f"{checkpoint}: was trained on videos, whose frames have times that a chat API cannot be sent")
     system = [{"role": "system", "content": trained.system_prompt}] if trained.system_prompt else []

@@ -20,7 +20,7 @@ from future_l1_verl.evaluation.comparison import compare, comparison_table
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
 from future_l1_verl.evaluation.interventions import Interventions, require_same
 from future_l1_verl.evaluation.prompting import Style, most_frames
-from future_l1_verl.evaluation.runner import Asking, Grader, run
+from future_l1_verl.evaluation.runner import Grader, RunOptions, run
 from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
 from future_l1_verl.latents.tokens import LatentSettings
@@ -34,7 +34,7 @@ def ask(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if verdicts are missing. Raises ValueError (RowError, RunError) or FileNotFoundError for bad input."""
     task = tasks.TASKS[args.task]
     has_latents = "latent_token_id" in _config(args.model)
-    trained = TrainedAs.of(args.model, text_only=not has_latents)
+    trained = TrainedAs.from_checkpoint(args.model, text_only=not has_latents)
     style = _style(args, trained, has_latents)
     decoding = Decoding(
         max_tokens=args.max_tokens or task.max_tokens,
@@ -68,7 +68,7 @@ def ask(args: argparse.Namespace) -> int:
     interventions = _interventions(args, settings)
     runs.begin(args.out, settings)
     runs.add_unanswered(args.out, bad)
-    asking = Asking(
+    options = RunOptions(
         style=style,
         max_frames=args.max_frames,
         concurrency=args.concurrency,
@@ -103,13 +103,13 @@ def ask(args: argparse.Namespace) -> int:
         return await LocalEngine.start(local, has_latents=latent is not None)
 
     grader = Grader(Judge(judge) if judge else None, args.marking if task.marks else None, args.max_frames, task.reasons)
-    asyncio.run(run(questions, start, grader, asking, args.out))
+    asyncio.run(run(questions, start, grader, options, args.out))
     return _finish(args.out, settings, interventions)
 
 
 def _style(args: argparse.Namespace, trained: TrainedAs, has_latents: bool) -> Style:
     """Returns how questions are put, and prints where that is not how the checkpoint was trained."""
-    style = Style.of(args.prompt, trained, has_latents)
+    style = Style.for_checkpoint(args.prompt, trained, has_latents)
     if args.system_prompt is not None:
         style = replace(style, system=args.system_prompt or None)
     style = replace(style, observed=args.observed or style.observed)

@@ -44,7 +44,7 @@ class Interventions:
             raise RunError(f"{self.intact.folder}: was run without --save-latents, which --intervene {self.kind} needs")
         object.__setattr__(self, "_records", {record.row: record for record in self.intact.records})
 
-    def of(self, row: int) -> tuple[Intervention | None, int | None]:
+    def of_row(self, row: int) -> tuple[Intervention | None, int | None]:
         """What is done to the answer to question ``row``, and the row of the donor if there is one. Raises RunError if latents
         that are needed were not kept."""
         record = self._records[row]

@@ -27,7 +27,7 @@ class Style:
     after: str = ""
 
     @classmethod
-    def of(cls, name: str | None, trained: TrainedAs, has_latents: bool) -> Style:
+    def for_checkpoint(cls, name: str | None, trained: TrainedAs, has_latents: bool) -> Style:
         """A style by name, by default as the checkpoint was trained. ``latent`` and ``text_only`` are asked as it was trained,
         and so is ``letter``, the public evaluation's, which wants the letter of an option and nothing else."""
         name = name or ("text_only" if trained.text_only or not has_latents else "latent")

@@ -1,4 +1,4 @@
-"""Asking a model all questions of a task, and grading its answers as they come; whatever is finished is kept."""
+"""Asks a model all questions of a task, and grades its answers as they come; whatever is finished is kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 
 
 @dataclass(frozen=True)
-class Asking:
+class RunOptions:
     """Questions are put in a ``style``. Of a clip that is shown whole at most ``max_frames`` are shown. ``concurrency``
     questions are put at once. ``latent`` is what the checkpoint says of its spans, None if it knows none;
     ``min_latents`` are opened without a decision.
@@ -63,7 +63,7 @@ class Grader:
 
 
 async def run(
-    questions: Sequence[Row], start: Callable[[], Awaitable[Engine]], grader: Grader, asking: Asking, folder: Path
+    questions: Sequence[Row], start: Callable[[], Awaitable[Engine]], grader: Grader, options: RunOptions, folder: Path
 ) -> None:
     """Asks what has no answer in ``folder`` yet and grades what has no verdict; each answer is appended as it is finished.
 
@@ -77,7 +77,7 @@ async def run(
     unanswered = [row for row in questions if row.number not in before]
     ungraded = [record for record in before.values() if record.scores is None]
     starting: asyncio.Task[Engine] | None = None
-    slots = asyncio.Semaphore(asking.concurrency)
+    slots = asyncio.Semaphore(options.concurrency)
     bar = tqdm(total=len(questions), initial=len(before) - len(ungraded), desc="answers", unit="answer")
 
     async def grade(record: Record) -> None:
@@ -92,19 +92,19 @@ async def run(
         bar.update()
 
     async def answer(row: Row) -> None:
-        intervention, donor = asking.interventions.of(row.number) if asking.interventions else (None, None)
+        intervention, donor = options.interventions.of_row(row.number) if options.interventions else (None, None)
         try:
             async with slots:
-                shown = await asyncio.to_thread(prompt, row, asking.style, asking.max_frames)
+                shown = await asyncio.to_thread(prompt, row, options.style, options.max_frames)
                 reply = await (await starting).ask(shown.chat, row.number, intervention)
         except (RowError, Unanswerable) as error:
             runs.add_unanswered(folder, [BadRow(row.source, str(error))])
             bar.update()
             return
         closed = intervention is not None and intervention.kind == "drop"
-        roles, spans = _layout(row, reply, asking, closed)
+        roles, spans = _layout(row, reply, options, closed)
         record = _record(row, shown, reply, roles, spans, donor)
-        if asking.save_latents:
+        if options.save_latents:
             runs.save_latents(folder, row.number, reply.latents)
         await grade(record)
 
@@ -149,13 +149,13 @@ def _asked(row: Row) -> dict[str, Any]:
     return asked | {"options": list(row.options)}
 
 
-def _layout(row: Row, reply: Reply, asking: Asking, closed: bool) -> tuple[str, list[int]]:
+def _layout(row: Row, reply: Reply, options: RunOptions, closed: bool) -> tuple[str, list[int]]:
     """The role of each token, and the latents of each span; ``closed``: spans were closed as they opened. Raises RuntimeError
     unless the engine brought one latent per slot."""
     roles, spans = "t" * len(reply.token_ids), []
-    if asking.latent is not None:
-        fewest, most = (0, 0) if closed else (asking.min_latents, asking.latent.max_latents)
-        layout = response_layout(torch.tensor(reply.token_ids, dtype=torch.int64), asking.latent.tokens, most, fewest)
+    if options.latent is not None:
+        fewest, most = (0, 0) if closed else (options.min_latents, options.latent.max_latents)
+        layout = response_layout(torch.tensor(reply.token_ids, dtype=torch.int64), options.latent.tokens, most, fewest)
         roles, spans = role_letters(layout.roles), (layout.spans[:, 1] - layout.spans[:, 0]).tolist()
     if sum(spans) != len(reply.latents):
         raise RuntimeError(f"{row.source}: {sum(spans)} slots but {len(reply.latents)} latents came back from the engine")

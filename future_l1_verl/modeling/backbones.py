@@ -1,4 +1,4 @@
-"""The supported architectures, each by what it does differently; `adopt` converts a model in place."""
+"""The supported architectures, each by what it does differently; `install_latents` converts a model in place."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ BACKBONES: dict[type[nn.Module], type[LatentVL]] = {
 }
 
 
-def adopt(
+def install_latents(
     module: nn.Module,
     objective: Objective,
     divergence: Objective | None = None,

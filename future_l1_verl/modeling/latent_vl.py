@@ -1,6 +1,6 @@
-"""Latents going into a Qwen-VL forward, and the likelihood of what was said coming out: what all backbones share.
+"""What all backbones share: latents go into a Qwen-VL forward, and likelihoods of the answers come out.
 
-The classes add no parameter: `backbones.adopt` gives one to an instance of the stock model, so checkpoints stay plain.
+The classes add no parameters: `backbones.install_latents` changes the class of a stock model, so checkpoints stay plain.
 """
 
 from __future__ import annotations

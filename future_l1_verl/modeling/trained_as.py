@@ -24,7 +24,7 @@ class TrainedAs:
     said: bool = True
 
     @classmethod
-    def of(cls, checkpoint: str | Path, text_only: bool = False) -> TrainedAs:
+    def from_checkpoint(cls, checkpoint: str | Path, text_only: bool = False) -> TrainedAs:
         """Returns what a checkpoint says; for one that says nothing our wording, for frames. Raises FileNotFoundError."""
         config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
         if f"{PREFIX}shape" in config:

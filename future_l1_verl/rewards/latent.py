@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 
-class Case(IntEnum):
+class ContrastiveCase(IntEnum):
     """Which form R_ctr took for a rollout."""
 
     UNDEFINED = 0  # it has no latents, or no verdict
@@ -29,7 +29,7 @@ def outcome_contrastive(trajectories: Sequence[Tensor | None], correct: Sequence
 
 
 def contrast(similar: Tensor, correct: Sequence[bool | None], temperature: float) -> tuple[Tensor, Tensor]:
-    """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `Case`, int64 ``[N]``.
+    """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `ContrastiveCase`, int64 ``[N]``.
 
     ``similar`` is `similarities` of the rollouts' latents; ``correct`` their outcomes, None without a verdict. With P_i the
     other correct rollouts and N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))``
@@ -55,7 +55,7 @@ def contrast(similar: Tensor, correct: Sequence[bool | None], temperature: float
     case = 1 + positive.any(dim=1) * (1 + negative.any(dim=1).long())
     # sigmoid(best - rivals) is the quotient above; with no rival it is 1, with no positive it is defined to be 0.
     values = torch.where(positive.any(dim=1), torch.sigmoid(best - rivals), 0.0)
-    return torch.where(defined, values, 0.0), torch.where(defined, case, int(Case.UNDEFINED))
+    return torch.where(defined, values, 0.0), torch.where(defined, case, int(ContrastiveCase.UNDEFINED))
 
 
 def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:

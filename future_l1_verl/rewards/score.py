@@ -94,7 +94,7 @@ async def compute_score(
 
     verl gives ``reward_router_address`` and ``reward_model_tokenizer`` where a job has a reward model; they are not used.
     """
-    scoring = Scoring.of(keywords)
+    scoring = Scoring.from_keywords(keywords)
     extra = {} if extra_info is None else extra_info
     if not isinstance(extra, Mapping):
         raise ValueError(f"a row of {data_source}: extra_info must be a mapping, not {extra!r:.80}")

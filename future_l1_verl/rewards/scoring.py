@@ -62,7 +62,7 @@ class Scoring:
         _ = self.tags, self.judge_settings  # refuse what they do not take
 
     @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> Scoring:
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Scoring:
         """Raises ValueError for a keyword that is none of the fields, and what the fields raise."""
         _refuse_unknown(keywords, [field.name for field in fields(cls)], "")
         return cls(**keywords)

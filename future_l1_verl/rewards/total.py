@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.latent import Case, contrast, similarities, temporal_diversity
+from future_l1_verl.rewards.latent import ContrastiveCase, contrast, similarities, temporal_diversity
 from future_l1_verl.rewards.weights import Weights
 
 
@@ -30,8 +30,8 @@ class GroupRewards:
     """Rewards of the N rollouts of a prompt.
 
     ``parts`` fp64 ``[N, P]`` in the order of `PARTS`; ``total`` fp64 ``[N]`` their weighted sum; ``case`` int64 ``[N]`` the
-    `Case` of R_ctr; ``diverse`` bool ``[N]`` whether R_div is defined; ``similar`` fp32 ``[N, N]``, see `similarities`. A
-    rollout without a verdict is not ``counted`` (bool ``[N]``): its parts are 0 and must not be learned from.
+    `ContrastiveCase` of R_ctr; ``diverse`` bool ``[N]`` whether R_div is defined; ``similar`` fp32 ``[N, N]``, see
+    `similarities`. A rollout without a verdict is not ``counted`` (bool ``[N]``): its parts are 0 and must not be learned from.
     """
 
     parts: Tensor
@@ -58,7 +58,7 @@ def group_rewards(rollouts: Sequence[Rollout], weights: Weights, temperature: fl
     columns = [
         torch.tensor([outcome is True for outcome in outcomes]),
         torch.tensor([rollout.well_formed for rollout in rollouts]),
-        _neutral(contrastive, case != Case.UNDEFINED),
+        _neutral(contrastive, case != ContrastiveCase.UNDEFINED),
         _neutral(diversity, diverse & counted),
         torch.tensor([rollout.repetition for rollout in rollouts]),
         torch.tensor([rollout.overlong for rollout in rollouts]),

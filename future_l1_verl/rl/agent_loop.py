@@ -81,7 +81,7 @@ class LatentAgentLoopWorker(GroupWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.latent = LatentSettings.from_config(self.model_config.hf_config)
-        self.rewards = RewardSettings.of(self.config.rewards)
+        self.rewards = RewardSettings.from_config(self.config.rewards)
         judge = judge_settings(self.config.judge)
         self.judge = Judge(judge) if judge else None
 

@@ -77,7 +77,7 @@ def take_as_trained(config: DictConfig) -> None:
     """
     require_given(config, "actor_rollout_ref.model.path")
     check_checkpoint(config.actor_rollout_ref.model.path)
-    trained = TrainedAs.of(config.actor_rollout_ref.model.path, text_only=config.rewards.shape == "text_only")
+    trained = TrainedAs.from_checkpoint(config.actor_rollout_ref.model.path, text_only=config.rewards.shape == "text_only")
     for name in ("system_prompt", "observed"):
         if config.data[name] == AS_TRAINED:
             config.data[name] = getattr(trained, name)
@@ -183,7 +183,7 @@ def _check_devices(config: DictConfig) -> None:
 def _check_sections(config: DictConfig) -> None:
     for section in ("latent", "latent_loss", "rewards", "advantage", "judge", "group_filter", "parity"):
         require_known_keys(config, section, _KNOWN[section])
-    RewardSettings.of(config.rewards)
+    RewardSettings.from_config(config.rewards)
     LatentLoss(**config.latent_loss)
     GroupFilter(**config.group_filter)
     Parity(**config.parity)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from future_l1_verl.latents.spans import Layout, Role
-from future_l1_verl.rewards.latent import Case, adjacent_cosines
+from future_l1_verl.rewards.latent import ContrastiveCase, adjacent_cosines
 from future_l1_verl.rewards.total import GroupRewards
 from future_l1_verl.rewards.weights import PARTS
 from future_l1_verl.rl.parity import parity
@@ -74,10 +74,10 @@ def reward_metrics(infos: Sequence[Mapping[str, float | str]], usage: Sequence[M
         values = info["acc" if part == "accuracy" else part][judged]
         metrics[f"rewards/{part}/mean"] = _mean(values)
         metrics[f"rewards/{part}/std"] = float(values.std(correction=0)) if len(values) else 0.0
-    undefined = {"contrastive": used["case"] == Case.UNDEFINED, "diversity": used["diverse"] == 0}
+    undefined = {"contrastive": used["case"] == ContrastiveCase.UNDEFINED, "diversity": used["diverse"] == 0}
     for part in PARTS:
         metrics[f"rewards/{part}/undefined"] = float(undefined.get(part, ~judged).double().mean())
-    for case in Case:
+    for case in ContrastiveCase:
         metrics[f"rewards/contrastive/{case.name.lower()}"] = float((used["case"] == case).double().mean())
     return metrics
 

@@ -22,7 +22,7 @@ class NothingPasses(RuntimeError):
     """The group filter keeps too little to fill a step."""
 
 
-class _Strict:
+class FilteringBuffer:
     """Mixin for verl's two buffers."""
 
     def __init__(self, *args: Any, sampler_kwargs: dict[str, Any], **kwargs: Any) -> None:
@@ -138,11 +138,11 @@ class _Strict:
         return dropped
 
 
-class StrictReplayBuffer(_Strict, ReplayBuffer):
+class StrictReplayBuffer(FilteringBuffer, ReplayBuffer):
     """Of the sync mode."""
 
 
-class StrictReplayBufferAsync(_Strict, ReplayBufferAsync):
+class StrictReplayBufferAsync(FilteringBuffer, ReplayBufferAsync):
     """Of the modes in which rollouts go on while the actor learns."""
 
     def wait_for_sampleable(self, global_steps: int, partition_id: str, target_count: int) -> tuple[set[str], dict]:

@@ -19,7 +19,7 @@ class RewardSettings:
     ``temperature`` is the tau of R_ctr; ``shape`` one of rewards/format.py; ``repetition_ngram`` the n of the n-grams, and
     ``overlong_buffer`` the last tokens of an answer over which its penalty grows.
 
-    `of` raises ValueError, naming the key, for a value out of range.
+    `from_config` raises ValueError, naming the key, for a value out of range.
     """
 
     weights: Weights
@@ -29,7 +29,7 @@ class RewardSettings:
     overlong_buffer: int
 
     @classmethod
-    def of(cls, section: Mapping[str, Any]) -> RewardSettings:
+    def from_config(cls, section: Mapping[str, Any]) -> RewardSettings:
         names = [field.name for field in fields(Weights)]
         for name in (*names, "temperature"):
             if not 0 <= section[name] < math.inf or (name == "temperature" and section[name] == 0):

@@ -65,7 +65,7 @@ def loss_function(config: DictConfig, settings: LatentSettings) -> partial:
     )
 
 
-class CountsAreAdded(MetricsAggregator):
+class SummingMetrics(MetricsAggregator):
     def _init_aggregation_rules(self) -> dict[str, list[str]]:
         rules = super()._init_aggregation_rules()
         return rules | {"sum": [*rules["sum"], *COUNTS]}
@@ -91,7 +91,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         """Upstream makes means of what it does not know over the updates of a step; counts are to stay counts."""
-        trainer_base.MetricsAggregator = CountsAreAdded
+        trainer_base.MetricsAggregator = SummingMetrics
         return super().step(metrics, timing_raw)
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
@@ -101,7 +101,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
     def _setup(self) -> None:
         super()._setup()
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
-        self.weights = RewardSettings.of(self.config.rewards).weights
+        self.weights = RewardSettings.from_config(self.config.rewards).weights
         self.said: str | None = ""
         self.compared = False  # whether a step has shown how far rollout and actor are apart
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).

@@ -23,7 +23,7 @@ from verl.workers.engine import EngineRegistry
 
 from future_l1_verl.latents.checksum import checksum
 from future_l1_verl.latents.spans import response_layout
-from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.backbones import install_latents
 from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
 from future_l1_verl.modeling.packing import Packing, queued
 from future_l1_verl.modeling.sequence import Whole
@@ -79,7 +79,7 @@ class LatentEngine(PortableEngine):
             module = super()._build_module()
         self.model_config.model_type = MODEL_TYPE
         size = self.ulysses_sequence_parallel_size
-        adopt(
+        install_latents(
             module,
             self.latent.objective,
             self.latent.divergence,

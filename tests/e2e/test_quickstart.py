@@ -50,7 +50,7 @@ def test_rollout_and_actor_agree_at_every_step(run: Path) -> None:
 def test_checkpoints_say_how_they_were_trained(run: Path) -> None:
     """Stage 2 took it from stage 1's, which was told."""
     for checkpoint in (*(run / "sft").glob("global_step_*/huggingface"), *(run / "rl").glob("global_step_*/actor/huggingface")):
-        assert TrainedAs.of(checkpoint) == TrainedAs(None, "frames", "interleaved", said=True)
+        assert TrainedAs.from_checkpoint(checkpoint) == TrainedAs(None, "frames", "interleaved", said=True)
 
 
 def test_both_losses_of_stage_1_fall(run: Path) -> None:

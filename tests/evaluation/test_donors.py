@@ -34,12 +34,12 @@ def latents_of(row: int, count: int) -> torch.Tensor:
 
 
 def donors_of(run: Run, row: int, seeds: int = 60) -> set[int | None]:
-    return {Interventions("swap", run, seed).of(row)[1] for seed in range(seeds)}
+    return {Interventions("swap", run, seed).of_row(row)[1] for seed in range(seeds)}
 
 
 def test_latents_of_another_answer_are_given_whole(tmp_path: Path) -> None:
     run = run_of(tmp_path, ([4], "left"), ([4], "top"))
-    intervention, donor = Interventions("swap", run).of(0)
+    intervention, donor = Interventions("swap", run).of_row(0)
     assert (intervention.kind, donor) == ("given", 1)
     assert torch.equal(intervention.latents, latents_of(1, 4))
 
@@ -64,7 +64,7 @@ def test_donors(answers: list[Answer], donors: set[int], tmp_path: Path) -> None
 
 def test_every_donor_is_as_likely(tmp_path: Path) -> None:
     run = run_of(tmp_path, *[([4], truth) for truth in ["b", "a", "b", "c", "a", "c", "c"]])
-    counts = Counter(Interventions("swap", run, seed).of(0)[1] for seed in range(1000))
+    counts = Counter(Interventions("swap", run, seed).of_row(0)[1] for seed in range(1000))
     # 200 each with a deviation of 12.6.
     assert set(counts) == {1, 3, 4, 5, 6} and all(abs(count - 200) < 60 for count in counts.values())
 
@@ -87,12 +87,12 @@ def test_a_donor_is_another_answer_that_fits_as_well_as_any(
     for row, (spans, _) in enumerate(found):
         fits = [donor for donor, (others, _) in enumerate(found) if others and donor != row]
         if not spans:
-            assert interventions.of(row) == (None, None)
+            assert interventions.of_row(row) == (None, None)
         elif not fits:
             with pytest.raises(RunError, match=f"no other answer than that of row {row} has latents to swap in"):
-                interventions.of(row)
+                interventions.of_row(row)
         else:
-            donor = interventions.of(row)[1]
+            donor = interventions.of_row(row)[1]
             assert donor in fits and rank(row, donor) == min(rank(row, other) for other in fits)
 
 
@@ -100,7 +100,7 @@ def test_shuffled_latents_are_the_answers_own_in_another_order(tmp_path: Path) -
     run = run_of(tmp_path, ([4, 2], "left"), ([4, 2], "top"))
     orders = set()
     for seed in range(20):
-        intervention, donor = Interventions("shuffle", run, seed).of(0)
+        intervention, donor = Interventions("shuffle", run, seed).of_row(0)
         assert (intervention.kind, donor) == ("given", None)
         assert (intervention.latents[:, 0] == 0).all() and sorted(intervention.latents[:, 1].tolist()) == list(range(6))
         orders.add(tuple(intervention.latents[:, 1].tolist()))
@@ -113,7 +113,7 @@ def test_what_is_done_is_a_function_of_seed_and_row(kind: str, tmp_path: Path) -
 
     def done(seed: int, rows: list[int]) -> dict[int, tuple[Any, ...]]:
         interventions = Interventions(kind, run, seed)
-        found = {row: interventions.of(row) for row in rows}
+        found = {row: interventions.of_row(row) for row in rows}
         return {
             row: (each.kind, each.seed, None if each.latents is None else each.latents.tolist(), donor)
             for row, (each, donor) in found.items()
@@ -130,13 +130,13 @@ def test_what_is_done_is_a_function_of_seed_and_row(kind: str, tmp_path: Path) -
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_without_latents_is_left_alone(kind: str, tmp_path: Path) -> None:
     run = run_of(tmp_path, ([], "left"), ([4], "top"))
-    assert Interventions(kind, run).of(0) == (None, None)
+    assert Interventions(kind, run).of_row(0) == (None, None)
 
 
 def test_other_kinds_are_those_of_the_decoder(tmp_path: Path) -> None:
     run = run_of(tmp_path, ([4], "left"), ([4], "top"), save_latents=False)
     for kind in ("noise", "zero", "drop", "freeze"):
-        intervention, donor = Interventions(kind, run).of(0)
+        intervention, donor = Interventions(kind, run).of_row(0)
         assert (intervention.kind, intervention.latents, donor) == (kind, None, None)
     with pytest.raises(ValueError, match=r"--intervene is one of swap, .*, not 'invert'"):
         Interventions("invert", run)

@@ -117,7 +117,7 @@ def test_the_system_prompt_comes_first_or_not_at_all(clips: Callable[[int], Path
 
 def test_styles_ask_for_the_same_tags_and_only_one_for_latents() -> None:
     trained = TrainedAs(default_prompt(text_only=False), "frames", "interleaved")
-    said = {name: Style.of(name, trained, has_latents=True) for name in STYLES}
+    said = {name: Style.for_checkpoint(name, trained, has_latents=True) for name in STYLES}
     for made in said.values():
         assert made.system == made.system.strip() and "<answer> and </answer>" in made.system
     assert {name for name, made in said.items() if made.spans} == {"latent", "letter"}
@@ -130,10 +130,10 @@ def test_styles_ask_for_the_same_tags_and_only_one_for_latents() -> None:
 def test_a_checkpoint_is_asked_as_it_was_trained(shape: str, observed: str) -> None:
     """The text-only baseline above all: by its own prompt, and without spans, though it has the tokens."""
     trained = TrainedAs("Say what follows.", observed, shape)
-    made = Style.of(None, trained, has_latents=True)
+    made = Style.for_checkpoint(None, trained, has_latents=True)
     assert (made.system, made.observed, made.spans) == ("Say what follows.", observed, shape != "text_only")
     # What never heard of latents is asked in text.
-    plain = Style.of(None, TrainedAs(default_prompt(text_only=True), "frames", "text_only"), has_latents=False)
+    plain = Style.for_checkpoint(None, TrainedAs(default_prompt(text_only=True), "frames", "text_only"), has_latents=False)
     assert (plain.name, plain.system, plain.spans) == ("text_only", default_prompt(text_only=True), False)
 
 

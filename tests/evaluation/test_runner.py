@@ -26,7 +26,7 @@ from future_l1_verl.evaluation import runs
 from future_l1_verl.evaluation.engines import Reply, Unanswerable
 from future_l1_verl.evaluation.interventions import Interventions
 from future_l1_verl.evaluation.prompting import prompt
-from future_l1_verl.evaluation.runner import Asking, Grader, run
+from future_l1_verl.evaluation.runner import Grader, RunOptions, run
 from future_l1_verl.evaluation.runs import RunError
 from future_l1_verl.evaluation.scoring import is_result, summarise
 from future_l1_verl.latents.interventions import Intervention
@@ -134,8 +134,8 @@ def ask(
 ) -> list[runs.Record]:
     """Runs as a command does: half a line at the end is cut off first."""
     runs.begin(folder, {})
-    asking = Asking(**{"style": style("Answer."), "max_frames": 4, "concurrency": 16, "latent": SETTINGS} | how)
-    asyncio.run(run(questions, engine.start, Grader(judge, marks, 4), asking, folder))
+    options = RunOptions(**{"style": style("Answer."), "max_frames": 4, "concurrency": 16, "latent": SETTINGS} | how)
+    asyncio.run(run(questions, engine.start, Grader(judge, marks, 4), options, folder))
     return runs.records(folder)
 
 

@@ -24,7 +24,7 @@ from future_l1_verl.decoding import hf
 from future_l1_verl.latents.errors import squared_error
 from future_l1_verl.latents.spans import Role
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.backbones import LatentQwen2_5VL, adopt
+from future_l1_verl.modeling.backbones import LatentQwen2_5VL, install_latents
 from future_l1_verl.modeling.latent_vl import LatentOutput, LatentVL
 from future_l1_verl.modeling.packing import Packing
 from future_l1_verl.toy import tiny
@@ -45,7 +45,7 @@ def plain(checkpoint: Path) -> PreTrainedModel:
 @pytest.fixture
 def model(checkpoint: Path) -> LatentVL:
     module = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
-    return adopt(module, squared_error)
+    return install_latents(module, squared_error)
 
 
 def prompt(checkpoint: Path, seed: int) -> dict[str, torch.Tensor]:
@@ -296,7 +296,7 @@ def test_another_architecture_is_refused(architecture: type[PreTrainedModel], co
         f"not for {architecture.__name__}"
     )
     with pytest.raises(TypeError, match=message):
-        adopt(module, squared_error)
+        install_latents(module, squared_error)
     assert type(module) is architecture
 
 
@@ -305,7 +305,7 @@ def test_a_checkpoint_without_the_tokens_is_refused_as_it_is(checkpoint: Path) -
     architecture = type(module)
     del module.config.latent_token_id
     with pytest.raises(ValueError, match="lacks latent_token_id"):
-        adopt(module, squared_error)
+        install_latents(module, squared_error)
     assert type(module) is architecture
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from future_l1_verl.rewards.latent import Case, contrast, outcome_contrastive, similarities, temporal_diversity
+from future_l1_verl.rewards.latent import ContrastiveCase, contrast, outcome_contrastive, similarities, temporal_diversity
 
 Group = tuple[list[Tensor | None], list[bool | None]]
 
@@ -20,22 +20,24 @@ def similarity_by_hand(a: Tensor, b: Tensor) -> float:
     return sum((1 + c) / 2 for c in cosines) / steps
 
 
-def contrastive_by_hand(z: list[Tensor | None], correct: list[bool | None], temperature: float) -> list[tuple[float, Case]]:
+def contrastive_by_hand(
+    z: list[Tensor | None], correct: list[bool | None], temperature: float
+) -> list[tuple[float, ContrastiveCase]]:
     takes_part = [latents is not None and len(latents) > 0 and outcome is not None for latents, outcome in zip(z, correct)]  # noqa: B905
     values = []
     for i in range(len(z)):
         if not takes_part[i]:
-            values.append((0.0, Case.UNDEFINED))
+            values.append((0.0, ContrastiveCase.UNDEFINED))
             continue
         others = [j for j in range(len(z)) if j != i and takes_part[j]]
         positives = [similarity_by_hand(z[i], z[j]) for j in others if correct[j]]
         negatives = [similarity_by_hand(z[i], z[j]) for j in others if not correct[j]]
         if not positives:
-            values.append((0.0, Case.NO_POSITIVE))
+            values.append((0.0, ContrastiveCase.NO_POSITIVE))
             continue
         top = math.exp(max(positives) / temperature)
         value = top / (top + sum(math.exp(s / temperature) for s in negatives))
-        values.append((value, Case.CONTRAST if negatives else Case.NO_NEGATIVE))
+        values.append((value, ContrastiveCase.CONTRAST if negatives else ContrastiveCase.NO_NEGATIVE))
     return values
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.latent import Case
+from future_l1_verl.rewards.latent import ContrastiveCase
 from future_l1_verl.rewards.total import Rollout, group_rewards
 from future_l1_verl.rewards.weights import PARTS, Weights
 
@@ -20,7 +20,7 @@ def test_the_sum_has_the_papers_weights_and_a_missing_second_span_earns_the_grou
     # cos(x, y)^2 = 1/2 for the one rollout that has two spans; the other takes it over.
     assert rewards.parts[:, DIVERSITY].tolist() == pytest.approx([-0.5, -0.5])
     assert rewards.diverse.tolist() == [False, True]
-    assert rewards.case.tolist() == [Case.NO_POSITIVE, Case.NO_NEGATIVE]
+    assert rewards.case.tolist() == [ContrastiveCase.NO_POSITIVE, ContrastiveCase.NO_NEGATIVE]
     assert rewards.total.tolist() == pytest.approx(
         [0.9 * 1 + 0.1 * 1 + 0.2 * 0 + 0.1 * -0.5, 0.9 * 0 + 0.1 * 0 + 0.2 * 1 + 0.1 * -0.5]
     )
@@ -65,6 +65,6 @@ def rollouts(draw: st.DrawFn) -> list[Rollout]:
 def test_withholding_all_spans_gives_the_mean_of_those_who_have_them(group: list[Rollout]) -> None:
     """Row 17: there an answer without latents scores 0 and others more, and one span gives R_div its maximum."""
     silent = group_rewards([*group, Rollout(RIGHT, False, [])], Weights())
-    for part, defined in ((CONTRASTIVE, silent.case != Case.UNDEFINED), (DIVERSITY, silent.diverse)):
+    for part, defined in ((CONTRASTIVE, silent.case != ContrastiveCase.UNDEFINED), (DIVERSITY, silent.diverse)):
         expected = float(silent.parts[defined, part].mean()) if defined.any() else 0.0
         assert float(silent.parts[-1, part]) == pytest.approx(expected)

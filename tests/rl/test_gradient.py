@@ -15,7 +15,7 @@ from verl.utils import tensordict_utils as tu
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
-from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.backbones import install_latents
 from future_l1_verl.rl.trainer import loss_function
 from future_l1_verl.toy import tiny
 from future_l1_verl.training.engine import LatentEngine, _share_pixels
@@ -45,7 +45,7 @@ def engine_of(checkpoint: Path, family: Family) -> LatentEngine:
         if isinstance(part, Qwen3VLTextRMSNorm):
             part.forward = MethodType(in_full_precision, part)
     engine = object.__new__(LatentEngine)
-    engine.module = adopt(module, family.log_density, family.kl)
+    engine.module = install_latents(module, family.log_density, family.kl)
     engine.module.model.visual.requires_grad_(False)
     engine.latent, engine.ulysses_sequence_parallel_size = EngineSettings(likelihood=family.name), 1
     return engine

@@ -7,7 +7,7 @@ from verl.trainer.ppo.metric_utils import process_validation_metrics
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.rewards.answer import Grade
-from future_l1_verl.rewards.latent import Case
+from future_l1_verl.rewards.latent import ContrastiveCase
 from future_l1_verl.rewards.total import Rollout, group_rewards
 from future_l1_verl.rewards.weights import Weights
 from future_l1_verl.rl.metrics import (
@@ -78,7 +78,7 @@ def test_usage_of_a_rollout() -> None:
     assert usage["adjacent_cosine"] == pytest.approx(2**-0.5, rel=1e-5)
     assert usage["cross_cosine"] == pytest.approx(0.0, abs=1e-6)
     counts = {name: usage[name] for name in ("spans", "latents", "stops", "budget_ends", "case", "diverse")}
-    assert counts == {"spans": 2, "latents": 5, "stops": 1, "budget_ends": 1, "case": Case.NO_POSITIVE, "diverse": 1}
+    assert counts == {"spans": 2, "latents": 5, "stops": 1, "budget_ends": 1, "case": ContrastiveCase.NO_POSITIVE, "diverse": 1}
 
 
 def info(**changed: float) -> dict[str, float | str]:
@@ -90,7 +90,7 @@ def info(**changed: float) -> dict[str, float | str]:
 
 def used(**changed: float) -> dict[str, float]:
     return {
-        "spans": 2.0, "latents": 6.0, "stops": 1.0, "budget_ends": 1.0, "case": float(Case.CONTRAST), "diverse": 1.0,
+        "spans": 2.0, "latents": 6.0, "stops": 1.0, "budget_ends": 1.0, "case": float(ContrastiveCase.CONTRAST), "diverse": 1.0,
         "adjacent_cosine": 0.5, "cross_cosine": 0.25,
     } | changed  # fmt: skip
 

@@ -10,7 +10,7 @@ from vllm import LLM, SamplingParams
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, require_live
 from future_l1_verl.latents.likelihood import Family
 from future_l1_verl.latents.spans import Role, response_layout
-from future_l1_verl.modeling.backbones import adopt
+from future_l1_verl.modeling.backbones import install_latents
 from future_l1_verl.modeling.latent_vl import LatentVL
 from future_l1_verl.modeling.packing import Packing
 from future_l1_verl.rl.parity import parity, sums
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> LatentVL:
     module = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
-    return adopt(module, Family("none").log_density).eval()
+    return install_latents(module, Family("none").log_density).eval()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from future_l1_verl import versions
-from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, KEY, REQUEST_OPTIONS, RETURN, SpanOptions
+from future_l1_verl.decoding.vllm.settings import ENGINE_OPTIONS, LATENT_KEY, REQUEST_OPTIONS, RETURN_KEY, SpanOptions
 from future_l1_verl.decoding.vllm.wire import to_text
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import LatentSettings
@@ -63,7 +63,7 @@ def engine_arguments(
     arguments: dict[str, Any] = {
         "worker_cls": WORKER,
         "scheduler_cls": SCHEDULERS[0],
-        "additional_config": {KEY: {name: getattr(options, name) for name in ENGINE_OPTIONS}},
+        "additional_config": {LATENT_KEY: {name: getattr(options, name) for name in ENGINE_OPTIONS}},
     }
     if async_scheduling is not None:
         arguments["async_scheduling"] = async_scheduling
@@ -95,8 +95,8 @@ def request_options(
         vectors = None if intervention.latents is None else to_text(intervention.latents)
     prompt = None if prompt_latents is None else to_text(prompt_latents)
     given = dict(zip(REQUEST_OPTIONS, (max_latents, min_latents, sigma, seed, kind, vectors, prompt), strict=True))
-    options = {KEY: {name: value for name, value in given.items() if value is not None}}
-    return options if return_latents is None else options | {RETURN: return_latents}
+    options = {LATENT_KEY: {name: value for name, value in given.items() if value is not None}}
+    return options if return_latents is None else options | {RETURN_KEY: return_latents}
 
 
 def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -29,7 +29,7 @@ class LatentRunnerOutput(ModelRunnerOutput):
     latents: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, output: ModelRunnerOutput, latents: dict[str, np.ndarray]) -> LatentRunnerOutput:
+    def with_latents(cls, output: ModelRunnerOutput, latents: dict[str, np.ndarray]) -> LatentRunnerOutput:
         return cls(**vars(output), latents=latents)
 
 
@@ -94,7 +94,7 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         output = self._output.get_output()
         slots, latents, _ = self.on_host()
         returned = by_request(slots, latents, self._returned) if slots else None
-        return LatentRunnerOutput.of(output, returned) if returned else output
+        return LatentRunnerOutput.with_latents(output, returned) if returned else output
 
 
 def by_request(slots: list[Slot], latents: np.ndarray, returned: frozenset[str]) -> dict[str, np.ndarray]:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.sampling_params import SamplingParams
 
-KEY = "latent"
-RETURN = "return_latents"
+LATENT_KEY = "latent"
+RETURN_KEY = "return_latents"
 PROMPT = "prompt_latents"
 LARGEST_SIGMA = 1000  # noise that half precision holds
-ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans", RETURN)
+ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans", RETURN_KEY)
 REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed", "intervene", "given", PROMPT)
 
 
@@ -96,7 +96,9 @@ class EngineSettings:
     def from_vllm(cls, vllm_config: VllmConfig) -> EngineSettings:
         """Raises ValueError if the checkpoint lacks control tokens or an option is unknown or impossible."""
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
-        defaults = SpanOptions(checkpoint.max_latents).updated(vllm_config.additional_config.get(KEY, {}), ENGINE_OPTIONS)
+        defaults = SpanOptions(checkpoint.max_latents).updated(
+            vllm_config.additional_config.get(LATENT_KEY, {}), ENGINE_OPTIONS
+        )
         asynchronous = bool(vllm_config.scheduler_config.async_scheduling)
         model = vllm_config.model_config
         return cls(checkpoint.tokens, defaults, model.get_hidden_size(), model.max_model_len, asynchronous)
@@ -112,13 +114,13 @@ class EngineSettings:
         """
         extra = params.extra_args or {}
         _check_names(extra)
-        given = dict(_mapping(extra.get(KEY, {})))
+        given = dict(_mapping(extra.get(LATENT_KEY, {})))
         kind, vectors = given.pop("intervene", None), given.pop("given", None)
         if PROMPT in given:
             given[PROMPT] = self._vectors(given[PROMPT])
-        returned = extra.get(RETURN, self.defaults.return_latents)
+        returned = extra.get(RETURN_KEY, self.defaults.return_latents)
         if returned not in (0, 1):  # the chat API makes whole numbers of true and false
-            raise ValueError(f"{RETURN} must be true or false, not {shown(returned)}")
+            raise ValueError(f"{RETURN_KEY} must be true or false, not {shown(returned)}")
         options = replace(self.defaults, seed=params.seed, return_latents=bool(returned)).updated(given, REQUEST_OPTIONS)
         if kind is None and vectors is None:
             return options
@@ -136,9 +138,9 @@ class EngineSettings:
 def _check_names(extra: Mapping[str, Any]) -> None:
     """Raises ValueError for a name that is nearly one of ours, or belongs into ``latent``: vLLM would say nothing of it. Other
     names are other people's."""
-    for name in extra.keys() - {KEY, RETURN}:
-        if near := get_close_matches(name, (KEY, RETURN, *REQUEST_OPTIONS), 1, 0.8):
-            meant = near[0] if near[0] in (KEY, RETURN) else f"{near[0]} within {KEY}"
+    for name in extra.keys() - {LATENT_KEY, RETURN_KEY}:
+        if near := get_close_matches(name, (LATENT_KEY, RETURN_KEY, *REQUEST_OPTIONS), 1, 0.8):
+            meant = near[0] if near[0] in (LATENT_KEY, RETURN_KEY) else f"{near[0]} within {LATENT_KEY}"
             raise ValueError(f"unknown request option {shown(name)}; did you mean {meant}?")
 
 

@@ -30,7 +30,7 @@ class RequestLatents:
     at: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, options: SpanOptions, prompt: list[int], latent: int) -> RequestLatents:
+    def from_options(cls, options: SpanOptions, prompt: list[int], latent: int) -> RequestLatents:
         """Of a request that begins: the latents of the slots in its prompt, of which the scheduler has checked the number."""
         if options.prompt_latents is None:
             return cls(options)

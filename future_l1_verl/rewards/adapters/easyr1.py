@@ -23,7 +23,7 @@ def compute_score(reward_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
     Raises what `score` raises, and ValueError for settings that `Scoring` refuses, and for a judge.
     """
-    scoring = Scoring.of(settings)
+    scoring = Scoring.from_keywords(settings)
     if scoring.judge_settings:
         raise ValueError("EasyR1 gives no question to ask a judge about")
     inputs = [reward_inputs] if isinstance(reward_inputs, Mapping) else reward_inputs

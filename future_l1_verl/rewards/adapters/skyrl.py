@@ -23,7 +23,7 @@ class FutureL1Env(BaseTextEnv):
     def __init__(self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.settings, self.row = dict(env_config or {}), extras or {}
-        Scoring.of(self.settings)
+        Scoring.from_keywords(self.settings)
         self.truth = self.row["reward_spec"]["ground_truth"]
 
     def step(self, action: str) -> BaseTextEnvStepOutput:

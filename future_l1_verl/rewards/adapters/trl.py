@@ -24,7 +24,7 @@ def reward(
     that. Raises ValueError for settings that `Scoring` refuses; the function raises KeyError if the column is missing, and what
     `score` raises.
     """
-    scoring = Scoring.of(settings)
+    scoring = Scoring.from_keywords(settings)
 
     def future_l1(prompts: Sequence[Chat], completions: Sequence[Chat], **columns: Any) -> list[float | None]:
         if truth not in columns:

@@ -24,7 +24,7 @@ def reward(**settings: Any) -> Reward:
 
     Raises ValueError for settings that `Scoring` refuses. The function raises Unscored, for a Rubric scores any Exception 0.
     """
-    scoring = Scoring.of(settings)
+    scoring = Scoring.from_keywords(settings)
 
     async def future_l1(completion: Chat, answer: Any, info: Mapping[str, Any] | None = None) -> float:
         given = info or {}
@@ -41,7 +41,7 @@ def task_reward(**settings: Any) -> Reward:
 
     Raises ValueError for settings that `Scoring` refuses. The method raises what `score` raises, and the rollout has an error.
     """
-    scoring = Scoring.of(settings)
+    scoring = Scoring.from_keywords(settings)
 
     async def future_l1(self: Any, trace: Any) -> float | None:
         question, options = getattr(self.data, "question", None), getattr(self.data, "options", None)

@@ -69,7 +69,9 @@ class SpanDecoder:
             self.store.requests.pop(request, None)
         for request in scheduler_output.scheduled_new_reqs:
             options = self.settings.of_request(request.sampling_params)
-            self.store.requests[request.req_id] = RequestLatents.of(options, request.prompt_token_ids, self.tokens.latent)
+            self.store.requests[request.req_id] = RequestLatents.from_options(
+                options, request.prompt_token_ids, self.tokens.latent
+            )
             self._options = None
             if self._step is not None and request.req_id in self._step.row:
                 self._step = None  # the id of a request that has just finished
@@ -157,7 +159,7 @@ class SpanDecoder:
             return output
         slots, latents = step.slots(rows), to_array(step.latents.cpu()).take(rows, 0)
         self.store.put(slots, latents)
-        return LatentRunnerOutput.of(output, by_request(slots, latents, self._row_options(step.request_ids).returned))
+        return LatentRunnerOutput.with_latents(output, by_request(slots, latents, self._row_options(step.request_ids).returned))
 
     def finish_async(self, output: AsyncModelRunnerOutput, stream: torch.cuda.Stream | None) -> AsyncModelRunnerOutput:
         """Does what ``finish`` does, once the step has ended. ``stream`` is vLLM's for copies to the host, None on a CPU."""

@@ -91,7 +91,7 @@ class LatentModelState(DefaultModelState):
         request, ids = new_req_data.req_id, np.array(new_req_data.prefill_token_ids)
         if request not in self.store.requests:
             given = self.settings.of_request(new_req_data.sampling_params)
-            self.store.requests[request] = RequestLatents.of(given, new_req_data.prompt_token_ids, self.tokens.latent)
+            self.store.requests[request] = RequestLatents.from_options(given, new_req_data.prompt_token_ids, self.tokens.latent)
         options = self.store.requests[request].options
         for chosen, is_chosen in (
             (self._noisy, options.sigma > 0),
