@@ -30,6 +30,8 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
     from verl.utils.config import validate_config
 
     from future_l1_verl.rl.launch import run
+    from future_l1_verl.training.verl_methods import check_verl
 
+    check_verl("rl")
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     return partial(run, config)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.v1.core import kv_cache_utils
@@ -15,12 +12,10 @@ from vllm.v1.request import Request
 
 from future_l1_verl import versions
 from future_l1_verl.decoding.vllm.outputs import LatentAsyncOutput
+from future_l1_verl.seams import Seam, different
 
 LOGPROBS_MODES = ("raw_logprobs", "processed_logprobs")
 
-# An owner, the name of what is overridden or wrapped there, and its parameters in order; a version may have more of them behind
-# these, with defaults, which are handed on.
-Seam = tuple[Any, str, tuple[str, ...]]
 SEAMS: list[Seam] = [
     (Scheduler, "update_from_output", ("self", "scheduler_output", "model_runner_output")),
     (Request, "from_engine_core_request", ("request", "block_hasher")),
@@ -33,30 +28,12 @@ SEAMS: list[Seam] = [
 
 
 def check_vllm() -> None:
-    """Raises UnsupportedVersion unless the installed vLLM is a tested one, and RuntimeError if it is not what it says.
-
-    The signatures are read as well: a patched or vendored vLLM keeps its version number.
-    """
+    """Raises UnsupportedVersion unless the installed vLLM is a tested one, and RuntimeError if it is not what it says."""
     versions.require("vllm")
-    if differences := list(different(SEAMS)):
+    if differences := list(different(SEAMS, "vLLM")):
         raise RuntimeError(f"{'; '.join(differences)}; reinstall it unpatched")
     if LatentAsyncOutput.__abstractmethods__:
         raise RuntimeError(f"this vLLM wants more of an output: {', '.join(sorted(LatentAsyncOutput.__abstractmethods__))}")
-
-
-def different(seams: Iterable[Seam]) -> Iterable[str]:
-    """Yields a sentence for each seam that this vLLM lacks or gives other parameters."""
-    for owner, name, expected in seams:
-        function = f"{owner.__name__}.{name}"
-        if not hasattr(owner, name):
-            yield f"{function} is not in this vLLM"
-            continue
-        found = inspect.signature(getattr(owner, name)).parameters
-        more = list(found.values())[len(expected) :]
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        needed = [parameter for parameter in more if parameter.default is parameter.empty and parameter.kind not in kinds]
-        if tuple(found)[: len(expected)] != expected or needed:
-            yield f"{function} takes {tuple(found)} in this vLLM, {expected} in tested ones"
 
 
 def generation(vllm_config: VllmConfig) -> ModuleType:
@@ -81,7 +58,7 @@ def check_config(vllm_config: VllmConfig) -> None:
     if not model.is_multimodal_model:
         reasons.append("a text-only model: vLLM feeds it token ids, a latent needs inputs_embeds")
     runner = generation(vllm_config)
-    if differences := list(different(runner.SEAMS)):
+    if differences := list(different(runner.SEAMS, "vLLM")):
         reasons.append(f"{runner.NAME} of this vLLM: {'; '.join(differences)}; {runner.REMEDY}")
     else:
         reasons += runner.refused(vllm_config)

@@ -1,0 +1,56 @@
+"""The table of what is overridden of verl: complete, true of the installed version, and of use."""
+
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+from verl.trainer.sft_trainer import SFTTrainer
+
+from future_l1_verl.training.verl_methods import check_verl, overridden
+
+
+def overriding(package: str) -> Iterator[tuple[type, str]]:
+    """Yields the class of verl's and the name of each method that a class of ours overrides, also by a mixin."""
+    found = import_module(f"future_l1_verl.{package}")
+    for module in pkgutil.iter_modules(found.__path__, f"{found.__name__}."):
+        for cls in vars(import_module(module.name)).values():
+            cls = getattr(getattr(cls, "__ray_metadata__", None), "modified_class", cls)
+            if not inspect.isclass(cls) or cls.__module__ != module.name:
+                continue
+            for place, own in enumerate(cls.__mro__):
+                for name, value in vars(own).items() if own.__module__.startswith("future_l1_verl.") else ():
+                    if callable(getattr(value, "__func__", value)) and (not name.startswith("__") or name == "__init__"):
+                        yield from first_of_verl(cls.__mro__[place + 1 :], name)
+
+
+def first_of_verl(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, str]]:
+    for cls in classes:
+        # Ray makes of an actor class one within a function, which is no place of verl's.
+        if cls.__module__.startswith("verl.") and "<locals>" not in cls.__qualname__ and name in vars(cls):
+            yield cls, name
+            return
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_the_table_names_what_is_overridden_and_nothing_else(stage: str) -> None:
+    def places(found: Iterator[tuple]) -> set[tuple[str, str]]:
+        return {(owner.__qualname__, name) for owner, name, *_ in found}
+
+    assert places(overridden(stage)) == places(overriding(stage)) | places(overriding("training"))
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_the_installed_verl_has_them(stage: str) -> None:
+    check_verl(stage)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_another_verl_is_refused(missing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing:
+        monkeypatch.delattr(SFTTrainer, "_build_ckpt_handler")
+    else:
+        monkeypatch.setattr(SFTTrainer, "_build_ckpt_handler", lambda self, folder: None)
+    with pytest.raises(RuntimeError, match=r"SFTTrainer\._build_ckpt_handler (is not in|takes \('self', 'folder'\))"):
+        check_verl("sft")
