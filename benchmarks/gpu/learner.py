@@ -22,7 +22,8 @@ from future_l1_verl.platform.launch import take_platform
 PLATFORM = "cuda" if torch.cuda.is_available() else "cpu"
 take_platform(PLATFORM)
 
-from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss  # noqa: E402  verl is imported here
+from future_l1_verl.rl.loss import la_dapo_loss  # noqa: E402  verl is imported here
+from future_l1_verl.rl.settings import LatentLoss  # noqa: E402
 
 EVERY = 16  # tokens of an answer in which there is one full span
 ENGINE = "actor_rollout_ref.actor.fsdp_config"
@@ -54,7 +55,7 @@ class Learner(Actor):
             optimizer_config=actor.optim, checkpoint_config=actor.checkpoint,
         )  # fmt: skip
         self.engine.initialize()
-        latent = LatentLoss(**config.latent_loss)
+        latent = LatentLoss.read(config, "latent_loss")
         self.loss = partial(
             la_dapo_loss, config=actor, latent=latent,
             latent_config=replace(

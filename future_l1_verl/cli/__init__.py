@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from importlib import import_module, resources
 from types import ModuleType
 
-from future_l1_verl.cli.parser import Parser, did_you_mean
+from future_l1_verl.cli.parser import Parser
 from future_l1_verl.rewards.judge.settings import JudgeUnavailable
+from future_l1_verl.wording import did_you_mean
 
 # Their names, of one word or two, and their modules.
 COMMANDS = {

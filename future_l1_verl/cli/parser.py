@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from future_l1_verl.wording import did_you_mean
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -45,12 +46,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a question that names the most similar of the ``known`` names, or nothing if none is similar."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def positive(text: str) -> int:

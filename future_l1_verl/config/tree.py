@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib import resources
 from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+
+from future_l1_verl.wording import did_you_mean
 
 GROUPS = {"sft": ("platform",), "rl": ("ablation", "pools", "platform")}
 """The groups of a stage, of whose files one is chosen."""
@@ -81,8 +82,7 @@ def _told(error: Exception, overrides: Sequence[str], tree: dict, groups: Sequen
         if not equals and not each.startswith("~"):
             return f"{each!r} is not of the form KEY=VALUE"
         if re.fullmatch(r"[\w.]+", name) and name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.7)
-            return f"there is no key {name}; " + (f"did you mean {near[0]}?" if near else f"+{each} would add it")
+            return f"there is no key {name}" + (did_you_mean(name, known) or f"; +{each} would add it")
     return _first_line(error)
 
 

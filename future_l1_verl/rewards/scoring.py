@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any
 
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.shape import TEXT_SHAPES, Tags
 from future_l1_verl.rewards.weights import Weights
+from future_l1_verl.wording import did_you_mean
 
 
 def _refuse_unknown(names: Iterable[str], known: Collection[str], prefix: str) -> None:
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise ValueError(f"unknown keyword '{prefix}{name}'" + (f"; did you mean '{prefix}{near[0]}'?" if near else ""))
+            raise ValueError(f"unknown keyword '{prefix}{name}'{did_you_mean(prefix + name, [prefix + each for each in known])}")
 
 
 @dataclass(frozen=True)

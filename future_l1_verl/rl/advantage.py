@@ -17,8 +17,6 @@ from future_l1_verl.rewards.weights import LATENT_PARTS, PARTS, Weights
 
 EPSILON = 1e-6
 """Added to every standard deviation, as in verl's GRPO (core_algos.py:268)."""
-NORMALISATIONS = ("sum", "parts")
-ROUTES = ("all", "slots")
 
 
 def part_advantages(

@@ -81,8 +81,8 @@ class LatentAgentLoopWorker(GroupWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.latent = LatentSettings.from_config(self.model_config.hf_config)
-        self.rewards = RewardSettings.from_config(self.config.rewards)
-        judge = judge_settings(self.config.judge)
+        self.rewards = RewardSettings.read(self.config, "rewards")
+        judge = judge_settings(self.config)
         self.judge = Judge(judge) if judge else None
 
     async def _run_prompt(self, prompt: dict, *args: Any, **kwargs: Any) -> None:

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoProcessor
 from verl.trainer.ppo.utils import need_reference_policy
 
-from future_l1_verl.data.rows import FORMS, RowError, refuse
-from future_l1_verl.latents.likelihood import Family
+from future_l1_verl.data.rows import RowError, refuse
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
 from future_l1_verl.modeling.trained_as import AS_TRAINED, TrainedAs, differences
-from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
-from future_l1_verl.rewards.weights import Weights
-from future_l1_verl.rl.advantage import NORMALISATIONS, ROUTES
+from future_l1_verl.rewards.judge.settings import read_prompt
 from future_l1_verl.rl.askable import askable
-from future_l1_verl.rl.loss import LatentLoss
-from future_l1_verl.rl.parity import Parity
-from future_l1_verl.rl.settings import GroupFilter, RewardSettings, judge_settings
+from future_l1_verl.rl.settings import (
+    AdvantageSettings,
+    GroupFilter,
+    LatentLoss,
+    LatentRollout,
+    ParitySettings,
+    ReferencePool,
+    RewardSettings,
+    judge_settings,
+)
 from future_l1_verl.training.checks import (
+    DataSettings,
     files,
     limit,
     require_a_batch,
     require_effective,
     require_given,
-    require_known_keys,
     skipping,
 )
 
@@ -55,18 +58,15 @@ DTYPES = ("bfloat16", "float16", "float32")  # names that vLLM and verl have in 
 MODES = ("sync", "colocate_async", "separate_async")
 
 
-def _names(*types: type) -> set[str]:
-    return {field.name for each in types for field in fields(each)}
-
-
-_KNOWN = {
-    "latent": {"spans", "likelihood", "kappa", "sigma", "min_latents", "freeze_tower", "freeze_merger"},
-    "latent_loss": _names(LatentLoss),
-    "rewards": _names(Weights, RewardSettings) - {"weights"},
-    "advantage": {"normalise", "latent_parts"},
-    "judge": _names(JudgeSettings),
-    "group_filter": _names(GroupFilter),
-    "parity": _names(Parity),
+_SECTIONS = {
+    "latent": LatentRollout,
+    "latent_loss": LatentLoss,
+    "reference_pool": ReferencePool,
+    "rewards": RewardSettings,
+    "advantage": AdvantageSettings,
+    "group_filter": GroupFilter,
+    "parity": ParitySettings,
+    "data": DataSettings,
 }
 
 
@@ -97,9 +97,9 @@ def check(config: DictConfig) -> None:
     if (dtype := config.actor_rollout_ref.rollout.dtype) not in DTYPES:
         raise ValueError(f"actor_rollout_ref.rollout.dtype is one of {', '.join(DTYPES)}, not {dtype}: pixels are stored in it")
     require_effective(config.actor_rollout_ref.model)
+    _check_sections(config)
     _check_pools(config)
     _check_devices(config)
-    _check_sections(config)
     _check_latents(config)
     _check_rows(config)
 
@@ -111,13 +111,8 @@ def _check_pools(config: DictConfig) -> None:
     hybrid = config.actor_rollout_ref.hybrid_engine
     if not (separate or hybrid):
         raise ValueError(f"actor_rollout_ref.hybrid_engine=false needs pools=separate, not trainer.v1.trainer_mode={mode}")
-    require_known_keys(config, "reference_pool", {"nnodes", "n_gpus_per_node"})
     model, pool = config.actor_rollout_ref.model, config.reference_pool
     adapters = model.lora.rank or model.lora_rank or model.lora_adapter_path
-    if bool(pool.nnodes) != bool(pool.n_gpus_per_node):
-        raise ValueError(
-            f"reference_pool.nnodes={pool.nnodes} and n_gpus_per_node={pool.n_gpus_per_node}: both, or none, are 0"
-        )
     if pool.nnodes and (hybrid or not separate):
         raise ValueError("reference_pool needs pools=separate, and actor_rollout_ref.hybrid_engine=false")
     if pool.nnodes and (adapters or not need_reference_policy(config)):
@@ -181,34 +176,20 @@ def _check_devices(config: DictConfig) -> None:
 
 
 def _check_sections(config: DictConfig) -> None:
-    for section in ("latent", "latent_loss", "rewards", "advantage", "judge", "group_filter", "parity"):
-        require_known_keys(config, section, _KNOWN[section])
-    RewardSettings.from_config(config.rewards)
-    LatentLoss(**config.latent_loss)
-    GroupFilter(**config.group_filter)
-    Parity(**config.parity)
-    if (judge := judge_settings(config.judge)) is not None:
+    for name, section in _SECTIONS.items():
+        section.read(config, name)
+    if (judge := judge_settings(config)) is not None:
         read_prompt(judge.prompt)
-    if config.data.observed not in FORMS:
-        raise ValueError(f"data.observed is one of {', '.join(FORMS)}, not {config.data.observed!r}")
     if config.data.observed == "video":
         require_videos(config.actor_rollout_ref.model.path)
-    for key, allowed in (("normalise", NORMALISATIONS), ("latent_parts", ROUTES)):
-        if config.advantage[key] not in allowed:
-            raise ValueError(f"advantage.{key} is one of {', '.join(allowed)}, not {config.advantage[key]!r}")
 
 
 def _check_latents(config: DictConfig) -> None:
     latent, budget = config.latent, check_checkpoint(config.actor_rollout_ref.model.path).max_latents
-    if latent.min_latents not in range(1, budget + 1):
+    if latent.min_latents > budget:
         raise ValueError(f"latent.min_latents must lie in 1..{budget} (the checkpoint's budget), not {latent.min_latents}")
-    if not 0 <= latent.sigma < math.inf:
-        raise ValueError(f"latent.sigma must be at least 0, not {latent.sigma}")
-    if (latent.likelihood == "gaussian") != (latent.sigma > 0):
-        raise ValueError("latent.likelihood=gaussian and latent.sigma > 0 need each other")
     if latent.likelihood == "gaussian":
         _check_gaussian(config)
-    Family(latent.likelihood, latent.kappa, latent.sigma)
     loss = config.latent_loss
     if latent.likelihood == "none" and (loss.ratio == "decoupled" or loss.kl_coef > 0):
         raise ValueError("latent.likelihood=none leaves nothing to decouple: latent_loss.ratio=shared, latent_loss.kl_coef=0")

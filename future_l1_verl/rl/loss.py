@@ -7,7 +7,6 @@ head (log p(token) at text and stops, log(1 - p(end)) at free slots) and, at slo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from tensordict import TensorDict
@@ -20,33 +19,7 @@ from verl.workers.utils.padding import no_padding_2_padding
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rl.parity import sums
-
-RATIOS = ("shared", "decoupled")
-
-
-@dataclass(frozen=True)
-class LatentLoss:
-    """How slots enter the loss.
-
-    ``ratio``: ``shared`` multiplies decision and density into one ratio under the clip range of text (DAPO); ``decoupled``
-    gives the density a ratio of its own, clipped to ``[1 - clip_low, 1 + clip_high]`` and weighted by ``weight`` (DePO).
-    ``kl_coef`` multiplies the closed-form KL of densities to the reference; the KL of tokens has its own coefficient.
-
-    Raises ValueError, naming the field, for another ratio or a negative number.
-    """
-
-    ratio: str
-    clip_low: float
-    clip_high: float
-    weight: float
-    kl_coef: float
-
-    def __post_init__(self) -> None:
-        if self.ratio not in RATIOS:
-            raise ValueError(f"ratio is one of {', '.join(RATIOS)}, not {self.ratio!r}")
-        for name in ("clip_low", "clip_high", "weight", "kl_coef"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+from future_l1_verl.rl.settings import LatentLoss
 
 
 @register_policy_loss("la_dapo")

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from future_l1_verl.latents.spans import Role
 
 
-@dataclass(frozen=True)
-class Parity:
-    """``most_at_first``: the mean gap of text, in nats, above which a run ends at its first step. Half precision makes gaps of
-    some hundredths; a synchronisation that leaves weights out makes whole nats. Raises ValueError unless it is positive."""
-
-    most_at_first: float
-
-    def __post_init__(self) -> None:
-        if not self.most_at_first > 0:
-            raise ValueError(f"parity.most_at_first must be above 0 (inf for any), not {self.most_at_first}")
-
-    def require(self, metrics: Mapping[str, float]) -> None:
-        """Raises RuntimeError if a step's gap is larger: rollout and actor are then not the same model."""
-        if (gap := metrics["parity/text_gap_mean"]) > self.most_at_first:
-            raise RuntimeError(
-                f"rollout and actor are not the same model: their log-probs of the same tokens differ by {gap:.3g} nats on "
-                f"average at the first step (parity.most_at_first={self.most_at_first:g}). Weights or buffers may not have "
-                "reached the rollout; actor_rollout_ref.rollout.load_format=auto makes it start from the checkpoint's own"
-            )
+def require_parity(metrics: Mapping[str, float], most: float) -> None:
+    """Raises RuntimeError if a step's gap is larger than ``most``: rollout and actor are then not the same model."""
+    if (gap := metrics["parity/text_gap_mean"]) > most:
+        raise RuntimeError(
+            f"rollout and actor are not the same model: their log-probs of the same tokens differ by {gap:.3g} nats on "
+            f"average at the first step (parity.most_at_first={most:g}). Weights or buffers may not have reached the "
+            "rollout; actor_rollout_ref.rollout.load_format=auto makes it start from the checkpoint's own"
+        )
 
 
 def sums(rollout: Tensor, actor: Tensor, roles: Tensor, compared: Tensor) -> dict[str, Tensor]:

@@ -1,68 +1,130 @@
-"""The sections of stage 2's config tree that are ours, as typed and checked values."""
+"""The sections of stage 2's config tree that are ours."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Annotated, Literal, Self
 
+from omegaconf import DictConfig
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from future_l1_verl.config.section import Section
+from future_l1_verl.latents.likelihood import FAMILIES, Family
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.shape import SHAPES
 from future_l1_verl.rewards.weights import Weights
+from future_l1_verl.wording import did_you_mean
+
+RATIOS = ("shared", "decoupled")
+NORMALISATIONS = ("sum", "parts")
+ROUTES = ("all", "slots")
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class RewardSettings:
-    """The section ``rewards``: the lambdas and what the parts need.
+class LatentRollout(Section):
+    """The section ``latent``: how latents are decoded and what their likelihood is (`Family`)."""
 
-    ``temperature`` is the tau of R_ctr; ``shape`` one of rewards/format.py; ``repetition_ngram`` the n of the n-grams, and
+    spans: bool
+    likelihood: Literal[FAMILIES]
+    kappa: float | None
+    sigma: NonNegativeFloat
+    min_latents: PositiveInt
+    freeze_tower: bool
+    freeze_merger: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.likelihood == "gaussian") != (self.sigma > 0):
+            raise ValueError("likelihood=gaussian and sigma > 0 need each other")
+        Family(self.likelihood, self.kappa, self.sigma)
+        return self
+
+
+class LatentLoss(Section):
+    """The section ``latent_loss``: how slots enter the loss.
+
+    ``ratio``: ``shared`` multiplies decision and density into one ratio under the clip range of text (DAPO); ``decoupled``
+    gives the density a ratio of its own, clipped to ``[1 - clip_low, 1 + clip_high]`` and weighted by ``weight`` (DePO).
+    ``kl_coef`` multiplies the closed-form KL of densities to the reference; the KL of tokens has its own coefficient.
+    """
+
+    ratio: Literal[RATIOS]
+    clip_low: NonNegativeFloat
+    clip_high: NonNegativeFloat
+    weight: NonNegativeFloat
+    kl_coef: NonNegativeFloat
+
+
+class ReferencePool(Section):
+    """The section ``reference_pool``: the devices of the reference, none of its own by default."""
+
+    nnodes: NonNegativeInt
+    n_gpus_per_node: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.nnodes) != bool(self.n_gpus_per_node):
+            raise ValueError(f"nnodes={self.nnodes} and n_gpus_per_node={self.n_gpus_per_node}: both, or none, are 0")
+        return self
+
+
+class RewardSettings(Section):
+    """The section ``rewards``: the lambda of each part and what the parts need.
+
+    ``temperature`` is the tau of R_ctr; ``shape`` one of rewards/shape.py; ``repetition_ngram`` the n of the n-grams, and
     ``overlong_buffer`` the last tokens of an answer over which its penalty grows.
-
-    `from_config` raises ValueError, naming the key, for a value out of range.
     """
 
-    weights: Weights
-    temperature: float
-    shape: str
-    repetition_ngram: int
-    overlong_buffer: int
+    accuracy: NonNegativeFloat
+    format: NonNegativeFloat
+    contrastive: NonNegativeFloat
+    diversity: NonNegativeFloat
+    repetition: NonNegativeFloat
+    overlong: NonNegativeFloat
+    temperature: PositiveFloat
+    shape: Literal[SHAPES]
+    repetition_ngram: PositiveInt
+    overlong_buffer: PositiveInt
 
-    @classmethod
-    def from_config(cls, section: Mapping[str, Any]) -> RewardSettings:
-        names = [field.name for field in fields(Weights)]
-        for name in (*names, "temperature"):
-            if not 0 <= section[name] < math.inf or (name == "temperature" and section[name] == 0):
-                allowed = "positive" if name == "temperature" else "at least 0"
-                raise ValueError(f"rewards.{name} must be {allowed}, not {section[name]}")
-        for name in ("repetition_ngram", "overlong_buffer"):
-            if section[name] < 1:
-                raise ValueError(f"rewards.{name} must be at least 1, not {section[name]}")
-        if section["shape"] not in SHAPES:
-            raise ValueError(f"rewards.shape is one of {', '.join(SHAPES)}, not {section['shape']!r}")
-        others = {name: section[name] for name in ("temperature", "shape", "repetition_ngram", "overlong_buffer")}
-        return cls(weights=Weights(**{name: section[name] for name in names}), **others)
+    @property
+    def weights(self) -> Weights:
+        return Weights(**{field.name: getattr(self, field.name) for field in fields(Weights)})
 
 
-def judge_settings(section: Mapping[str, Any]) -> JudgeSettings | None:
-    """The section ``judge``; None without a URL: answers are graded by rule alone."""
-    return JudgeSettings(**section) if section["url"] is not None else None
-
-
-@dataclass(frozen=True)
-class GroupFilter:
+class GroupFilter(Section):
     """The section ``group_filter``: groups stay if their mean accuracy lies in ``[low, high]`` (paper section 4), and a step
-    generates at most ``max_rounds`` times its number of prompts.
+    generates at most ``max_rounds`` times its number of prompts."""
 
-    Raises ValueError, naming the key, for a value out of range.
-    """
+    low: Share
+    high: Share
+    max_rounds: PositiveInt
 
-    low: float
-    high: float
-    max_rounds: int
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"need low <= high, not {self.low} and {self.high}")
+        return self
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 1:
-            raise ValueError(f"need 0 <= group_filter.low <= group_filter.high <= 1, not {self.low} and {self.high}")
-        if self.max_rounds < 1:
-            raise ValueError(f"group_filter.max_rounds must be at least 1, not {self.max_rounds}")
+
+class AdvantageSettings(Section):
+    """The section ``advantage`` (rl/advantage.py)."""
+
+    normalise: Literal[NORMALISATIONS]
+    latent_parts: Literal[ROUTES]
+
+
+class ParitySettings(Section):
+    """The section ``parity``: ``most_at_first`` is the mean gap of text, in nats, above which a run ends at its first step (inf
+    for any). Half precision makes gaps of some hundredths; a synchronisation that leaves weights out makes whole nats."""
+
+    most_at_first: Annotated[float, Field(gt=0, allow_inf_nan=True)]
+
+
+def judge_settings(config: DictConfig) -> JudgeSettings | None:
+    """Returns the section ``judge``; None without a URL: answers are graded by rule alone. Raises ValueError for what cannot
+    be."""
+    known = {field.name for field in fields(JudgeSettings)}
+    for name in config.judge.keys() - known:
+        raise ValueError(f"judge.{name} does not exist{did_you_mean(name, known)}")
+    return JudgeSettings(**config.judge) if config.judge.url is not None else None

@@ -27,7 +27,7 @@ from future_l1_verl.latents.spans import Layout, response_layout
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.rl.advantage import rollout_advantages
 from future_l1_verl.rl.client import LatentServerClient
-from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
+from future_l1_verl.rl.loss import la_dapo_loss
 from future_l1_verl.rl.metrics import (
     COLLAPSE,
     COUNTS,
@@ -40,9 +40,9 @@ from future_l1_verl.rl.metrics import (
     usage_metrics,
     validation_metrics,
 )
-from future_l1_verl.rl.parity import Parity, parity, sums
+from future_l1_verl.rl.parity import parity, require_parity, sums
 from future_l1_verl.rl.replay_buffer import StrictReplayBuffer, StrictReplayBufferAsync
-from future_l1_verl.rl.settings import RewardSettings
+from future_l1_verl.rl.settings import LatentLoss, RewardSettings
 from future_l1_verl.rl.watchdog import Watchdog
 from future_l1_verl.training.balancing import first_of_parts, over_ranks
 from future_l1_verl.training.checkpoints import delete_older, open_whole, saying_where
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 def loss_function(config: DictConfig, settings: LatentSettings) -> partial:
     """The loss of the actor, from the whole config tree: `la_dapo_loss` without its first three arguments."""
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
-    latent = LatentLoss(**config.latent_loss)
+    latent = LatentLoss.read(config, "latent_loss")
     return partial(
         la_dapo_loss,
         config=actor,
@@ -101,7 +101,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
     def _setup(self) -> None:
         super()._setup()
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
-        self.weights = RewardSettings.from_config(self.config.rewards).weights
+        self.weights = RewardSettings.read(self.config, "rewards").weights
         self.said: str | None = ""
         self.compared = False  # whether a step has shown how far rollout and actor are apart
         # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
@@ -286,7 +286,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         """Upstream trains on, whatever the rollout computes with. Raises RuntimeError at the first step that can tell."""
         if not self.compared and metrics.get("parity/entries"):
             self.compared = True
-            Parity(**self.config.parity).require(metrics)
+            require_parity(metrics, self.config.parity.most_at_first)
 
     def _val_metrics_update(
         self,

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from typing import Literal
 
+from omegaconf import DictConfig
+from pydantic import NonNegativeFloat
+
+from future_l1_verl.config.section import Section
 from future_l1_verl.data.reader import read, total
-from future_l1_verl.data.rows import FORMS, Clip, Row
+from future_l1_verl.data.rows import Clip, Row
 from future_l1_verl.latents.errors import ERRORS
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
 from future_l1_verl.training.checks import (
+    DataSettings,
     files,
     limit,
     require_a_batch,
     require_effective,
     require_given,
-    require_known_keys,
     skipping,
 )
 
-TARGETS = ("resize", "pool")
-SECTION = {"weight", "error", "targets", "unit_targets", "supervise_decisions", "freeze_tower", "freeze_merger"}
+
+class TaughtLatents(Section):
+    """The section ``latent``: ``weight`` is the lambda of the latent loss; see config/sft/main.yaml for the others."""
+
+    weight: NonNegativeFloat
+    error: Literal[*ERRORS]
+    targets: Literal["resize", "pool"]
+    unit_targets: bool
+    supervise_decisions: bool
+    freeze_tower: bool
+    freeze_merger: bool
 
 
 def check(config: DictConfig) -> None:
     """Raises ValueError (RowError for data) or FileNotFoundError, naming what is wrong."""
     require_given(config, "model.path", "data.train_files")
-    require_known_keys(config, "latent", SECTION)
+    TaughtLatents.read(config, "latent")
+    DataSettings.read(config, "data")
     require_effective(config.model)
-    if not 0 <= config.latent.weight < float("inf"):
-        raise ValueError(f"latent.weight (lambda) must be a number of at least 0, not {config.latent.weight}")
-    for key, allowed in (("latent.error", ERRORS), ("data.observed", FORMS), ("latent.targets", TARGETS)):
-        if (given := OmegaConf.select(config, key)) not in allowed:
-            raise ValueError(f"{key} is one of {', '.join(allowed)}, not {given!r}")
     check_checkpoint(config.model.path)
     clips = False
     for name, batch in (("train", config.data.train_batch_size), ("val", 1)):

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Annotated, Literal
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import ConfigDict, Field, PositiveInt
 
+from future_l1_verl.config.section import Section
+from future_l1_verl.data.rows import FORMS
 from future_l1_verl.data.skipped import Skipped
 from future_l1_verl.modeling.attention import KERNELS
 
 
+class DataSettings(Section):
+    """Keys of the section ``data`` that are ours, in both trees; the others are verl's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    observed: Literal[FORMS]
+    video_frames: PositiveInt
+    max_bad_rate: Annotated[float, Field(ge=0, lt=1)]
+
+
 def skipping(config: DictConfig) -> Skipped:
-    """What lists the rows of a file that cannot be used. Raises ValueError for a share of them that is none."""
-    if not 0 <= config.data.max_bad_rate < 1:
-        raise ValueError(f"data.max_bad_rate must lie in [0, 1), not {config.data.max_bad_rate}")
+    """Returns the list of the rows that cannot be used."""
     return Skipped(config.data.manifest, config.data.max_bad_rate)
 
 
@@ -28,13 +40,6 @@ def require_given(config: DictConfig, *keys: str) -> None:
     for key in keys:
         if OmegaConf.select(config, key, throw_on_missing=True) is None:
             raise ValueError(f"{key} is needed")
-
-
-def require_known_keys(config: DictConfig, section: str, known: set[str]) -> None:
-    """Hydra refuses an unknown key, unless it was added with a plus sign."""
-    unknown = sorted(set(config[section]) - known)
-    if unknown:
-        raise ValueError(f"{section}.{unknown[0]} does not exist; there are {', '.join(sorted(known))}")
 
 
 def files(value: str | ListConfig | None) -> list[str]:

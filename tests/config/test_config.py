@@ -72,7 +72,7 @@ def test_an_ablation_is_table_9_with_its_own_changes_and_no_other(name: str) -> 
     config = tree("rl", f"ablation={name}")
     assert {key: OmegaConf.select(config, key) for key in TABLE_9} == TABLE_9 | ABLATIONS[name]
     assert config.trainer.experiment_name == name
-    RewardSettings.from_config(config.rewards)
+    RewardSettings.read(config, "rewards")
 
 
 def test_depo_has_the_papers_latent_clip_weight_and_kl() -> None:
@@ -83,7 +83,7 @@ def test_depo_has_the_papers_latent_clip_weight_and_kl() -> None:
 def test_a_weight_on_the_command_line_is_the_weight() -> None:
     """Row 20: there lambda_d cannot be reached."""
     config = tree("rl", "ablation=dapo", "rewards.diversity=0.5")
-    assert RewardSettings.from_config(config.rewards).weights.diversity == 0.5
+    assert RewardSettings.read(config, "rewards").weights.diversity == 0.5
 
 
 def test_the_tree_and_the_classes_that_are_used_without_it_have_the_same_defaults() -> None:

@@ -110,10 +110,10 @@ def test_a_row_that_no_answer_can_be_compared_with_is_named(truth: Any, extra: A
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"formatt": 3}, "unknown keyword 'formatt'; did you mean 'format'?"),
-        ({"repetition_ngrams": 3}, "unknown keyword 'repetition_ngrams'; did you mean 'repetition_ngram'?"),
+        ({"formatt": 3}, "unknown keyword 'formatt'; did you mean format?"),
+        ({"repetition_ngrams": 3}, "unknown keyword 'repetition_ngrams'; did you mean repetition_ngram?"),
         ({"zzz": 3}, "unknown keyword 'zzz'$"),
-        ({"judge": {"url": "http://judge", "modell": "m"}}, "unknown keyword 'judge.modell'; did you mean 'judge.model'?"),
+        ({"judge": {"url": "http://judge", "modell": "m"}}, "unknown keyword 'judge.modell'; did you mean judge.model?"),
         ({"judge": {"url": "http://judge"}}, "model must be named"),
         ({"judge": "http://judge"}, "judge must be a mapping of the fields of JudgeSettings, not 'http://judge'"),
         ({"accuracy": "1"}, "accuracy must be a number, not '1'"),

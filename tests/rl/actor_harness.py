@@ -156,7 +156,7 @@ def with_rewards(data: TensorDict, config: DictConfig) -> TensorDict:
     from future_l1_verl.rl.advantage import rollout_advantages
 
     settings = LatentSettings.from_checkpoint(config.actor_rollout_ref.model.path)
-    rewards, infos = RewardSettings.from_config(config.rewards), []
+    rewards, infos = RewardSettings.read(config, "rewards"), []
     layouts = [_layout(response, settings) for response in data["responses"].unbind()]
     lengths = [(layout.spans[:, 1] - layout.spans[:, 0]).tolist() for layout in layouts]
     spans = [latents.split(lengths[i]) for i, latents in enumerate(data["latents"].unbind())]

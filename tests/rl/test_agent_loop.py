@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import replace
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +21,7 @@ from future_l1_verl.rl.settings import RewardSettings
 WORDS = ["<eos>", "S", "Z", "E", "<reason>", "</reason>", "<answer>", "</answer>", "left", "right"]
 ID = {word: i for i, word in enumerate(WORDS)}
 ROW = {"question": "Where?", "reward_model": {"ground_truth": "left"}, "options": ["left", "right"], "split": "2-hop"}
-REWARDS = RewardSettings(Weights(), temperature=0.5, shape="interleaved", repetition_ngram=20, overlong_buffer=4)
+REWARDS = RewardSettings(**asdict(Weights()), temperature=0.5, shape="interleaved", repetition_ngram=20, overlong_buffer=4)
 
 
 class Tokenizer:
@@ -121,7 +121,7 @@ def test_repetition_counts_text_and_not_latents() -> None:
     instance.latent = LatentSettings(instance.latent.tokens, 40)
     span = "S " + "Z " * 30 + "E "
     rollout = output(span + "left right", torch.ones(30, 2))
-    instance.rewards = replace(REWARDS, repetition_ngram=2)
+    instance.rewards = REWARDS.model_copy(update={"repetition_ngram": 2})
     assert asyncio.run(instance._assess(rollout, ROW)).repetition == 0.0
     # Pairs: (left right)(right left)(left right): one of three came before.
     assert asyncio.run(instance._assess(output("left right left right", torch.ones(0, 2)), ROW)).repetition == pytest.approx(

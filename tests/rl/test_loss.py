@@ -13,7 +13,8 @@ from verl.workers.config import FSDPActorConfig
 from verl.workers.utils.losses import ppo_loss
 
 from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
-from future_l1_verl.rl.loss import LatentLoss, la_dapo_loss
+from future_l1_verl.rl.loss import la_dapo_loss
+from future_l1_verl.rl.settings import LatentLoss
 
 S, L, E = 4, 5, 6
 SETTINGS = LatentSettings(LatentTokens(S, L, E), 2)
@@ -21,8 +22,8 @@ PROMPT, RESPONSE = [1, 2], [3, S, L, L, E, 7]
 # text, start, a forced slot, a free slot, the end at the budget (masked), text
 MASK = [1, 1, 1, 1, 0, 1]
 DECISIONS, DENSITIES = [-1.0, -1.2, 0.0, -0.5, 0.0, -0.8], [0.0, 0.0, 0.01, 0.02, 0.0, 0.0]
-SHARED = LatentLoss("shared", clip_low=0.1, clip_high=0.1, weight=0.5, kl_coef=0.0)
-DECOUPLED = replace(SHARED, ratio="decoupled")
+SHARED = LatentLoss(ratio="shared", clip_low=0.1, clip_high=0.1, weight=0.5, kl_coef=0.0)
+DECOUPLED = SHARED.model_copy(update={"ratio": "decoupled"})
 
 
 def actor_config(**changed: object) -> FSDPActorConfig:
@@ -97,7 +98,7 @@ def test_text_is_and_counts_as_the_k3_estimate_over_all_tokens(index: int) -> No
 def test_the_latent_kl_has_its_own_coefficient_and_mask() -> None:
     everywhere = [1.0, 1.0, 0.25, 0.75, 1.0, 1.0]
     # Slots are the entries 2 and 3: 0.25 + 0.75, over 5 tokens.
-    assert loss(replace(SHARED, kl_coef=0.5), latent_kl=everywhere)[0] == pytest.approx(0.5 * 1.0 / 5)
+    assert loss(SHARED.model_copy(update={"kl_coef": 0.5}), latent_kl=everywhere)[0] == pytest.approx(0.5 * 1.0 / 5)
     assert loss(latent_kl=everywhere)[0] == pytest.approx(0.0, abs=1e-7)
 
 
@@ -180,4 +181,4 @@ def test_without_spans_it_is_verls_own_dapo_loss(latent: LatentLoss, mode: str, 
 @pytest.mark.parametrize(("field", "value"), [("ratio", "both"), ("weight", -1.0), ("clip_low", math.nan), ("kl_coef", -0.1)])
 def test_impossible_settings_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
-        replace(SHARED, **{field: value})
+        LatentLoss(**SHARED.model_dump() | {field: value})
