@@ -92,7 +92,7 @@ def test_trl(outage: dict[str, Any], tmp_path: Path) -> None:
 def test_a_column_or_a_setting_that_trl_users_misspell() -> None:
     with pytest.raises(KeyError, match="no column 'solution'"):
         trl.reward()(["?"], ["B"], ground_truth=["B"])
-    with pytest.raises(ValueError, match="unknown keyword 'formatt'; did you mean 'format'"):
+    with pytest.raises(ValueError, match="unknown keyword 'formatt'; did you mean format"):
         trl.reward(formatt=1.0)
 
 
