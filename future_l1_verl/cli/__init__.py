@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module, resources
 from types import ModuleType
 
-from future_l1_verl.cli.parser import Parser, did_you_mean
+from future_l1_verl.arguments import Parser, did_you_mean
 from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 
 # Their names, of one word or two, and their modules.
