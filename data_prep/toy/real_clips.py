@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from data_prep.toy.examples import LETTERS, Example, Row, write_json, write_table
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import VideoError, write_video
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 
 MISTAKEN = 0.5
 OFF_BY = (-3, -2, -1, 1, 2, 3)

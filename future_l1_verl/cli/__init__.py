@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module, resources
 from types import ModuleType
 
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 from future_l1_verl.wording import did_you_mean
 

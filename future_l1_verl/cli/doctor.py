@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 
 
 def add_arguments(parser: Parser) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from future_l1_verl.cli.parser import Parser, json_object, positive
+from future_l1_verl.arguments import Parser, json_object, positive
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 

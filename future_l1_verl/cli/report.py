@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 
 
 def add_arguments(parser: Parser) -> None:

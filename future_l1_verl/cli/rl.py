@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+from future_l1_verl.arguments import Parser
 from future_l1_verl.cli import stage
-from future_l1_verl.cli.parser import Parser
 
 
 def add_arguments(parser: Parser) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 from future_l1_verl.config.tree import GROUPS, choices, composed, own_keys
 
 WIDTH = 80

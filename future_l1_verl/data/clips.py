@@ -39,7 +39,7 @@ class Clips:
         """Number of frames that decode. Raises VideoError."""
         if self.cache is None:
             return _count(path)
-        entry = self._entry(path) / "count.json"
+        entry = _entry(self.cache, path) / "count.json"
         if not entry.exists():
             _write(entry, _count(path))
         return json.loads(entry.read_text())
@@ -48,7 +48,7 @@ class Clips:
         """The 0-based frame ``numbers``, in the order given, repeats included. Raises VideoError."""
         if self.cache is None:
             return [Frame(*frame) for frame in read_timed_frames(path, numbers)]
-        folder = self._entry(path)
+        folder = _entry(self.cache, path)
         missing = [number for number in dict.fromkeys(numbers) if not (folder / f"{number}.json").exists()]
         for number, (image, seconds) in zip(missing, read_timed_frames(path, missing), strict=True):
             with whole(folder / f"{number}.png") as file:
@@ -60,15 +60,16 @@ class Clips:
         with Image.open(folder / f"{number}.png") as image:
             return Frame(image.convert("RGB"), json.loads((folder / f"{number}.json").read_text()))
 
-    def _entry(self, path: str) -> Path:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise VideoError(f"{path}: no such file") from error
-        identity = f"{READING}\0{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
-        folder = self.cache / hashlib.sha256(identity.encode()).hexdigest()[:32]
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+
+def _entry(cache: Path, path: str) -> Path:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise VideoError(f"{path}: no such file") from error
+    identity = f"{READING}\0{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+    folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @lru_cache(maxsize=100_000)

@@ -88,6 +88,8 @@ def _picture(fields: Fields, name: str, item: Any, locate: Locate) -> Picture:
 
 def named_frames(fields: Fields, locate: Locate) -> dict[str, Any]:
     """``video``, ``observed`` and ``future`` of a row in TwiFF's manner: entries of its pool, or the pictures themselves."""
+    observed: tuple[int | Picture, ...]
+    future: tuple[int | Picture, ...]
     if fields.get("question_images") is not None:
         first(fields, "reasoning_images")
         video, observed, future = "", *(pictures(fields, name, locate) for name in ("question_images", "reasoning_images"))
@@ -136,7 +138,7 @@ def clips(fields: Fields, locate: Locate, *names: str) -> tuple[Clip, ...]:
 
 def in_order(turns: list[Turn], pictures: tuple[Picture, ...], clips: tuple[Clip, ...]) -> tuple[Shown, ...]:
     """Pictures and clips in the order of their places; what has no place comes last, where `Row` refuses it."""
-    rest = {IMAGE: list(pictures), VIDEO: list(clips)}
+    rest: dict[str, list[Shown]] = {IMAGE: list(pictures), VIDEO: list(clips)}
     found = PLACEHOLDER.findall("".join(turn.text for turn in turns))
     return (*(rest[place].pop(0) for place in found if rest[place]), *rest[IMAGE], *rest[VIDEO])
 

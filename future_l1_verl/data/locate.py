@@ -7,7 +7,7 @@ import json
 import os
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,7 +90,7 @@ def _map(path: Path) -> dict[str, str]:
 class _Template(string.Formatter):
     """``{a.b}`` is entry b of the field a, which may be an object or one as JSON."""
 
-    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Fields) -> tuple[Any, str]:
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         first, *rest = field_name.split(".")
         value = kwargs[first]
         for name in rest:

@@ -28,8 +28,9 @@ def messages(
     pictures and its clips as videos. Raises RowError if the frames of a video have no times.
     """
     turns, shown = list(row.turns), list(observed)
-    if form == "video" and not row.as_given and any(isinstance(frame, Frame) for frame in shown):
-        turns, shown = _one_video(turns), [shown]
+    frames = [frame for frame in shown if isinstance(frame, Frame)]
+    if form == "video" and not row.as_given and frames:
+        turns, shown = _one_video(turns), [frames]
     return chat(turns, shown, system_prompt, as_video=row.as_given or form == "video")
 
 
@@ -96,7 +97,7 @@ def vision_inputs(chat: Sequence[Message], patch_size: int) -> tuple[list | None
 def engine_prompt(processor: ProcessorMixin, chat: Sequence[Message]) -> dict[str, Any]:
     """A prompt as vLLM takes it."""
     images, videos = vision_inputs(chat, processor.image_processor.patch_size)
-    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    text = processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
     data = {"image": images, "video": videos}
     return {"prompt": text, "multi_modal_data": {kind: values for kind, values in data.items() if values}}
 
@@ -122,8 +123,8 @@ def data_url(image: Image.Image) -> str:
 def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> BatchFeature:
     """``input_ids [1, P]`` and pixels of a prompt, as a processor makes them."""
     images, videos = vision_inputs(chat, processor.image_processor.patch_size)
-    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    video = {}
+    text = processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+    video: dict[str, Any] = {}
     if videos:
         frames, metadata = zip(*videos, strict=True)
         video = {"videos": list(frames), "video_metadata": list(metadata), "do_sample_frames": False}
@@ -135,7 +136,7 @@ def prompt_length(processor: ProcessorMixin, chat: Sequence[Message]) -> int:
     kinds = [part for message in chat for part in message["content"] if part["type"] != "text"]
     if any(part["type"] == "video" for part in kinds):
         return processor_inputs(processor, chat)["input_ids"].shape[1]
-    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    text = processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
     placeholders = len(processor.tokenizer(text)["input_ids"])
     return placeholders + sum(_image_tokens(processor, *part["image"].size) - 1 for part in kinds)
 
@@ -144,4 +145,4 @@ def prompt_length(processor: ProcessorMixin, chat: Sequence[Message]) -> int:
 def _image_tokens(processor: ProcessorMixin, width: int, height: int) -> int:
     picture = {"type": "image", "image": Image.new("RGB", (width, height))}
     ids = processor_inputs(processor, [{"role": "user", "content": [picture]}])["input_ids"]
-    return int((ids == processor.image_token_id).sum())
+    return int((ids == processor.image_token_id).sum())  # type: ignore[attr-defined]  # all with pictures have it

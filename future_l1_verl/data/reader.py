@@ -183,7 +183,7 @@ def _json(path: Path) -> Iterator[Any]:
 def _array(path: Path, file: Any) -> str | None:
     """Where the rows of a JSON file are, as ijson calls it; None if the file is one row a line. Raises RowError if it has no
     rows, or several arrays of them."""
-    names, arrays = [], {}
+    names, arrays = list[str](), set[str]()
     with suppress(ijson.JSONError):  # reading the rows says so
         for prefix, event, value in ijson.parse(file, multiple_values=True):
             match prefix, event:
@@ -192,7 +192,7 @@ def _array(path: Path, file: Any) -> str | None:
                 case "", "map_key":
                     names.append(value)
                 case _, "start_map" if prefix.endswith(".item"):
-                    arrays[prefix] = None
+                    arrays.add(prefix)
                 case "", "end_map":
                     break
     sets = [name for name in names if f"{name}.item" in arrays]

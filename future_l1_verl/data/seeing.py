@@ -37,7 +37,7 @@ def see(row: Row, clips: Clips, spread: int = SPREAD) -> Seen:
         raise RowError(f"video or image cannot be shown: {error}") from error
     return Seen(
         observed=[frames for _, frames in observed],
-        future=[frames for _, frames in future],
+        future=[frame for _, frame in future if isinstance(frame, Frame)],
         numbers=[number for found, _ in observed for number in found],
         future_numbers=[number for found, _ in future for number in found],
     )

@@ -160,4 +160,4 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
 
 
 def _hidden_size(model: PreTrainedModel) -> int:
-    return model.get_input_embeddings().embedding_dim
+    return model.get_input_embeddings().get_parameter("weight").shape[1]

@@ -10,4 +10,4 @@ from torch import Tensor
 
 def checksum(latents: Tensor) -> int:
     """CRC-32 of the bytes of ``latents``, in row order."""
-    return zlib.crc32(latents.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return zlib.crc32(latents.detach().cpu().contiguous().view(torch.uint8).numpy().data)

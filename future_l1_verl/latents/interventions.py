@@ -46,12 +46,12 @@ class Intervention:
         ``before`` are the latents of the response so far, replaced already, the last ``in_span`` of them in the span that this
         one continues. ``position`` is its absolute index in prompt plus response.
         """
+        if self.latents is not None:
+            return self.latents[len(before) % len(self.latents)].to(latent)
         match self.kind:
-            case "given":
-                return self.latents[len(before) % len(self.latents)].to(latent)
             case "noise":
-                where = torch.tensor([[self.seed], [position]], device=latent.device)
-                direction = standard_normal(*where, len(latent))[0]
+                seed, where = torch.tensor([[self.seed], [position]], device=latent.device)
+                direction = standard_normal(seed, where, len(latent))[0]
                 return (direction * (latent.float().norm() / direction.norm())).to(latent.dtype)
             case "freeze" if in_span:
                 return before[-in_span].to(latent)

@@ -44,9 +44,9 @@ class Family:
         ``kappa * <h / |h|, z / |z|>``, in [-kappa, kappa] (paper section 4)."""
         h, z = _wide(h), _wide(z.detach())
         match self.name:
-            case "vmf":
+            case "vmf" if self.kappa is not None:
                 return self.kappa * (1 - _half_squared_chord(h, z))
-            case "gaussian":
+            case "gaussian" if self.sigma is not None:
                 normaliser = z.shape[-1] * math.log(self.sigma * math.sqrt(2 * math.pi))
                 return -(h - z).square().sum(-1) / (2 * self.sigma**2) - normaliser
             case _:
@@ -60,9 +60,9 @@ class Family:
         """
         h, h_ref = _wide(h), _wide(h_ref.detach())
         match self.name:
-            case "vmf":
+            case "vmf" if self.kappa is not None:
                 return self.kappa * mean_resultant_length(self.kappa, h.shape[-1]) * _half_squared_chord(h, h_ref)
-            case "gaussian":
+            case "gaussian" if self.sigma is not None:
                 return (h - h_ref).square().sum(-1) / (2 * self.sigma**2)
             case _:
                 return h.new_zeros(len(h))

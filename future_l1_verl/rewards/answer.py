@@ -82,8 +82,8 @@ def grade(answer: str, truth: str, options: Sequence[str] | Mapping[str, str] | 
         return Grade(correct=choice == require_truth(truth, texts), parsed=choice is not None)
     if letter := letter_alone(plain(truth)):
         found = letters(plain(answer))
-        choice = None if denied(plain(answer), found) else only(found.values())
-        return Grade(correct=choice == letter, parsed=choice is not None)
+        named = None if denied(plain(answer), found) else only(found.values())
+        return Grade(correct=named == letter, parsed=named is not None)
     answer = without_lead_in(answer)
     equal = normalise(answer) == normalise(truth) or same_number(answer, truth)
     return Grade(correct=bool(answer) and equal, parsed=bool(answer))

@@ -64,11 +64,11 @@ def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
     ``trajectories``: per rollout its latents ``[T_i, H]`` or None (or no row), whose row and column are NaN. Raises ValueError
     naming the first rollout whose latents are not finite.
     """
-    present = [i for i, z in enumerate(trajectories) if z is not None and len(z) > 0]
+    present = {i: z for i, z in enumerate(trajectories) if z is not None and len(z) > 0}
     similar = torch.full((len(trajectories), len(trajectories)), float("nan"))
     if not present:
         return similar
-    rows = [trajectories[i] for i in present]
+    rows = list(present.values())
     lengths = torch.tensor([len(z) for z in rows])
     cosines = torch.zeros(len(rows), len(rows))
     for t in range(int(lengths.max())):
@@ -78,9 +78,9 @@ def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
         norms = products.diagonal().sqrt().clamp(min=1e-12)
         cosines[alive[:, None], alive] += (products / norms / norms[:, None]).clamp(-1, 1)
     if not cosines.isfinite().all():
-        rollout = present[int((~cosines.diagonal().isfinite()).nonzero()[0])]
+        rollout = list(present)[int((~cosines.diagonal().isfinite()).nonzero()[0])]
         raise ValueError(f"latents of rollout {rollout} of the group are not finite")
-    where = torch.tensor(present)
+    where = torch.tensor(list(present))
     similar[where[:, None], where] = (1 + cosines / torch.minimum(lengths[:, None], lengths)) / 2
     return similar
 

@@ -68,7 +68,7 @@ def letter_alone(text: str) -> str | None:
 
 def letters(text: str) -> dict[Span, str]:
     """The letters that a `plain` text names, as capitals, by where they stand."""
-    found = {}
+    found: dict[Span, str] = {}
     for form in _FORMS:
         for match in form.finditer(text):
             if not negated(text, match.start()):

@@ -72,12 +72,12 @@ async def score(
         "overlong_penalty": _overlong(reply, scoring),
     }
     if grade is None:
-        if scoring.no_verdict == "raise":
+        if isinstance(scoring.no_verdict, str):
             raise NoVerdict(f"{row}: no verdict on {said(reply, scoring.tags)!r:.200}")
-        return {"score": scoring.no_verdict, "acc": float("nan")} | parts | {"parsed": 1.0, "verdict": 0.0}
+        return {"score": scoring.no_verdict, "acc": float("nan"), **parts, "parsed": 1.0, "verdict": 0.0}
     weights = (scoring.format, scoring.repetition, scoring.overlong)
     total = scoring.accuracy * grade.correct + sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
-    return {"score": total, "acc": float(grade.correct)} | parts | {"parsed": float(grade.parsed), "verdict": 1.0}
+    return {"score": total, "acc": float(grade.correct), **parts, "parsed": float(grade.parsed), "verdict": 1.0}
 
 
 async def compute_score(
@@ -109,7 +109,7 @@ def compute_score_sync(*args: Any, **keywords: Any) -> dict[str, float | None]:
 
 
 def _overlong(reply: str, scoring: Scoring) -> float:
-    if not scoring.overlong > 0:
+    if not scoring.overlong > 0 or scoring.max_response_length is None:
         return 0.0
     length = len(_tokenizer(scoring.tokenizer)(reply, add_special_tokens=False)["input_ids"])
     return overlong_penalty(length, scoring.max_response_length, scoring.overlong_buffer)

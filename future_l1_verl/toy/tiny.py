@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from data_prep.toy.synthetic import words
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings, LatentTokens
 
 FRAME_SIZE = 64

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from data_prep.toy.synthetic import words
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 from future_l1_verl.toy.tiny import HEADS, HIDDEN_SIZE, text_config, tokenizer_of
 
 BATCH = 32

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import track
 
 from data_prep.toy.synthetic.writing import Settings, write_set
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 
 
 def main() -> None:

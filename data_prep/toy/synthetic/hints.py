@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.toy.examples import Row
-from future_l1_verl.cli.parser import Parser
+from future_l1_verl.arguments import Parser
 
 # The prompts of the two conditions, as files for `python -m data_prep.curation score`.
 PROMPTS = resources.files("data_prep.toy.synthetic") / "prompts"

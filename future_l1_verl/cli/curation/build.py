@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from future_l1_verl.arguments import Parser, number
 from future_l1_verl.cli.curation import overlap
-from future_l1_verl.cli.parser import Parser, number
 
 
 def add_arguments(parser: Parser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.curation.overlap import DISTANCE, SHARE, WAYS, WHOLE_STEM
-from future_l1_verl.cli.parser import Parser, number, positive
+from future_l1_verl.arguments import Parser, number, positive
 
 
 def add_arguments(parser: Parser) -> None:

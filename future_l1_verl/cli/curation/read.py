@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from data_prep.curation.checking import DECODE
-from future_l1_verl.cli.parser import Parser, number, positive
+from future_l1_verl.arguments import Parser, number, positive
 
 
 def add_arguments(parser: Parser) -> None:

@@ -12,7 +12,7 @@ from data_prep.curation.backends import Sampling
 from data_prep.curation.backends.openai import OpenAISettings
 from data_prep.curation.job import Job
 from data_prep.curation.patience import Patience
-from future_l1_verl.cli.parser import Parser, json_object, number, positive
+from future_l1_verl.arguments import Parser, json_object, number, positive
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 

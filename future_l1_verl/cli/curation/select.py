@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from data_prep.curation.selection import Rule
+from future_l1_verl.arguments import Parser
 from future_l1_verl.cli.curation import overlap
-from future_l1_verl.cli.parser import Parser
 
 
 def add_arguments(parser: Parser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from future_l1_verl.cli.parser import Parser, positive
+from future_l1_verl.arguments import Parser, positive
 
 
 def add_arguments(parser: Parser) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from future_l1_verl.cli.parser import Parser, json_object, number, positive
+from future_l1_verl.arguments import Parser, json_object, number, positive
 from future_l1_verl.data.rows import FORMS
 from future_l1_verl.evaluation.choices import KINDS, PROTOCOLS, STYLES
 from future_l1_verl.evaluation.tasks import TASKS

@@ -66,14 +66,15 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         self.step = step  # also keeps the tensors on the device alive until they are copied
         self._copied = None
         if stream is None:
-            self._latents, self._state = step.latents, step.state
+            self._latents: Tensor | None = step.latents
+            self._state = step.state
             return
         self._copied = torch.cuda.Event()
         producer = torch.cuda.current_stream()
         with torch.cuda.stream(stream):
             stream.wait_stream(producer)
             self._latents = step.latents.to("cpu", non_blocking=True) if step.any_slot else None
-            self._state = step.state.to("cpu", non_blocking=True)
+            self._state = None if step.state is None else step.state.to("cpu", non_blocking=True)
             self._copied.record()
 
     def on_host(self) -> tuple[list[Slot], np.ndarray | None, bool]:
@@ -81,19 +82,20 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         until that is known."""
         if self._copied is not None:
             self._copied.synchronize()
-        state = self._state.tolist()
+        state = [OUTSIDE] if self._state is None else self._state.tolist()
         any_span = max(state) != OUTSIDE
-        rows = [i for i, latents in enumerate(state) if latents > 0 and not self.step.discarded[i]]
-        return self.step.slots(rows), to_array(self._latents)[rows] if rows else None, any_span
+        rows = [i for i, length in enumerate(state) if length > 0 and not self.step.discarded[i]]
+        latents = to_array(self._latents)[rows] if rows and self._latents is not None else None
+        return self.step.slots(rows), latents, any_span
 
     def get_kv_connector_output(self) -> Any:
         """Abstract in newer versions: upstream's own."""
-        return self._output.get_kv_connector_output()
+        return self._output.get_kv_connector_output()  # type: ignore[attr-defined]
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()
         slots, latents, _ = self.on_host()
-        returned = by_request(slots, latents, self._returned) if slots else None
+        returned = by_request(slots, latents, self._returned) if latents is not None else None
         return LatentRunnerOutput.with_latents(output, returned) if returned else output
 
 

@@ -19,7 +19,7 @@ from future_l1_verl.decoding.vllm.outputs import LatentRunnerOutput
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 
 # vLLM's own, so that a second engine in this process replaces what the first one installed instead of wrapping it.
-_REQUEST_OF = Request.from_engine_core_request.__func__
+_REQUEST_OF = vars(Request)["from_engine_core_request"].__func__
 _EXTRA_KEYS = kv_cache_utils.generate_block_hash_extra_keys
 
 
@@ -38,7 +38,7 @@ def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
             reasons.append("allowed_token_ids of <|latent|> alone: outside a span it cannot be sampled")
     if request.resumable:
         reasons.append("streamed input: a continued prompt would hold latents")
-    if reasons:
+    if params is None or prompt is None or reasons:
         raise ValueError(f"request {request.request_id}: {'; '.join(reasons)}")
     try:
         options = settings.of_request(params)
@@ -68,7 +68,7 @@ def _check_requests(settings: EngineSettings) -> None:
         check_request(request, settings)
         return _REQUEST_OF(cls, request, block_hasher)
 
-    Request.from_engine_core_request = classmethod(from_engine_core_request)
+    Request.from_engine_core_request = classmethod(from_engine_core_request)  # type: ignore[assignment]
 
 
 def _keep_blocks_private(latent: int) -> None:
@@ -91,7 +91,7 @@ def _keep_blocks_private(latent: int) -> None:
     kv_cache_utils.generate_block_hash_extra_keys = generate_block_hash_extra_keys
 
 
-class _LatentScheduling:
+class _LatentScheduling(Scheduler):
     """Mixin for vLLM's two schedulers (vllm/v1/core/sched)."""
 
     asynchronous: bool
@@ -133,7 +133,7 @@ class _LatentScheduling:
         return outputs
 
 
-class LatentScheduler(_LatentScheduling, Scheduler):
+class LatentScheduler(_LatentScheduling):
     asynchronous = False
 
 

@@ -74,9 +74,9 @@ def _check_requests() -> None:
     @wraps(upstream_init)
     def init(self: InputProcessor, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         upstream_init(self, vllm_config, *args, **kwargs)
-        self.check_latents = None
+        vars(self)["check_latents"] = None
         if decodes_latents(vllm_config.model_config):
-            self.check_latents = partial(check_request, settings=EngineSettings.from_vllm(vllm_config))
+            vars(self)["check_latents"] = partial(check_request, settings=EngineSettings.from_vllm(vllm_config))
 
     @wraps(upstream_process)
     def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> EngineCoreRequest:
@@ -87,9 +87,9 @@ def _check_requests() -> None:
         bare 500.
         """
         request = upstream_process(self, *args, **kwargs)
-        if self.check_latents is not None:
+        if (check_latents := vars(self)["check_latents"]) is not None:
             try:
-                self.check_latents(request)
+                check_latents(request)
             except ValueError as error:
                 raise VLLMValidationError(str(error)) from error
         return request

@@ -96,9 +96,9 @@ class EngineSettings:
     def from_vllm(cls, vllm_config: VllmConfig) -> EngineSettings:
         """Raises ValueError if the checkpoint lacks control tokens or an option is unknown or impossible."""
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
-        defaults = SpanOptions(checkpoint.max_latents).updated(
-            vllm_config.additional_config.get(LATENT_KEY, {}), ENGINE_OPTIONS
-        )
+        additional = vllm_config.additional_config
+        options = additional.get(LATENT_KEY, {}) if isinstance(additional, dict) else {}
+        defaults = SpanOptions(checkpoint.max_latents).updated(options, ENGINE_OPTIONS)
         asynchronous = bool(vllm_config.scheduler_config.async_scheduling)
         model = vllm_config.model_config
         return cls(checkpoint.tokens, defaults, model.get_hidden_size(), model.max_model_len, asynchronous)

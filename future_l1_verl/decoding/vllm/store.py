@@ -60,7 +60,7 @@ class LatentStore:
         for i, latent in zip(live, latents, strict=True):
             request, position = slots[i]
             self.requests[request].at[position] = latent
-        self.digest = zlib.crc32(latents, self.digest)
+        self.digest = zlib.crc32(latents.data, self.digest)
 
     def get(self, request_id: str, position: int) -> Tensor:
         """Returns the latent ``[H]``. Raises RuntimeError, naming request and position, if there is none."""
@@ -79,7 +79,8 @@ class LatentStore:
         for row in rows:
             request, position = self.requests[request_ids[row]], int(positions[row])
             before = _Tensors(list(request.at.values()))
-            latents[row] = request.options.intervention.replaced(latents[row], before, request.run_before(position), position)
+            if (chosen := request.options.intervention) is not None:
+                latents[row] = chosen.replaced(latents[row], before, request.run_before(position), position)
         return latents
 
     @property
@@ -127,5 +128,5 @@ class _Tensors(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.arrays)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # no slices
         return from_array(self.arrays[index])

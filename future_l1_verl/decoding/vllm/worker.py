@@ -10,10 +10,10 @@ from future_l1_verl.decoding.vllm import SCHEDULERS
 from future_l1_verl.decoding.vllm.compatibility import check_config, check_vllm, generation
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 
-if current_platform.is_cpu():
-    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
-else:
+if not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+else:
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
 
 
 class LatentWorker(PlatformWorker):

@@ -174,9 +174,9 @@ class Judge:
         try:
             status, body = await self._post(connection, content)
         except TimeoutError:
-            return self._miss("timeout", f"no reply within {self.settings.timeout:g} s"), False
+            return self._miss("timeout", f"no reply within {self.settings.timeout:g} s")
         except aiohttp.ClientError as error:
-            return self._miss("connection", f"{type(error).__name__}: {error}"), False
+            return self._miss("connection", f"{type(error).__name__}: {error}")
         if status != 200:
             self._miss(f"http {status}", _said(status, body))
             if status == 401:  # no question is to blame for the key
@@ -207,7 +207,7 @@ class Judge:
             "messages": [{"role": "user", "content": content}],
             "temperature": 0,
             "max_tokens": self.settings.max_tokens,
-        } | self.settings.request
+        } | dict(self.settings.request)
         url = f"{self.settings.url.rstrip('/')}/chat/completions"
         sent = {name: value for name, value in request.items() if value is not None}
         async with connection.slots:
@@ -215,9 +215,10 @@ class Judge:
             async with connection.session.post(url, json=sent) as response:
                 return response.status, await response.read()
 
-    def _miss(self, reason: str, error: str) -> None:
+    def _miss(self, reason: str, error: str) -> tuple[None, bool]:
         self.counts.reasons[reason] += 1
         self.counts.last_error = error
+        return None, False
 
     def _unavailable(self, why: str) -> JudgeUnavailable:
         failed, recent = sum(self._recent), len(self._recent)

@@ -56,7 +56,7 @@ def _parse_words(text: str) -> bool | None:
         return None
     verdict = match["yes"] is not None
     against = _AGAINST_YES if verdict else _AGAINST_NO
-    return None if against.search(text, match.end(match.lastgroup)) else verdict
+    return None if against.search(text, match.end(match.lastgroup or 0)) else verdict
 
 
 def _verdict_of(pairs: list[tuple[str, Any]]) -> bool | None:

@@ -68,7 +68,7 @@ def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: Lat
     carried, carried_from, kept, state = moved = Moved([], [], [], [OUTSIDE] * n)
     for i, request in enumerate(request_ids):
         row = before.row.get(request) if before is not None else None
-        if row is not None and lengths[i] == 1 and before.positions[row] == batch.computed[i]:
+        if before is not None and row is not None and lengths[i] == 1 and before.positions[row] == batch.computed[i]:
             carried.append(i)
             carried_from.append(row)
             continue

@@ -62,7 +62,9 @@ class LatentSampler(Sampler):
             turn.decided = decide(output.sampled_token_ids.select(1, 0), turn.rows, self.tokens)
         return output
 
-    def gather_logprobs(self, logprobs: Tensor, num_logprobs: int, token_ids: Tensor) -> LogprobsTensors:
+    def gather_logprobs(  # type: ignore[override]  # upstream's is static, and called on the object
+        self, logprobs: Tensor, num_logprobs: int, token_ids: Tensor
+    ) -> LogprobsTensors:
         """Upstream picks the sampled token's and the best log-probs out of ``[n, V]``; the only place that sees it whole, and
         the last. It hands out ``token_ids`` after it, so that what is decided here is what the rows get.
 
