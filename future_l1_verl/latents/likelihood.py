@@ -2,7 +2,7 @@
 
 Index convention: row k belongs to slot k. ``z[k]`` is the latent in the slot, ``h[k]`` the hidden state at its feeding
 position, the one right before it. All functions compute in fp32 at least, sum over the hidden dimension, and return one
-number per slot; gradients reach h, never z nor the reference.
+number per slot; h gets gradients, z and the reference do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Family:
     ``vmf`` is von Mises-Fisher with concentration ``kappa``, both sides unit-normalised; ``gaussian`` an isotropic normal with
     standard deviation ``sigma``; ``none`` means that latents are context only: their density is 1 everywhere.
 
-    Raises ValueError for another name, or unless the parameter that the family needs is positive.
+    Raises ValueError for another name, or if the parameter that the family needs is not positive.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Family:
             raise ValueError(f"{self.name} needs a positive {needed}, not {getattr(self, needed)}")
 
     def log_density(self, h: Tensor, z: Tensor) -> Tensor:
-        """``[K, H], [K, H] -> [K]``: log p(z | h). For vmf without its normaliser, which is the same for every h and z:
+        """Returns log p(z | h): ``[K, H], [K, H] -> [K]``. vmf omits its normaliser, which is the same for every h and z:
         ``kappa * <h / |h|, z / |z|>``, in [-kappa, kappa] (paper section 4)."""
         h, z = _wide(h), _wide(z.detach())
         match self.name:
@@ -53,7 +53,7 @@ class Family:
                 return h.new_zeros(len(h))
 
     def kl(self, h: Tensor, h_ref: Tensor) -> Tensor:
-        """``[K, H], [K, H] -> [K]``: KL(p(. | h) || p(. | h_ref)), at least 0, and 0 only for the same density.
+        """Returns KL(p(. | h) || p(. | h_ref)): ``[K, H], [K, H] -> [K]``, at least 0, and 0 only for equal densities.
 
         vmf: ``kappa * A(kappa) * (1 - cos(h, h_ref))`` with A the `mean_resultant_length`; gaussian:
         ``|h - h_ref|^2 / (2 sigma^2)``.
@@ -70,10 +70,10 @@ class Family:
 
 @lru_cache
 def mean_resultant_length(kappa: float, dim: int) -> float:
-    """A(kappa) = I_{d/2}(kappa) / I_{d/2-1}(kappa), the length of the mean of a von Mises-Fisher on the sphere in R^d.
+    """Returns A(kappa) = I_{d/2}(kappa) / I_{d/2-1}(kappa), the length of the mean of a von Mises-Fisher in R^d.
 
-    By the continued fraction of the ratio of Bessel functions (Amos 1974; Abramowitz and Stegun 9.1.73), from the tail: for
-    orders far above kappa the terms fall off faster than geometrically.
+    Evaluates the continued fraction of the ratio of Bessel functions (Amos 1974; Abramowitz and Stegun 9.1.73) from its tail:
+    for orders far above kappa the terms fall off faster than geometrically.
     """
     ratio = 0.0
     for order in range(dim // 2 + int(kappa) + 60, -1, -1):
@@ -86,5 +86,5 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _half_squared_chord(a: Tensor, b: Tensor) -> Tensor:
-    """1 - cos(a, b) without cancellation: exact 0 for equal vectors, never negative."""
+    """Returns 1 - cos(a, b) without cancellation: exactly 0 for equal vectors, never negative."""
     return (normalize(a, dim=-1) - normalize(b, dim=-1)).square().sum(-1) / 2
