@@ -29,8 +29,7 @@ TEXT_SHAPES = ("text_only", "boxed")
 
 @dataclass(frozen=True)
 class Tags:
-    """The names of the tags around a reason and around the answer. Raises ValueError if one is not a name, or both are
-    equal."""
+    """The tags around a reason and around the answer. Raises ValueError if one is not a name, or both are equal."""
 
     reason: str = "reason"
     answer: str = "answer"

@@ -1,4 +1,4 @@
-"""Refuses, before the first token, what latent spans cannot work with: other vLLM versions and impossible settings."""
+"""Refuses, before the first token, vLLM versions and settings that latent spans cannot work with."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from future_l1_verl.decoding.vllm.outputs import LatentAsyncOutput
 
 LOGPROBS_MODES = ("raw_logprobs", "processed_logprobs")
 
-# An owner, the name of what is overridden or wrapped there, and its parameters in order; a version may have more of them behind
-# these, with defaults, which are handed on.
+# An owner, the name of the function that is overridden or wrapped there, and its parameters in order; a version may have more
+# parameters after these, with defaults, which are passed on.
 Seam = tuple[Any, str, tuple[str, ...]]
 SEAMS: list[Seam] = [
     (Scheduler, "update_from_output", ("self", "scheduler_output", "model_runner_output")),
@@ -33,9 +33,9 @@ SEAMS: list[Seam] = [
 
 
 def check_vllm() -> None:
-    """Raises UnsupportedVersion unless the installed vLLM is a tested one, and RuntimeError if it is not what it says.
+    """Raises UnsupportedVersion unless the installed vLLM is a tested one, and RuntimeError if it was changed.
 
-    The signatures are read as well: a patched or vendored vLLM keeps its version number.
+    The signatures are compared as well, since a patched or vendored vLLM keeps its version number.
     """
     versions.require("vllm")
     if differences := list(different(SEAMS)):
@@ -45,7 +45,7 @@ def check_vllm() -> None:
 
 
 def different(seams: Iterable[Seam]) -> Iterable[str]:
-    """Yields a sentence for each seam that this vLLM lacks or gives other parameters."""
+    """Yields a sentence for each seam that this vLLM lacks or that has other parameters."""
     for owner, name, expected in seams:
         function = f"{owner.__name__}.{name}"
         if not hasattr(owner, name):
@@ -73,7 +73,7 @@ def check_config(vllm_config: VllmConfig) -> None:
         reasons.append("pipeline parallel: a latent of the last stage would have to reach the first one within a step")
     if vllm_config.speculative_config is not None:
         reasons.append("speculative decoding: a draft cannot propose a latent")
-    # 0.32 has it in a config of its own.
+    # 0.32 has it in a separate config.
     if getattr(vllm_config, "aux_output_config", model).enable_return_routed_experts:
         reasons.append("enable_return_routed_experts: latents leave the engine in the field it fills")
     if model.logprobs_mode not in LOGPROBS_MODES:
