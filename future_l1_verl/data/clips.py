@@ -83,8 +83,7 @@ def _write(path: Path, value: float) -> None:
 
 
 def even_numbers(count: int, wanted: int) -> list[int]:
-    """Returns at most ``wanted`` of ``count`` frame numbers, evenly spaced: the middles of equal parts; all if there are
-    few."""
+    """Returns at most ``wanted`` of ``count`` frame numbers, evenly spaced (the middles of equal parts), or all if few."""
     if count <= wanted:
         return list(range(count))
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]

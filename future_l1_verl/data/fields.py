@@ -19,7 +19,7 @@ Locate = Callable[..., str]
 OBSERVED = ("question_images_index", "frames", "image")  # names of the observed frames in files; below, of the future ones
 FUTURE = ("reasoning_images_index", "recon_frames", "reasoning_image")
 FRAMES = (*OBSERVED, *FUTURE, "video", "video_path", "question_images", "reasoning_images")
-GAINS = (("gain",), ("base_correct", "correct_in_8_base"), ("hint_correct", "correct_in_8_hint"))  # our names, then those of the published 50K
+GAINS = (("gain",), ("base_correct", "correct_in_8_base"), ("hint_correct", "correct_in_8_hint"))  # ours, the published 50K's
 COMMON = (
     *("id", "meta_data", "class", "category", "question_type", "split", "options", "Options", "data_source"),
     *(name for names in GAINS for name in names),

@@ -83,9 +83,7 @@ def _turned(frame: av.VideoFrame) -> Image.Image:
 
 
 def count_frames(path: str | Path) -> int:
-    """Returns the number of frames that decode; it decodes all, since containers often declare a wrong number. Raises
-    VideoError.
-    """
+    """Decodes all frames and returns their number, which containers often declare wrongly. Raises VideoError."""
     return sum(1 for _ in _decode(path))
 
 

@@ -1,7 +1,7 @@
 """The policy loss of LA-DAPO.
 
-Index convention: everything is ``[B, L]`` over response indices, entry i about the token (or latent) at i. What a response
-index is, its role, follows from the token ids (latents/spans.py). Each entry has two parts: the *decision* of the output
+Index convention: everything is ``[B, L]`` over response indices; entry i is about the token (or latent) at i. The role of a
+response index follows from the token ids (latents/spans.py). Each entry has two parts: the *decision* of the output
 head (log p(token) at text and stops, log(1 - p(end)) at free slots) and, at slots, the log-*density* of the latent.
 """
 
@@ -26,10 +26,10 @@ RATIOS = ("shared", "decoupled")
 
 @dataclass(frozen=True)
 class LatentLoss:
-    """How slots enter the loss.
+    """The settings of slots in the loss.
 
     ``ratio``: ``shared`` multiplies decision and density into one ratio under the clip range of text (DAPO); ``decoupled``
-    gives the density a ratio of its own, clipped to ``[1 - clip_low, 1 + clip_high]`` and weighted by ``weight`` (DePO).
+    gives the density a separate ratio, clipped to ``[1 - clip_low, 1 + clip_high]`` and weighted by ``weight`` (DePO).
     ``kl_coef`` multiplies the closed-form KL of densities to the reference; the KL of tokens has its own coefficient.
 
     Raises ValueError, naming the field, for another ratio or a negative number.
@@ -51,7 +51,7 @@ class LatentLoss:
 
 @register_policy_loss("la_dapo")
 def la_dapo_policy_loss(**arguments: Any) -> tuple[Tensor, dict[str, Any]]:
-    """Clip-higher, dual clip and token mean over the entries in ``response_mask``: verl's default with DAPO's settings."""
+    """Returns the loss with clip-higher, dual clip and token mean over ``response_mask``: verl's default as set by DAPO."""
     return compute_policy_loss_vanilla(**arguments)
 
 
@@ -66,11 +66,11 @@ def la_dapo_loss(
     settings: LatentSettings,
     min_latents: int,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Policy loss of all roles, plus the KL of tokens and the KL of latents to the reference.
+    """Returns the policy loss of all roles, plus the KL of tokens and the KL of latents to the reference.
 
-    Upstream's ``ppo_loss`` (verl/workers/utils/losses.py) knows one log-prob per token and takes the KL of each: a
-    difference of densities is no KL of tokens and unbounded (docs/differences.md, row 5), so slots are left out of that one.
-    Without spans the two losses are equal.
+    Upstream's ``ppo_loss`` (verl/workers/utils/losses.py) has one log-prob per token and takes the KL of each. A difference of
+    densities is not a KL of tokens and has no bound (docs/differences.md, row 5), so that KL leaves out slots. Without spans
+    the two losses are equal.
 
     ``model_output`` holds ``log_probs`` (decisions), ``latent_term`` (log-densities), ``entropy`` if asked for, and, with a KL
     of latents, ``latent_kl``. ``data`` holds ``responses, response_mask, advantages``, and ``ref_log_prob`` if there is a
@@ -150,7 +150,7 @@ def la_dapo_loss(
 
 
 def _ratio_terms(old: Tensor, new: Tensor, advantages: Tensor, entries: Tensor, clip: Any) -> dict[str, Tensor]:
-    """Of ``entries``, 0 elsewhere; rl/metrics.py divides their sums by the number of entries once all micro-batches are in."""
+    """Returns sums over ``entries``; rl/metrics.py divides them by the number of entries after all micro-batches."""
     log_ratio = (new - old).where(entries, 0.0).clamp(-20, 20)
     ratio = log_ratio.exp()
     clipped = (advantages > 0) & (ratio > 1 + clip.clip_ratio_high) | (advantages < 0) & (ratio < 1 - clip.clip_ratio_low)

@@ -1,4 +1,4 @@
-"""The sections of stage 2's config tree that are ours, as typed and checked values."""
+"""Our sections of stage 2's config tree, as typed and checked values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from future_l1_verl.rewards.weights import Weights
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """The section ``rewards``: the lambdas and what the parts need.
+    """The section ``rewards``: the lambdas and the settings of the parts.
 
     ``temperature`` is the tau of R_ctr; ``shape`` one of rewards/format.py; ``repetition_ngram`` the n of the n-grams, and
     ``overlong_buffer`` the last tokens of an answer over which its penalty grows.
@@ -45,7 +45,7 @@ class RewardSettings:
 
 
 def judge_settings(section: Mapping[str, Any]) -> JudgeSettings | None:
-    """The section ``judge``; None without a URL: answers are graded by rule alone."""
+    """Returns the section ``judge``; None without a URL: answers are then graded only by rule."""
     return JudgeSettings(**section) if section["url"] is not None else None
 
 

@@ -94,8 +94,7 @@ class EngineSettings:
 
     @classmethod
     def from_vllm(cls, vllm_config: VllmConfig) -> EngineSettings:
-        """Reads vLLM's config. Raises ValueError if the checkpoint lacks control tokens or an option is unknown or
-        impossible."""
+        """Reads vLLM's config. Raises ValueError if the checkpoint lacks control tokens or an option is not valid."""
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
         defaults = SpanOptions(checkpoint.max_latents).updated(
             vllm_config.additional_config.get(LATENT_KEY, {}), ENGINE_OPTIONS
