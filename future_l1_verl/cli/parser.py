@@ -1,4 +1,4 @@
-"""How all commands read their arguments: an error is one line, and the help of an option says its default."""
+"""The parser of all commands: an error is one line, and the help of an option states its default."""
 
 from __future__ import annotations
 

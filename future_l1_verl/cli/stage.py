@@ -1,4 +1,4 @@
-"""What `future-l1 sft` and `future-l1 rl` share: overrides of their config trees, as hydra has them."""
+"""The common part of `future-l1 sft` and `future-l1 rl`: overrides of their config trees in hydra's form."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def install_latents(
     sequence = sequence or Whole()
     use_packed_attention(module.model.language_model, sequence)
     module.__class__ = BACKBONES[type(module)]
-    # Tokens that are never sampled: placeholders of images and videos (verl bans them in the rollout, vllm_rollout/utils.py), and the
+    # Never sampled: placeholders of images and videos (verl bans them in the rollout, vllm_rollout/utils.py), and the
     # start token of a model without spans.
     never = (module.config.image_token_id, module.config.video_token_id)
     module.lm_head.__class__ = OutputHead

@@ -41,8 +41,7 @@ class Targets:
     unit: bool = False
 
     def __call__(self, features: Tensor, grid_thw: Tensor | None, merge_size: int) -> Tensor:
-        """Returns latents ``[K, H]``, detached, from merged ``features [N, H]`` (frame by frame, row by row); ``grid_thw [F,
-        3]`` is in patches."""
+        """Returns detached ``[K, H]`` from merged ``features [N, H]``, frame by frame; ``grid_thw [F, 3]`` is in patches."""
         latents = features.detach()
         if self.pool and grid_thw is not None:
             sizes = [(int(rows) // merge_size, int(columns) // merge_size) for _, rows, columns in grid_thw.tolist()]

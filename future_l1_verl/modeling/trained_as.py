@@ -1,5 +1,4 @@
-"""The prompt settings that a checkpoint was trained with, from its ``config.json``; evaluation, serving and stage 2 use
-them."""
+"""The prompt settings of a checkpoint's training, in its ``config.json``; evaluation, serving and stage 2 use them."""
 
 from __future__ import annotations
 

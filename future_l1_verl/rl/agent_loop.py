@@ -144,8 +144,7 @@ class LatentAgentLoopWorker(GroupWorker):
         return layout
 
     def _chosen(self, layout: Layout) -> Tensor:
-        """Returns which entries have a likelihood (docs/concepts/spans.md): all but forced ends and forced slots without
-        one."""
+        """Returns which entries have a likelihood (docs/concepts/spans.md): no forced ends; forced slots only by density."""
         likelihood = self.config.latent.likelihood != "none"
         return (layout.roles != Role.STOP_FORCED) & (likelihood | (layout.roles != Role.LATENT_FORCED))
 

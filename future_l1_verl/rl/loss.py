@@ -150,7 +150,7 @@ def la_dapo_loss(
 
 
 def _ratio_terms(old: Tensor, new: Tensor, advantages: Tensor, entries: Tensor, clip: Any) -> dict[str, Tensor]:
-    """Returns sums over ``entries``; rl/metrics.py divides them by the number of entries after all micro-batches."""
+    """Returns terms at ``entries``, 0 elsewhere; rl/metrics.py divides their sums by the number of entries of an update."""
     log_ratio = (new - old).where(entries, 0.0).clamp(-20, 20)
     ratio = log_ratio.exp()
     clipped = (advantages > 0) & (ratio > 1 + clip.clip_ratio_high) | (advantages < 0) & (ratio < 1 - clip.clip_ratio_low)

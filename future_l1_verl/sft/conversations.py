@@ -24,8 +24,7 @@ class Conversation:
 def conversation(
     row: Row, system_prompt: str | None, form: str, video_frames: int, clips: Clips, text_only: bool
 ) -> Conversation:
-    """Returns the conversation of a row; ``form`` and ``video_frames`` say how clips are shown (see config/sft/main.yaml);
-    with ``text_only`` it has no future frames.
+    """Reads a row; ``form`` and ``video_frames`` are in config/sft/main.yaml; with ``text_only`` there are no future frames.
 
     Raises RowError if a clip or picture cannot be decoded, or the response does not have the paper's shape.
     """

@@ -60,8 +60,7 @@ def prediction_sums(h: Tensor, z: Tensor) -> dict[str, float]:
 
 
 def prediction_metrics(sums: dict[str, float]) -> dict[str, float]:
-    """Returns, from summed `prediction_sums`: errors, their ratio to the baseline's, retrieval, root mean squares of h and
-    z."""
+    """Returns errors, their ratio to the baseline's, retrieval and root mean squares, from summed `prediction_sums`."""
     latents = sums["latents"]
     if not latents:
         return {}

@@ -62,8 +62,7 @@ class LatentTrainingWorker(TrainingWorker):
         return output
 
     def _postprocess_output(self, output: Any, **kwargs: Any) -> Any:
-        """Upstream (engine_workers.py) leaves a loss's metrics as lists of `Metric`, which trackers cannot log; here as
-        numbers."""
+        """Upstream (engine_workers.py) leaves a loss's metrics as lists of `Metric`; here as numbers, for trackers."""
         result = super()._postprocess_output(output, **kwargs)
         metrics = tu.get(result, "metrics")
         for name, values in metrics.items():

@@ -28,8 +28,7 @@ def packed_tokens(rows: Rows, questions: Sequence[Hashable], prompts: Sequence[i
 def cost(rows: Rows, questions: Sequence[Hashable], prompts: Sequence[int], answers: Sequence[int]) -> int:
     """Returns the arithmetic of a pass over ``rows``, up to a factor: that of tokens plus that of pairs in attention.
 
-    With one answer per question it equals verl's (seqlen_balancing.py, calculate_workload); the factor of tokens is that of a
-    7B model.
+    With one answer per question it equals verl's for a 7B model (seqlen_balancing.py, calculate_workload).
     """
     pairs = 0
     for part in _parts(rows, questions):

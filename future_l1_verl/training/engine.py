@@ -93,8 +93,7 @@ class LatentEngine(PortableEngine):
 
     @contextmanager
     def _unpatched(self) -> Iterator[None]:
-        """Resets, inside the block, two settings that make upstream patch transformers
-        (models/transformers/monkey_patch.py)."""
+        """Resets, in the block, two settings by which upstream patches transformers (models/transformers/monkey_patch.py)."""
         kept = self.use_remove_padding, self.ulysses_sequence_parallel_size
         self.use_remove_padding, self.ulysses_sequence_parallel_size = False, 1
         try:

@@ -1,6 +1,4 @@
-"""Splits sequences over ranks (Ulysses, arXiv 2309.14509): each rank has part of the tokens, and in attention part of the
-heads.
-"""
+"""Splits sequences over ranks (Ulysses, arXiv 2309.14509): each has part of the tokens, and in attention of the heads."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from future_l1_verl.modeling.sequence import Whole
 
 
 class Ulysses(Whole):
-    """Splits over the ``size`` ranks of verl's sequence-parallel group; gradients of the result of `whole` are summed over
-    them.
-    """
+    """Splits over the ``size`` ranks of verl's sequence-parallel group, and sums gradients of `whole` over them."""
 
     name = "ulysses"
 
