@@ -28,8 +28,8 @@ SCHEMA = pa.schema([
     pa.field("options", pa.list_(pa.string()), nullable=False),  # empty for an open question
     pa.field("image", pa.list_(pa.int32()), nullable=False),  # observed frames, 1-based entries of TwiFF's pool
     pa.field("reasoning_image", pa.list_(pa.int32()), nullable=False),  # future frames; none if the data set names none
-    pa.field("response", pa.string(), nullable=False),  # reasoning and answer, one <image> for each future frame; maybe empty
-    pa.field("category", pa.string(), nullable=False),  # of the question; maybe empty
+    pa.field("response", pa.string(), nullable=False),  # reasoning and answer, one <image> for each future frame; may be empty
+    pa.field("category", pa.string(), nullable=False),  # of the question; may be empty
 ])  # fmt: skip
 
 # The results of `select`, also in the published Future-L1-50K: numbers of right answers of eight.

@@ -174,7 +174,7 @@ def choice(fields: Fields, question: str, truth: str) -> tuple[str, ...]:
         return found
     try:
         found = tuple(texts(inlined(question)))
-    except ValueError:  # none, or nothing that could be told apart, such as pictures
+    except ValueError:  # no options, or options that do not differ as text, such as pictures
         return ()
     return found if chosen_option(truth, found) is not None else ()
 

@@ -88,7 +88,7 @@ def vision_inputs(chat: Sequence[Message], patch_size: int) -> tuple[list | None
     timed = []
     for (frames, metadata), part in zip(videos or [], parts, strict=True):
         seconds = part["seconds"] + part["seconds"][-1:] * (len(frames) - len(part["seconds"]))
-        # At one frame a second an index is a time.
+        # At one frame per second an index equals a time.
         timed.append((frames, metadata | {"fps": 1.0, "frames_indices": seconds, "total_num_frames": len(frames)}))
     return images, timed or None
 

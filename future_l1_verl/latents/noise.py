@@ -5,7 +5,7 @@ does not depend on the rest of the batch, on preemption or on the tensor-paralle
 from a recorded rollout.
 
 The hash is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"): every pair of seed
-and position starts a stream of its own, two outputs of which give one normal number (Box and Muller 1958).
+and position starts a separate stream, two outputs of which give one normal number (Box and Muller 1958).
 """
 
 from __future__ import annotations

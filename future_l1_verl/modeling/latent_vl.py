@@ -101,10 +101,10 @@ class LatentVL(nn.Module):
         ``latent_pixel_values`` with ``latent_grid_thw``, of whose merged vision features `Targets` makes them, detached (paper
         section 2). ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows;
         ``temperature`` is that of the decisions. ``use_cache`` must be False. Raises ValueError if slots and latents, or
-        placeholders and features, differ in number, or if a slot stands in a prompt.
+        placeholders and features, differ in number, or if a slot is in a prompt.
         """
         if use_cache:
-            raise ValueError("a packed micro-batch is no prefix of anything: use_cache must be False")
+            raise ValueError("a packed micro-batch cannot be continued: use_cache must be False")
         ids = input_ids[0].cpu()  # needed on the host before the vision tower runs; after that the host waits for nothing
         embeddings = self.model.get_input_embeddings()(input_ids)
         device = embeddings.device

@@ -71,7 +71,7 @@ _KNOWN = {
 
 
 def take_as_trained(config: DictConfig) -> None:
-    """Replaces ``as_trained`` in the tree by the checkpoint's own settings, and logs other settings that differ from them.
+    """Replaces ``as_trained`` in the tree by the checkpoint's own settings, and prints other settings that differ from them.
 
     Raises ValueError without a checkpoint that stage 2 can use, FileNotFoundError if it has no config.json.
     """
@@ -130,7 +130,7 @@ def _check_pools(config: DictConfig) -> None:
         )
     if adapters and not model.lora.merge:
         raise ValueError(
-            "pools=separate sends a rollout no adapters (engine_workers.py:764): actor_rollout_ref.model.lora.merge=true"
+            "pools=separate sends a rollout no adapters (engine_workers.py): actor_rollout_ref.model.lora.merge=true"
         )
     steps, mini = config.trainer.v1.separate_async.parameter_sync_step, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if config.data.train_batch_size != steps * mini:
@@ -220,9 +220,9 @@ def _check_latents(config: DictConfig) -> None:
 
 
 def _check_gaussian(config: DictConfig) -> None:
-    """Refuses a gaussian density in bfloat16 with a pass before the update. In another micro-batch the last bits of a hidden
-    state differ, and the density, a sum over dimensions, differs by 0.02 nats in the mean and up to 0.6 at H = 128, more at
-    larger H. Vmf, which uses unit vectors, does not (docs/precision.md)."""
+    """Raises ValueError in half precision unless a batch is one update. In another micro-batch the last bits of a hidden state
+    differ, and the gaussian density, a sum over dimensions, by 0.02 nats in the mean and up to 0.6 at H = 128, more at larger
+    H. Vmf, which uses unit vectors, is not affected (docs/precision.md)."""
     actor = config.actor_rollout_ref.actor
     if (actor.fsdp_config.mixed_precision or {}).get("param_dtype", "bf16") in ("fp32", "float32"):
         return

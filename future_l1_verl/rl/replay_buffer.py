@@ -26,7 +26,7 @@ class FilteringBuffer:
     """Mixin for verl's two buffers."""
 
     def __init__(self, *args: Any, sampler_kwargs: dict[str, Any], **kwargs: Any) -> None:
-        """``sampler_kwargs`` is the config section ``group_filter`` and ``dropped_file``, where dropped groups are listed."""
+        """Reads ``sampler_kwargs``: the config section ``group_filter``, and ``dropped_file`` for a list of dropped groups."""
         # Upstream polls every 2 s, which is most of a step of a small model.
         super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=0.05, **kwargs)
         settings = dict(sampler_kwargs)

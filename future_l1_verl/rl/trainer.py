@@ -108,7 +108,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
 
     def _load_checkpoint(self) -> None:
-        """Upstream never deletes checkpoints of earlier processes; here old ones are deleted too."""
+        """Upstream never deletes checkpoints of earlier processes; here the one resumed from is deleted when it is old."""
         super()._load_checkpoint()
         own = self.global_steps > 0 and self.config.trainer.resume_mode == "auto"
         self.saved = [self._checkpoint] if own else []

@@ -17,7 +17,7 @@ import ray
 import torch
 from ray.exceptions import ActorUnavailableError
 
-# Of whoever notices first that a node is gone, and cannot know it.
+# The errors of a process that cannot reach another one, for example after a node is lost.
 UNREACHABLE = (ActorUnavailableError, torch.distributed.DistError)
 
 
@@ -92,8 +92,8 @@ class Watchdog(threading.Thread):
     @contextmanager
     def raising_here(self) -> Iterator[None]:
         """Watches during the block; raises `ProcessDied` in it when a process dies. Use it only in the main thread."""
-        # asyncio.run puts a handler in the place of Python's own, and of no other, that only cancels the task: a blocking
-        # ray.get inside a coroutine, which is how verl updates weights (verl/checkpoint_engine/base.py), never notices.
+        # asyncio.run replaces only Python's own handler, by one that only cancels the task: a blocking ray.get inside a
+        # coroutine, by which verl updates weights (verl/checkpoint_engine/base.py), would never notice that.
         before = signal.signal(signal.SIGINT, interrupt)
         self.actors = {(name, namespace): ray.get_actor(name, namespace) for name, namespace in named_actors()}
         self.start()

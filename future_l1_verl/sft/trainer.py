@@ -83,7 +83,7 @@ class BestKeeper(CheckpointHandler):
         self.latest = (step, loss)
 
     def load_checkpoint(self) -> int:
-        """Upstream never deletes checkpoints of earlier processes; here old ones are deleted too."""
+        """Upstream never deletes checkpoints of earlier processes; here the one resumed from is deleted when it is old."""
         step = super().load_checkpoint()
         own = step > 0 and self.resume_mode == "auto" and self.resume_from_path is None
         self.saved = [self._checkpoint(step)] if own else []

@@ -45,7 +45,7 @@ class LatentEngine(PortableEngine):
     """Computes each question once per pass, injects latents, and returns per-entry outputs that follow the role table.
 
     Rows of a batch with the same ``uid`` are answers to one question (`Packing`); without that field each row is its own. A
-    batch brings the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
+    batch has the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
     ``multi_modal_inputs`` (stage 1). Outputs, ragged like ``input_ids`` and shifted like verl's (entry p is about token p +
     1), 0 in prompts:
 

@@ -1,4 +1,4 @@
-"""``python -m data_prep.toy.synthetic.hints --data DIR --out FILE``: writes the SFT rows, each also with its hint.
+"""``python -m data_prep.toy.synthetic.hints --data DIR --out FILE``: writes SFT rows, each also with its future frames.
 
 A model trained on them can answer under both conditions of curation; a large model can do so without it.
 """

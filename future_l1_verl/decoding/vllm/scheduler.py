@@ -109,7 +109,7 @@ class _LatentScheduling:
         if self.max_model_len > room:
             raise ValueError(
                 f"the KV cache holds {room} tokens, fewer than a request of max_model_len={self.max_model_len}, which would be "
-                f"preempted for ever: lower max_model_len to {room}, or give the cache more memory"
+                f"preempted forever: lower max_model_len to {room}, or give the cache more memory"
             )
         settings = EngineSettings.from_vllm(vllm_config)
         self.latent_token = settings.tokens.latent

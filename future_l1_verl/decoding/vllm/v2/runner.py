@@ -26,7 +26,7 @@ class LatentRunnerMixin:
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Upstream asks the model for its state's class (model_states/__init__.py), and the state for a sampler; here ours.
 
-        Raises ValueError for a model that has a state of its own.
+        Raises ValueError for a model that has its own state.
         """
         model = get_model_cls(self.model_config)
         if hasattr(model, "get_model_state_cls"):
