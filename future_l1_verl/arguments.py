@@ -1,4 +1,4 @@
-"""How all commands read their arguments: an error is one line, and the help of an option says its default."""
+"""The parser of all commands: an error is one line, and the help of an option states its default."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from future_l1_verl.wording import did_you_mean
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Adds the default of an option to its text, unless it is nothing, and fills the paragraphs of a description.
+    """Adds the default of an option to its text, unless it is empty, and wraps the paragraphs of a description.
 
-    Lines have 80 columns whatever the terminal, for docs/reference/write.py.
+    Lines have 80 columns on every terminal, for docs/reference/write.py.
     """
 
     def __init__(self, prog: str) -> None:
@@ -32,7 +32,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are a line that ends the process with 2; positional arguments may stand anywhere."""
+    """argparse's parser, whose errors are one line and exit status 2; positional arguments may be anywhere."""
 
     def __init__(self, prog: str, description: str | None) -> None:
         super().__init__(prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False)
@@ -49,14 +49,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """A type of arguments: a whole number of at least 1."""
+    """Reads an argument that is a whole number of at least 1."""
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
 
 
 def number(least: float, most: float) -> Callable[[str], float]:
-    """A type of arguments: a number from ``least`` to ``most``."""
+    """Returns a type of arguments: a number from ``least`` to ``most``."""
 
     def parsed(text: str) -> float:
         if not least <= (value := float(text)) <= most:
@@ -67,7 +67,7 @@ def number(least: float, most: float) -> Callable[[str], float]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """A type of arguments: a JSON object."""
+    """Reads an argument that is a JSON object."""
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError) as error:

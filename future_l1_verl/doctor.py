@@ -1,4 +1,4 @@
-"""``future-l1 doctor``: what a run needs, checked one thing after the other."""
+"""``future-l1 doctor``: checks what a run needs, one thing after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from future_l1_verl.config.attention import installed_attention
 from future_l1_verl.versions import SETS, UnsupportedVersion, require
 
 GLIBC = (2, 35)
-"""Of the packages in recipes/locks/cuda.txt."""
+"""The CUDA version of the packages in recipes/locks/cuda.txt."""
 
 
 class Unfit(Exception):
@@ -50,7 +50,7 @@ def versions(asked: Asked) -> str:
 
 
 def driver(asked: Asked) -> str:
-    """Compares the CUDA version that the driver serves with the one that torch was built for."""
+    """Compares the CUDA version that the driver supports with the one that torch was built for."""
     import torch
 
     if asked.platform == "cpu":
@@ -104,7 +104,7 @@ def attention(asked: Asked) -> str:
 
 
 def ray_cluster(asked: Asked) -> str:
-    """Joins the cluster that a recipe would join, that of ``--ray`` or RAY_ADDRESS."""
+    """Joins the cluster that a recipe would join: that of ``--ray`` or RAY_ADDRESS."""
     address = asked.ray or os.environ.get("RAY_ADDRESS")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray/auth_token"))
     if address is None:
@@ -132,7 +132,7 @@ def judge(asked: Asked) -> str:
 
 
 def engine(asked: Asked) -> str:
-    """Decodes a token with a vLLM engine whose spans are in force, on the checkpoint that is given or a tiny one."""
+    """Decodes a token with a vLLM engine with active spans, on the given checkpoint or a tiny one."""
     with tempfile.TemporaryDirectory() as made:
         if asked.model is None:
             from transformers.utils.logging import disable_progress_bar
@@ -152,7 +152,7 @@ def engine(asked: Asked) -> str:
     return f"on {found}: latent spans are in force, and a token was decoded"
 
 
-# Each in a process of its own: what Ray and vLLM start ends with it.
+# Each in a separate process, so that everything that Ray and vLLM start ends with it.
 _RAY = """
 import sys
 import ray
@@ -182,7 +182,7 @@ CHECKS: tuple[Callable[[Asked], str], ...] = (python, versions, driver, device, 
 
 
 def examine(asked: Asked) -> int:
-    """Prints a line for each check; returns 0 if everything is fit, 1 if not."""
+    """Prints a line for each check; returns 0 if everything works, 1 if not."""
     unfit = 0
     for check in CHECKS:
         name = check.__name__.replace("_", " ")

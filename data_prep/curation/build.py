@@ -1,4 +1,4 @@
-"""``build``: what ``select`` kept as files of stage 1 and stage 2, with a dataset card."""
+"""``build``: writes the selected candidates as files of stage 1 and stage 2, with a dataset card."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LEFT_OUT = "left_out.jsonl"
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises FileExistsError if ``--out`` holds anything, CandidateError if no two videos are left to train on, and
-    SelectionError if there is no comparing with the benchmarks or a file name has no video id."""
+    """Runs ``build``. Raises FileExistsError if ``--out`` is not empty, CandidateError if fewer than two videos are left, and
+    SelectionError if benchmarks cannot be compared with or a file name has no video id."""
     pattern = overlap.pattern(args)
     video_of = os.path.normpath if args.video_id == WHOLE_STEM else partial(video_id, pattern=pattern)
     overlaps = partial(_overlaps, args) if args.benchmark else None
@@ -56,11 +56,11 @@ def build(
     video_of: Callable[[str], str] = os.path.normpath,
     overlaps: Callable[[Sequence[Candidate]], Sequence[Overlap | None]] | None = None,
 ) -> None:
-    """Writes ``{sft,rl}_{train,val}.parquet``, ``left_out.jsonl`` and a card to the folder ``out``, which appears whole.
+    """Writes ``{sft,rl}_{train,val}.parquet``, ``left_out.jsonl`` and a card to the folder ``out``, atomically.
 
-    Rows keep the order of ``selected``; those that cannot be put into the paper's shape are left out of both stages, and so are
-    those with ``overlaps``. With ``rl_only`` no response is needed, and only the files of stage 2 are written. ``video_of`` a
-    clip's path says which video it is of: those of one are in the same part.
+    Rows keep the order of ``selected``; rows that cannot be put into the paper's shape are left out of both stages, and so are
+    rows with ``overlaps``. With ``rl_only`` no response is needed, and only the files of stage 2 are written. ``video_of``
+    maps a clip's path to its video; all clips of a video are in the same part.
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction lies between 0 and 1, not at {val_fraction}")
@@ -101,7 +101,7 @@ def build(
 
 
 def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:
-    """The candidates that have a response of the paper's shape; the others are listed."""
+    """Returns the candidates with a response of the paper's shape; lists the others."""
     columns = [*candidates.SCHEMA.names, *GAINS]
     total = candidates.count(selected)
     missing = [column for column in GAINS if column not in pq.read_schema(selected).names]
@@ -123,7 +123,7 @@ def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:
 def _clear(
     usable: Sequence[Candidate], overlaps: Callable[[Sequence[Candidate]], Sequence[Overlap | None]], skipped: Skipped
 ) -> list[Candidate]:
-    """The candidates that overlap no benchmark; the others are listed."""
+    """Returns the candidates that overlap no benchmark; lists the others."""
     clear = []
     for candidate, found in zip(usable, overlaps(usable), strict=True):
         if found is None:
@@ -134,7 +134,7 @@ def _clear(
 
 
 def _overlaps(args: argparse.Namespace, usable: Sequence[Candidate]) -> list[Overlap | None]:
-    """What each overlaps with, by its frames only if by nothing else. Raises SelectionError or CandidateError."""
+    """Returns the overlap of each candidate; frames are compared last. Raises SelectionError or CandidateError."""
     benchmarks = overlap.benchmarks(args)
     found = [benchmarks.find(candidate["video"], candidate["question"], args.overlap) for candidate in usable]
     with overlap.frames(args, benchmarks) as frames:
@@ -147,6 +147,6 @@ def _overlaps(args: argparse.Namespace, usable: Sequence[Candidate]) -> list[Ove
 
 
 def validation_videos(videos: Iterable[str], fraction: float, seed: int) -> set[str]:
-    """``fraction`` of the videos, at least one and not all, whatever their order and however often each occurs."""
+    """Returns ``fraction`` of the videos, at least one and not all; order and repeats of ``videos`` do not matter."""
     ranked = sorted(set(videos), key=lambda video: hashlib.sha256(f"{seed}\0{video}".encode()).digest())
     return set(ranked[: min(max(1, round(fraction * len(ranked))), len(ranked) - 1)])

@@ -1,4 +1,4 @@
-"""Candidates for curation: one schema, whatever data set they come from, read and written as a stream."""
+"""Candidates for curation: one schema for all data sets, read and written as a stream."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SCHEMA = pa.schema([
     pa.field("source", pa.string(), nullable=False),  # the file and the number of the row it was read from
     pa.field("video", pa.string(), nullable=False),  # path relative to the folder of videos
     pa.field("question", pa.string(), nullable=False),  # with one <image> for each entry of image
-    pa.field("answer", pa.string(), nullable=False),  # what a judge compares with
+    pa.field("answer", pa.string(), nullable=False),  # the answer for the judge
     pa.field("options", pa.list_(pa.string()), nullable=False),  # empty for an open question
     pa.field("image", pa.list_(pa.int32()), nullable=False),  # observed frames, 1-based entries of TwiFF's pool
     pa.field("reasoning_image", pa.list_(pa.int32()), nullable=False),  # future frames; none if the data set names none
-    pa.field("response", pa.string(), nullable=False),  # reasoning and answer, one <image> for each future frame; maybe empty
-    pa.field("category", pa.string(), nullable=False),  # of the question; maybe empty
+    pa.field("response", pa.string(), nullable=False),  # reasoning and answer, one <image> for each future frame; may be empty
+    pa.field("category", pa.string(), nullable=False),  # of the question; may be empty
 ])  # fmt: skip
 
-# What `select` knows of a candidate, and the published Future-L1-50K says of its rows: right answers of eight.
+# The results of `select`, also in the published Future-L1-50K: numbers of right answers of eight.
 GAINS = tuple(pa.field(name, pa.int32()) for name in ("gain", "base_correct", "hint_correct"))
 READ = pa.schema([*SCHEMA, *GAINS])
 
@@ -40,13 +40,13 @@ ROWS_AT_ONCE = 10_000
 
 
 class CandidateError(ValueError):
-    """A file holds no candidates; the message names it and what is wrong."""
+    """A file does not hold candidates; the message names it and what is wrong."""
 
 
 def candidate(row: Row, root: Path) -> Candidate:
-    """The candidate of a row, its clip relative to the folder ``root``; a clip that is shown whole becomes its pool of frames.
+    """Returns a row's candidate, with its clip relative to ``root``; a clip that is shown whole becomes its pool of frames.
 
-    Raises RowError for a row that is not one question about frames of one clip.
+    Raises RowError unless the row is one question about frames of one clip.
     """
     turn, image = row.turns[-1], [item for item in row.observed if isinstance(item, int)]
     if len(row.turns) > 1 or not row.clip or (not image and len(row.observed) > 1):
@@ -74,13 +74,13 @@ def candidate(row: Row, root: Path) -> Candidate:
 
 @lru_cache(maxsize=100_000)
 def _relative(folder: str, root: str) -> str:
-    """Folders are resolved, since ``..`` leads out of where a link points to; a clip is not, since its name holds its id."""
+    """Returns a relative folder, with links resolved, since ``..`` follows them; clips are not, as their names hold ids."""
     found = os.path.relpath(Path(folder).resolve(), Path(root).resolve())
     return "" if found == "." else found
 
 
 def as_row(candidate: Candidate, videos: Path) -> Row:
-    """A candidate as a row whose clip is below the folder ``videos``. Raises RowError if it breaks a rule of rows."""
+    """Returns a candidate as a row whose clip is in the folder ``videos``. Raises RowError if it breaks a rule of rows."""
     return Row(
         turns=(Turn("user", candidate["question"]),),
         observed=tuple(candidate["image"]),
@@ -95,7 +95,7 @@ def as_row(candidate: Candidate, videos: Path) -> Row:
 
 
 def write(path: Path, candidates: Iterable[Candidate], schema: pa.Schema = SCHEMA) -> int:
-    """Writes a parquet file and returns how many there were. The file appears whole, when the last is written."""
+    """Writes candidates to a parquet file, atomically, and returns their number."""
     source, count = iter(candidates), 0
     with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while rows := list(islice(source, ROWS_AT_ONCE)):
@@ -105,18 +105,18 @@ def write(path: Path, candidates: Iterable[Candidate], schema: pa.Schema = SCHEM
 
 
 def count(path: Path) -> int:
-    """How many candidates a file holds. Raises CandidateError."""
+    """Returns the number of candidates in a file. Raises CandidateError."""
     return _open(path).metadata.num_rows
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> Iterator[Candidate]:
-    """The candidates of a file, in order, or only some of their ``columns``. Raises CandidateError."""
+    """Yields the candidates of a file, in order, or only some of their ``columns``. Raises CandidateError."""
     for batch in _open(path).iter_batches(ROWS_AT_ONCE, columns=list(columns) if columns else None):
         yield from batch.to_pylist()
 
 
 def part(path: Path, start: int, stop: int) -> list[Candidate]:
-    """Candidates ``start`` to ``stop`` (not included, and at most as many as there are). Raises CandidateError."""
+    """Returns candidates ``start`` to ``stop`` (exclusive, or to the end of the file). Raises CandidateError."""
     file, first, found = _open(path), 0, []
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-# Of Future-L1-50K: categories are shares, the others thousands of rows.
+# Future-L1-50K: categories are shares, the others thousands of rows.
 PAPER: dict[str, dict[str, float]] = {
     "category": {"instructional": 0.547, "predictive": 0.336, "camera": 0.117},
     "gain": {"3": 14.1, "4": 11.3, "5": 8.2, "6": 6.3, "7": 5.1, "8": 5.1},
@@ -57,7 +57,7 @@ Counts = dict[str, int]
 
 
 def write(folder: Path, name: str, left_out: Mapping[str, int]) -> None:
-    """Writes ``card.json``, ``README.md`` and a PNG per figure; ``left_out`` is how many candidates were, by reason."""
+    """Writes ``card.json``, ``README.md`` and a PNG per figure; ``left_out`` counts omitted candidates by reason."""
     tables = {file: pq.read_table(folder / f"{file}.parquet") for file in FILES}
     sft = pa.concat_tables([tables["sft_train"], tables["sft_val"]])
     card = {
@@ -75,7 +75,7 @@ def write(folder: Path, name: str, left_out: Mapping[str, int]) -> None:
 
 
 def measure(sft: pa.Table) -> dict[str, Any]:
-    """Rows of stage 1 by ``category``, ``gain`` and number of ``future_frames``, and by ``words`` for each of `TEXTS`.
+    """Counts rows of stage 1 by ``category``, ``gain`` and number of ``future_frames``, and by ``words`` for each of `TEXTS`.
 
     The question is counted with its options, the reasoning without the answer.
     """
@@ -101,13 +101,13 @@ def _by_number(counts: Counter[int]) -> Counts:
 
 
 def shares(counts: Mapping[str, float]) -> dict[str, float]:
-    """Of their sum."""
+    """Returns counts as shares of their sum."""
     total = sum(counts.values())
     return {key: count / total for key, count in counts.items()}
 
 
 def _beside_paper(card: Mapping[str, Any], what: str) -> Iterator[tuple[str, int, float, float | None]]:
-    """Key, rows, share and the paper's share (None if it has no such key), of all keys of either."""
+    """Yields key, rows, share and the paper's share (None if it has no such key), for all keys of either."""
     counts, paper = card[what], shares(PAPER[what])
     own = shares(counts)
     keys = [*counts, *(key for key in paper if key not in counts)]
@@ -116,7 +116,7 @@ def _beside_paper(card: Mapping[str, Any], what: str) -> Iterator[tuple[str, int
 
 
 def mean_and_median(counts: Counts) -> tuple[float, int]:
-    """Of the numbers that are the keys. The median is the lower of two."""
+    """Returns mean and median of the keys, weighted by counts. The median is the lower of two."""
     numbers = sorted((int(number), count) for number, count in counts.items())
     total, below = sum(counts.values()), 0
     median = next(number for number, count in numbers if 2 * (below := below + count) >= total)
@@ -124,7 +124,7 @@ def mean_and_median(counts: Counts) -> tuple[float, int]:
 
 
 def readme(card: Mapping[str, Any]) -> str:
-    """A dataset card in Markdown; its head is what the Hugging Face hub reads."""
+    """Returns a dataset card in Markdown, with a head for the Hugging Face hub."""
     files = [(f"`{file}.parquet`", card["rows"][file], card["clips"][file]) for file in FILES]
     parts = [HEAD.format(name=card["name"]), _markdown("file", "rows", "clips", rows=files)]
     for what, title in TITLES.items():
@@ -145,7 +145,7 @@ def _markdown(*header: str, rows: Sequence[tuple[str | int, ...]]) -> str:
 
 
 def figures(card: Mapping[str, Any]) -> dict[str, Figure]:
-    """Bars of shares beside the paper's for each of `TITLES`, and of the numbers of words: its Figure 6."""
+    """Draws bars of shares beside the paper's for each of `TITLES`, and of the numbers of words: its Figure 6."""
     drawn = {}
     for what, title in TITLES.items():
         figure = Figure(figsize=(7, 3), layout="constrained")

@@ -1,4 +1,4 @@
-"""Whether clips are there and decode, in parallel."""
+"""Checks in parallel that clips exist and decode."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIPS_PER_TASK = 16
 
 @dataclass
 class Checked:
-    """``bad`` are the reasons by clip; ``frames`` how many good clips have how many frames, if they were counted."""
+    """``bad`` has the reasons by clip; ``frames`` the number of good clips by number of frames, if these were counted."""
 
     clips: int = 0
     bad: dict[str, str] = field(default_factory=dict)
@@ -32,15 +32,15 @@ class Checked:
 
 
 def check(clips: Iterable[str], total: int, videos: Path, decode: str, workers: int, most_bad: int) -> Checked:
-    """Looks at each of ``total`` clips, paths relative to the folder ``videos``, until more than ``most_bad`` of them are bad.
+    """Checks each of ``total`` clips, paths relative to the folder ``videos``, until more than ``most_bad`` of them are bad.
 
-    With ``decode`` none a clip is good if the file is there and not empty; with first its first frame decodes as well; with all
-    the whole of it does, and has enough frames for TwiFF's pool. Raises ValueError for another ``decode``.
+    With ``decode`` none a clip is good if its file exists and is not empty; with first its first frame must decode as well;
+    with all the whole clip must, with enough frames for TwiFF's pool. Raises ValueError for another ``decode``.
     """
     if decode not in DECODE:
         raise ValueError(f"decode is one of {', '.join(DECODE)}, not {decode!r}")
     checked, clips = Checked(), iter(clips)
-    # Not forked: this process has threads of Arrow.
+    # Not forked, since this process has Arrow's threads.
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         tqdm(total=total, desc="checking clips", unit="clip", leave=False) as bar,
@@ -58,7 +58,7 @@ def check(clips: Iterable[str], total: int, videos: Path, decode: str, workers: 
 
 
 def _look(videos: Path, decode: str, clip: str) -> tuple[str, int]:
-    """What is wrong with a clip, if anything, and the number of its frames if they were counted."""
+    """Returns what is wrong with a clip, if anything, and the number of its frames if they were counted."""
     path, frames = videos / clip, 0
     if not os.path.isfile(path):
         return f"video is missing: {clip}", frames

@@ -1,4 +1,4 @@
-"""The subcommand ``estimate``: what scoring N candidates on M replicas will cost, from the shards of a measured sample.
+"""The subcommand ``estimate``: predicts the cost of scoring N candidates on M replicas from the shards of a measured sample.
 
 With a shard's seconds divided by its candidates, and means over shards of decode ``d``, generation ``g`` and judging ``j``::
 
@@ -8,11 +8,11 @@ With a shard's seconds divided by its candidates, and means over shards of decod
     wall     = engine start + max(decode, generate, judge)
     GPU time = M wall        each replica holds one GPU from start to end
 
-``cpus`` are those of all machines together. `score` lets two shards share a core: in a sample that kept its cores so busy,
-``d`` is up to twice a core's time, and so is the estimate of decoding.
+``cpus`` are those of all machines together. `score` lets two shards share a core: if the cores were that busy in the sample,
+``d`` is up to twice the time on one core, and so is the estimate of decoding.
 
-The three run side by side, so the slowest sets the pace. Every mean has a 95 % bootstrap interval over shards; the ends of a
-derived figure's interval take all means at their own ends, which is wider than a joint interval.
+The three run in parallel, so the slowest sets the pace. Every mean has a 95 % bootstrap interval over shards; the interval of a
+derived figure combines the ends of these intervals, which is wider than a joint interval.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ LEAST_SHARDS = 2
 
 
 class EstimateError(ValueError):
-    """No estimate can be made; the message names the file or the setting, and the fix."""
+    """No estimate is possible; the message names the file or the setting, and the fix."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What ``score`` measured of a shard: seconds, tokens and counts over its ``candidates``.
+    """The measurements of ``score`` for a shard: seconds, tokens and counts over its ``candidates``.
 
-    ``rollouts`` texts were asked for; ``judge_calls`` of the verdicts took the server, the others a rule or the cache.
-    ``bytes`` is the size of the pixels sent to replicas, ``file_bytes`` that of the shard. ``engine_start_s`` is 0 where no
+    ``rollouts`` texts were requested; ``judge_calls`` of the verdicts needed the server, the others a rule or the cache.
+    ``bytes`` is the size of the pixels sent to replicas, ``file_bytes`` that of the shard. ``engine_start_s`` is 0 if no
     engine was started.
     """
 
@@ -68,13 +68,13 @@ class Figure(NamedTuple):
     high: float
 
     def map(self, function: Callable[[float], float]) -> Figure:
-        """For a ``function`` that rises."""
+        """Applies ``function``, which must be increasing, to the mean and both ends."""
         return Figure(*map(function, self))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the three stages and in all, and totals over all candidates."""
+    """The seconds of the three stages and in total, and totals over all candidates."""
 
     decode_s: Figure
     generate_s: Figure
@@ -94,7 +94,7 @@ class Estimate:
 def estimate(
     measured: Sequence[Measured], candidates: int, replicas: int, cpus: int, judge_rate: float | None = None
 ) -> Estimate:
-    """See the head of this file. ``judge_rate`` in calls per second, of all replicas together.
+    """Estimates as described at the top of this file. ``judge_rate`` is in calls per second, of all replicas together.
 
     Raises EstimateError on fewer than two full shards (there would be no interval) or settings below 1.
     """
@@ -146,7 +146,7 @@ def estimate(
 
 
 def read(folder: Path) -> list[Measured]:
-    """What the shards in a folder measured. Raises ScoresError without shards, EstimateError on one without measurements."""
+    """Returns the shards' measurements. Raises ScoresError without shards, EstimateError on one without measurements."""
     found = []
     for shard in scores.shards(folder):
         try:
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def as_table(result: Estimate, title: str) -> Table:
-    """For the terminal; the stage that sets the pace is named."""
+    """Returns a table for the terminal, which names the slowest stage."""
     table = Table(title=f"{title}; {result.bottleneck} sets the pace")
     for column in ("", "estimate", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
@@ -184,7 +184,7 @@ def as_table(result: Estimate, title: str) -> Table:
 
 
 def _shown(name: str) -> tuple[str, dict[str, float]]:
-    """How a figure is labelled, and its units, the largest first."""
+    """Returns the label of a figure, and its units, the largest first."""
     if name.endswith("_s"):
         return name[:-2], {"h": 3600, "min": 60, "s": 1}
     if name.endswith("_bytes"):
@@ -195,6 +195,6 @@ def _shown(name: str) -> tuple[str, dict[str, float]]:
 
 
 def _with_unit(number: float, units: dict[str, float]) -> str:
-    """In the largest unit of which it has at least one, or the smallest."""
+    """Returns a number in the largest unit of which it has at least one, or else the smallest."""
     unit, size = next(((unit, size) for unit, size in units.items() if number >= size), list(units.items())[-1])
     return f"{number / size:,.1f} {unit}" if unit else f"{number:,.0f}"

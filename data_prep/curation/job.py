@@ -1,4 +1,4 @@
-"""A scoring: its candidates and settings, and the files of its shards."""
+"""A scoring job: its candidates and settings, and the files of its shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_prep.curation.scores import CONDITIONS, Score
 
 @dataclass(frozen=True)
 class Job:
-    """Candidates and settings of a scoring; ``folder`` takes ``rollouts/`` and ``scores/``. All machines see the paths."""
+    """Candidates and settings of a job; ``folder`` holds ``rollouts/`` and ``scores/``. All machines must see the paths."""
 
     candidates: Path
     videos: Path
@@ -37,8 +37,8 @@ class Job:
         return self.folder / "scores" / f"shard-{shard:06d}.parquet"
 
     def begun(self, shard: int) -> tuple[list[Candidate], list[Score], Counter[str]]:
-        """A shard's candidates, their scores as far as they are known, and what they took so far. A shard whose worker died
-        after its last word has its scores already."""
+        """Returns a shard's candidates, their known scores, and their measurements so far. If the worker died right after it
+        finished, the shard has its scores already."""
         found = self.read(shard)
         for file in (self.texts_file(shard), self.scores_file(shard)):
             if file.exists():

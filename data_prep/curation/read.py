@@ -1,4 +1,4 @@
-"""``read``: candidates of data sets, with those left out whose rows or clips cannot be used."""
+"""``read``: writes the candidates of data sets, without rows or clips that cannot be used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from future_l1_verl.data.skipped import Skipped, counts, reason
 
 
 class ClipsMissing(RowError):
-    """More clips are missing than may be; the counts are those of rows."""
+    """More clips are missing than allowed; the counts are of rows."""
 
     def __init__(self, rows: int, missing: int, examples: Sequence[str]) -> None:
         super().__init__(f"{missing} of {rows} rows have no clip, such as {', '.join(examples)}")
@@ -39,7 +39,7 @@ class ClipsMissing(RowError):
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises RowError if a file cannot be read or too many rows are left out; ``--out`` is as it was then."""
+    """Runs ``read``. Raises RowError, without changing ``--out``, if a file is unreadable or too many rows are left out."""
     manifest, videos = args.manifest or args.out.with_suffix(".skipped.jsonl"), args.videos or _folder(args.input)
     try:
         checked = read(
@@ -68,11 +68,11 @@ def read(
     max_missing: float = 1.0,
     check_clips: bool = True,
 ) -> Checked:
-    """Writes the candidates to ``out`` once all is known to be well; what was seen of their clips.
+    """Writes the candidates to ``out`` after all checks have passed; returns the results of the clips' checks.
 
     Raises RowError, and ClipsMissing if more than ``max_missing`` of the candidates have no clip.
     """
-    known = reader.total(inputs, limit)  # a wrong path must not cost the manifest of an earlier run
+    known = reader.total(inputs, limit)  # first, so that a wrong path does not delete the manifest of an earlier run
     _require_one_set(inputs)
     for option, path in (("--out", out), ("--manifest", manifest)):
         if path.resolve() in (given.resolve() for given in inputs):
@@ -90,8 +90,8 @@ def read(
 
 
 def _require_one_set(inputs: Sequence[Path]) -> None:
-    """Raises RowError if some parquet files have pictures of their own and others not: TwiFF's validation rows lie beside those
-    of training, in another form."""
+    """Raises RowError if some parquet files have embedded pictures and others not: TwiFF's validation rows are beside those of
+    training, in another form."""
     schemas = {path: pq.read_schema(path).names for path in inputs if path.suffix == ".parquet"}
     embedded = [str(path) for path, names in schemas.items() if reader.PICTURES & set(names)]
     if 0 < len(embedded) < len(inputs):
@@ -101,22 +101,22 @@ def _require_one_set(inputs: Sequence[Path]) -> None:
 
 
 def _candidates(rows: Iterable[Row | BadRow], root: Path, skipped: Skipped, known: int | None) -> Iterator[Candidate]:
-    """The candidates of rows; the others are listed. Raises RowError as soon as it is certain that they are too many, or with
-    JSON, whose rows are not known beforehand, at the end."""
+    """Yields the candidates of rows; lists the others. Raises RowError as soon as these are certainly too many, or, for JSON,
+    whose number of rows is not known beforehand, at the end."""
     first: dict[str, tuple[str, Candidate]] = {}
     for row in rows:
         try:
             if isinstance(row, BadRow):
                 raise RowError(row.reason)
             yield _of_its_own(candidates.candidate(row, root), first)
-        except ValueError as error:  # RowError, or a name that no file can have
+        except ValueError as error:  # RowError, or an impossible file name
             skipped.add(row.source, reason(error))
             if known is not None:
                 skipped.check(known)
 
 
 def _of_its_own(found: Candidate, first: dict[str, str]) -> Candidate:
-    """The candidate with an id that no other has: ids may be those of videos. Raises RowError for one that is there already."""
+    """Returns the candidate with a unique id, since ids may be those of videos. Raises RowError for a repeated candidate."""
     asked = hashlib.sha256(f"{found['video']}\0{found['question']}".encode()).hexdigest()[:12]
     for name in (found["id"], f"{found['id']}-{asked}"):
         earlier, source = first.setdefault(name, (asked, found["source"]))
@@ -130,8 +130,8 @@ def _of_its_own(found: Candidate, first: dict[str, str]) -> Candidate:
 def _check_clips(
     file: Path, videos: Path, skipped: Skipped, total: int, decode: str, workers: int, max_missing: float
 ) -> Checked:
-    """Takes the candidates of missing and bad clips out of a file; in Arrow, where millions of the others need not become
-    objects. Which are missing is known before any clip is decoded."""
+    """Removes the candidates of missing and bad clips from a file, in Arrow, so that millions of others need not become
+    objects. Missing clips are found before any clip is decoded."""
     column = pq.read_table(file, columns=["video"])["video"]
     clips = [clip.as_py() for clip in column.unique()]
     looking = tqdm(clips, desc="looking for clips", unit="clip", leave=False)
@@ -143,7 +143,7 @@ def _check_clips(
     absent = set(gone)
     present, most_bad = [clip for clip in clips if clip not in absent], int(skipped.max_rate * total)
     checked = checking.check(present, len(present), videos, decode, workers, most_bad)
-    lost = Skipped(skipped.manifest, 1.0)  # missing clips have their own limit
+    lost = Skipped(skipped.manifest, 1.0)  # missing clips have a separate limit
     if checked.bad or gone:
         bad = pa.array([*checked.bad, *gone], pa.string())
         with whole(file) as kept, pq.ParquetWriter(kept, candidates.READ) as writer:
@@ -167,7 +167,7 @@ def _folder(inputs: Sequence[Path]) -> Path:
 
 
 def summary(out: Path, manifest: Path, checked: Checked) -> list[Table]:
-    """How many rows became candidates, what was wrong with the others, and what the candidates are like."""
+    """Returns tables: the number of candidates, the reasons for omitted rows, and properties of the candidates."""
     table = pq.read_table(out, columns=["category", "image", "reasoning_image", "response"])
     silent = pc.sum(pc.equal(table["response"], "")).as_py() or 0
     bad = counts(manifest)

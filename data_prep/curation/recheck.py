@@ -1,6 +1,6 @@
-"""``recheck``: the gain of a selection on rollouts that it was not chosen by.
+"""``recheck``: measures the gain of a selection on new rollouts.
 
-The highest of noisy gains are too high: a selection has to be judged by fresh rollouts, against its random control.
+The highest of noisy gains are overestimates: a selection must be compared with its random control on new rollouts.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def recheck(selected: Path, folder: Path, seed: int = 0) -> dict[str, dict]:
-    """Of ``selected``, ``control`` and their ``difference``: ``n``, mean gain when ``chosen`` and ``now``, 95 % bootstrap
-    ``interval`` of the latter over candidates. Those without a complete score in ``folder`` are left out, also of ``n``.
+    """Returns, for ``selected``, ``control`` and their ``difference``: ``n``, mean gain when ``chosen`` and ``now``, 95 %
+    bootstrap ``interval`` of the latter over candidates. ``n`` counts only those with a complete score in ``folder``.
 
-    Raises ScoresError if none is left of one of the two, or unless the two scorings differ in their seed, and in that alone.
+    Raises ScoresError if none is left of one of the two, or unless the two scorings differ only in their seed.
     """
     if not (selected / "control.parquet").exists():
         raise score_files.ScoresError(f"{selected}: holds no control.parquet; `select --control` writes one")
@@ -65,7 +65,7 @@ def recheck(selected: Path, folder: Path, seed: int = 0) -> dict[str, dict]:
 
 
 def _settings(folder: Path) -> dict:
-    """What a folder was scored with. Raises ScoresError."""
+    """Returns the settings that a folder was scored with. Raises ScoresError."""
     file = folder / "settings.json"
     try:
         return json.loads(file.read_text())

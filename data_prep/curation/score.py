@@ -1,4 +1,4 @@
-"""``score``: answers of a model to each candidate, with and without its future frames, and verdicts on them."""
+"""``score``: a model answers each candidate, with and without its future frames, and the answers get verdicts."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _judge(args: argparse.Namespace) -> JudgeSettings | None:
 
 
 def _absolute(path: str | None) -> str | None:
-    """Workers have a current folder of their own."""
+    """Returns an absolute path, since workers have another current folder."""
     return None if path is None else str(Path(path).resolve())
 
 

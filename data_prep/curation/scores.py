@@ -1,4 +1,4 @@
-"""What scoring leaves: a parquet file per shard of candidates, with every rollout and the counts that selection goes by."""
+"""The results of scoring: a parquet file per shard of candidates, with every rollout and the counts for selection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from future_l1_verl.data.files import whole
 
 Score = dict[str, Any]
 
-CONDITIONS = ("base", "hint")  # from the observed frames alone, and with the future frames as hints
+CONDITIONS = ("base", "hint")  # with observed frames only, and with future frames as hints
 
 ROLLOUT = pa.struct([
     pa.field("seed", pa.int64(), nullable=False),
@@ -32,31 +32,31 @@ SCHEMA = pa.schema([
 
 
 class ScoresError(ValueError):
-    """A folder holds no scores; the message names it and what is wrong."""
+    """A folder does not hold scores; the message names it and what is wrong."""
 
 
-MEASURED = b"measured"  # key of a file's metadata: what its making took, as JSON
+MEASURED = b"measured"  # key of a file's metadata: seconds and counts of its computation, as JSON
 
 
 def write(path: Path, scores: Sequence[Score], measured: dict[str, float]) -> None:
-    """Writes a file of scores, whole, and what it took."""
+    """Writes a file of scores, atomically, with its measurements."""
     table = pa.Table.from_pylist(list(scores), SCHEMA.with_metadata({MEASURED: json.dumps(measured).encode()}))
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def measured(path: Path) -> dict[str, float]:
-    """Returns the seconds and counts that the making of a file took (`data_prep.curation.stages`)."""
+    """Returns the seconds and counts of the computation of a file (`data_prep.curation.stages`)."""
     return json.loads(pq.read_schema(path).metadata[MEASURED])
 
 
 def rows(path: Path) -> list[Score]:
-    """The scores of a file, in order."""
+    """Returns the scores of a file, in order."""
     return pq.read_table(path).to_pylist()
 
 
 def shards(folder: Path) -> list[Path]:
-    """The finished shards in a folder that ``score`` wrote to. Raises ScoresError if there are none."""
+    """Returns the finished shards in a folder of ``score``. Raises ScoresError if there are none."""
     found = sorted((folder / "scores").glob("shard-*.parquet"))
     if not found:
         raise ScoresError(f"{folder}: holds no scores/shard-*.parquet; is it a folder that `score` wrote to?")
@@ -64,6 +64,6 @@ def shards(folder: Path) -> list[Path]:
 
 
 def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The scores of all finished shards, in order, or only some of their ``columns``. Raises ScoresError."""
+    """Returns the scores of all finished shards, in order, or only some of their ``columns``. Raises ScoresError."""
     tables = [pq.read_table(shard, columns=list(columns) if columns else None) for shard in shards(folder)]
     return pa.concat_tables(tables)

@@ -1,4 +1,4 @@
-"""The subcommand ``select``: what the rule keeps, less what overlaps a benchmark, and a control drawn at random."""
+"""The subcommand ``select``: applies the rule, removes overlaps with benchmarks, and draws a random control."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ REMOVED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("i
 def run(args: argparse.Namespace) -> None:
     """Writes ``selected.parquet``, ``control.parquet``, ``removed.parquet`` and ``report.json``, and prints the report.
 
-    Selected candidates stand in rank order, the control in the order drawn; as the paper draws it from the whole pool, it may
-    hold selected ones too. ``removed`` lists what is incomplete, what has a benchmark's video or question, and those whose
-    frames were compared because rank or draw had come to them, with the reason. Raises SelectionError, CandidateError or
+    Selected candidates are in rank order, the control in the order drawn; as in the paper it is drawn from the whole pool, so
+    it may include selected ones. ``removed`` lists, with the reason, incomplete candidates, those with a benchmark's video or
+    question, and those removed by their frames, which are compared only when needed. Raises SelectionError, CandidateError or
     ScoresError before anything is written.
     """
     rule = Rule(args.top, args.max_base, args.min_gain)
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
             write_members(args.out / f"{name}.parquet", args.candidates, scored, groups[name])
     candidates.write(args.out / "removed.parquet", removed, REMOVED)
     tables = strata.stratify(pool.properties(scored), groups)
-    settings = vars(args) | {"scores": args.scores.resolve()}  # `recheck` looks there
+    settings = vars(args) | {"scores": args.scores.resolve()}  # `recheck` reads it
     report = {
         "settings": {name: str(value) for name, value in settings.items() if not callable(value)},
         "candidates": len(pool.ids),
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 class _Clear:
-    """Whether candidates overlap no benchmark; ``found`` has by index those that do."""
+    """Checks that candidates overlap no benchmark; ``found`` has by index those that do."""
 
     def __init__(self, pool: Pool, scored: Scored, folder: Path | None, frames: Frames | None, bar: tqdm) -> None:
         rows = enumerate(scored.row.tolist())
@@ -100,7 +100,7 @@ class _Clear:
 
 
 def _removed(pool: Pool, scored: Scored, found: dict[int, Overlap], incomplete: dict[str, str]) -> list[dict[str, str]]:
-    """Rows of `REMOVED`, by reason and id."""
+    """Returns rows of `REMOVED`, by reason and id."""
     overlaps = ((pool.ids[int(scored.row[index])].as_py(), *item) for index, item in found.items())
     lacking = ((name, "incomplete", conditions) for name, conditions in incomplete.items())
     rows = [dict(zip(REMOVED.names, row, strict=True)) for row in (*overlaps, *lacking)]
@@ -108,7 +108,7 @@ def _removed(pool: Pool, scored: Scored, found: dict[int, Overlap], incomplete: 
 
 
 def _reasons(removed: list[dict[str, str]]) -> dict[str, dict[str, object]]:
-    """For each reason how many, and what removed the most: a benchmark's question may be one that anybody asks."""
+    """Returns the count for each reason, and the item that removed most: a benchmark's question may be a common one."""
     found: dict[str, Counter[str]] = {}
     for row in removed:
         found.setdefault(row["reason"], Counter())[row["by"]] += 1

@@ -1,4 +1,4 @@
-"""The rule of visual gain (paper section 3): which candidates a model answers better when it sees their future frames."""
+"""The rule of visual gain (paper section 3): selects candidates that a model answers better with their future frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT_ONCE = 512
 
 
 class SelectionError(ValueError):
-    """Nothing can be selected; the message names the file or the setting, and the fix."""
+    """No selection is possible; the message names the file or the setting, and the fix."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Rule:
-    """Keep ``base <= max_base`` and ``hint - base >= min_gain`` correct rollouts, then the ``top`` largest gains."""
+    """Keeps ``base <= max_base`` and ``hint - base >= min_gain`` correct rollouts, then the ``top`` largest gains."""
 
     top: int = 50_000
     max_base: int = 6
@@ -50,10 +50,10 @@ class Rule:
                 raise SelectionError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
     def ranking(self, scored: Scored) -> np.ndarray:
-        """Indices of all candidates that pass, best first. Raises SelectionError if there are too few rollouts for that.
+        """Returns the indices of all candidates that pass, best first. Raises SelectionError if there are too few rollouts.
 
-        Of equal gains the one with fewer correct base rollouts comes first: like ``max_base``, that prefers questions which the
-        observed frames do not answer. What is still equal stays in order of id.
+        Of equal gains the one with fewer correct base rollouts comes first: like ``max_base``, this prefers questions that the
+        observed frames do not answer. Remaining ties stay in order of id.
         """
         if self.min_gain > scored.rollouts:
             raise SelectionError(f"min_gain {self.min_gain} cannot be reached with {scored.rollouts} rollouts; lower it")
@@ -62,10 +62,10 @@ class Rule:
 
 
 def join(ids: pa.ChunkedArray, counts: pa.Table, files: tuple[Path, Path]) -> tuple[Scored, dict[str, str]]:
-    """The ``counts`` (``id, base_correct, hint_correct, rollouts``) of candidates ``ids``, and those that are incomplete.
+    """Returns the ``counts`` (``id, base_correct, hint_correct, rollouts``) of candidates ``ids``, and the incomplete ones.
 
-    Incomplete is a candidate without all verdicts; it is not counted as wrong, but left out, and named with the conditions that
-    lack some. ``files`` is where candidates and counts come from. Raises SelectionError if a candidate occurs twice in either,
+    A candidate without all verdicts is incomplete; it does not count as wrong, but is left out and named with the conditions
+    that lack some. ``files`` names the sources of both. Raises SelectionError if a candidate occurs twice in either,
     if counts belong to no candidate, if none is complete, or if numbers of rollouts differ.
     """
     for file, column in zip(files, (ids, counts["id"]), strict=True):
@@ -97,7 +97,7 @@ def join(ids: pa.ChunkedArray, counts: pa.Table, files: tuple[Path, Path]) -> tu
 
 
 def first_kept(order: np.ndarray, wanted: int, kept: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The first ``wanted`` of ``order`` that are ``kept`` (bools for a part of it); none is looked at that need not be."""
+    """Returns the first ``wanted`` of ``order`` that are ``kept`` (bools for a part of it); checks no more than needed."""
     found, start = order[:0], 0
     while len(found) < wanted and start < len(order):
         part = order[start : start + min(wanted - len(found), AT_ONCE)]

@@ -1,7 +1,7 @@
-"""What happens to a shard of candidates: frames, then texts, then verdicts. Each fills in what is missing, and only that.
+"""The stages of a shard of candidates: frames, then texts, then verdicts. Each adds only the missing values.
 
-Between texts and verdicts a shard is a file of ``rollouts/``, in the end one of ``scores/``: nothing paid for is only in memory
-for longer than a shard takes.
+Between texts and verdicts a shard is a file in ``rollouts/``, at the end one in ``scores/``: results are in memory only for the
+time of one shard.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AddFrames:
         return {"shard": shard, "work": pickle.dumps((shown, time.monotonic() - started))}
 
     def _frames(self, candidate: Candidate) -> Shown | str:
-        """Its frames, or why there are none."""
+        """Returns a candidate's frames, or why there are none."""
         try:
             return questions.decode(candidate, self.job.videos, self.job.max_pixels)
         except RowError as error:
@@ -56,7 +56,7 @@ class AddFrames:
 
 
 class AddTexts:
-    """Fills in texts and leaves them in ``rollouts/``."""
+    """Adds texts and saves them in ``rollouts/``."""
 
     def __init__(self, job: Job, backend: VllmSettings | OpenAISettings) -> None:
         started = time.monotonic()
@@ -86,7 +86,7 @@ class AddTexts:
         return {"shard": shard}
 
     def _fill(self, wanted: list[tuple[list[Row], Question]]) -> dict[str, float]:
-        """Sets text and error of rollouts; what that took."""
+        """Sets text and error of rollouts; returns the measurements."""
         tokens = self.backend.tokens
         prompt, generated = tokens.prompt, tokens.generated
         answers = self.backend.texts([question for _, question in wanted]) if wanted else []
@@ -101,7 +101,7 @@ class AddTexts:
 
 
 class AddVerdicts:
-    """Fills in verdicts and counts, and leaves the shard in ``scores/``."""
+    """Adds verdicts and counts, and saves the shard in ``scores/``."""
 
     def __init__(self, job: Job, judge: JudgeSettings | None, patience: Patience) -> None:
         self.job = job

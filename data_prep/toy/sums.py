@@ -1,7 +1,7 @@
-"""``python -m data_prep.toy.sums --out DIR --seed S``: additions as rows of a stock verl job, to try rewards on.
+"""``python -m data_prep.toy.sums --out DIR --seed S``: writes additions as rows of a stock verl job, to test rewards.
 
 ``train.parquet`` and ``val.parquet`` share no addition. ``taught.parquet`` has replies to all of them from a teacher who is
-right half of the time: whoever learns from it knows the form, and is left to find out the rest.
+right half of the time: a model trained on it knows the form of replies, but not yet the right answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VALIDATION = 12  # of 64 additions
 
 
 def row(a: int, b: int, index: int) -> dict[str, Any]:
-    """A row as verl's RL data set reads it (verl/utils/dataset/rl_dataset.py)."""
+    """Returns a row in the form of verl's RL data set (verl/utils/dataset/rl_dataset.py)."""
     question = f"What is {a} + {b}?"
     return {
         "data_source": "sums",
@@ -32,13 +32,13 @@ def row(a: int, b: int, index: int) -> dict[str, Any]:
 
 
 def taught(a: int, b: int, generator: random.Random) -> dict[str, Any]:
-    """The same prompt with a ``reply``, right or mistaken."""
+    """Returns the same prompt with a ``reply``, right or wrong."""
     answer = a + b + (generator.choice(OFF_BY) if generator.random() < MISTAKEN else 0)
     return {"prompt": row(a, b, 0)["prompt"], "reply": f"<reason>{a} and {b}</reason><answer>{answer}</answer>"}
 
 
 def write(out: Path, seed: int) -> None:
-    """Writes the three files to the directory ``out``; 20 replies to each addition are taught."""
+    """Writes the three files to the directory ``out``, with 20 taught replies to each addition."""
     generator = random.Random(seed)
     pairs = list(product(range(8), repeat=2))
     generator.shuffle(pairs)

@@ -1,8 +1,8 @@
-"""``future-l1 COMMAND``: all commands, each a file here that says its arguments and starts what does the work.
+"""``future-l1 COMMAND``: all commands, each a file here that defines its arguments and starts the work.
 
-A file of a command has ``add_arguments(parser)`` and ``run(args)``, and imports what is heavy in the latter, so that help is
-there at once. Its docstring is its help, whose first paragraph stands in the list of commands. ``run`` returns an exit status
-or None; or, once it has checked all that a user gave, a function that does the work, whose errors keep their tracebacks.
+A file of a command has ``add_arguments(parser)`` and ``run(args)``, and imports heavy libraries only in the latter, so that
+help is fast. Its docstring is its help; the first paragraph is in the list of commands. ``run`` returns an exit status or None,
+or, after it has checked the user's input, a function that does the work, whose errors keep their tracebacks.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """A command and what it does in each line, read from the files, for some of them import libraries."""
+    """Returns a line per command with its description, read from the files without importing them."""
     lines = ["usage: future-l1 COMMAND [ARGUMENTS], and future-l1 COMMAND --help", ""]
     for name in names:
         source = (resources.files(__name__) / f"{COMMANDS[name].replace('.', '/')}.py").read_text(encoding="utf-8")

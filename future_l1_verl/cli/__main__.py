@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.cli``: as ``future-l1``."""
+"""``python -m future_l1_verl.cli`` does the same as ``future-l1``."""
 
 import sys
 

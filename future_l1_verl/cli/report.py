@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _named(entries: Sequence[str]) -> dict[str, Path]:
-    """Raises ValueError for an entry that is not of the form NAME=DIR."""
+    """Returns folders by name. Raises ValueError for an entry that is not of the form NAME=DIR."""
     if wrong := [entry for entry in entries if not all(entry.partition("="))]:
         raise ValueError(f"{wrong[0]!r} is not of the form NAME=DIR")
     return {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in entries)}

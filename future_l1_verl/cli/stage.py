@@ -1,4 +1,4 @@
-"""What `future-l1 sft` and `future-l1 rl` share: overrides of their config trees, as hydra has them."""
+"""The common part of `future-l1 sft` and `future-l1 rl`: overrides of their config trees in hydra's form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: Parser, stage: str) -> None:
 
 
 def run(args: argparse.Namespace, stage: str, prepare: Callable[[DictConfig, Sequence[str]], Work]) -> Work | None:
-    """Composes the tree and prints it, or returns what ``prepare`` makes of it and of the overrides: the training."""
+    """Composes the tree and prints it, or returns the training that ``prepare`` makes of it and of the overrides."""
     config = composed(stage, args.overrides)
     if args.cfg:
         print(OmegaConf.to_yaml(config, resolve=args.resolve), end="")
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, stage: str, prepare: Callable[[DictConfig, Seq
 
 
 def _explained(stage: str) -> str:
-    """The groups and the keys of a tree that are ours, with their values, for a terminal."""
+    """Returns our groups and keys of a tree, with their values, for a terminal."""
     lines = []
     for group in GROUPS[stage]:
         lines.append(f"{group}=NAME, one of")

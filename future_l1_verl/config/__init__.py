@@ -1,1 +1,1 @@
-"""The hydra trees of both stages, and what a run says of itself."""
+"""The hydra trees of both stages, and the record of a run's config."""

@@ -1,4 +1,4 @@
-"""How attention is computed in this environment, as ``${installed_attention:}`` in the config trees."""
+"""The attention implementation of this environment, ``${installed_attention:}`` in the config trees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FALLBACK = "sdpa"
 
 
 def installed_attention() -> str:
-    """Returns what recipes/env.sh wrote into the environment: ``flash_attention_2`` where flash-attn is installed, or ``sdpa``,
-    which is also the answer for an environment that it has not made."""
+    """Returns the value that recipes/env.sh wrote into the environment: ``flash_attention_2`` if flash-attn is installed, else
+    ``sdpa``, which is also the default for other environments."""
     file = Path(sys.prefix) / "attention"
     return file.read_text().strip() if file.exists() else FALLBACK

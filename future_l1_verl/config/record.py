@@ -1,4 +1,4 @@
-"""Keeps the resolved config with the run that used it, and a run from going on with other settings."""
+"""Saves the resolved config with the run, and prevents a run from being resumed with other settings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from future_l1_verl.data.files import whole
 
-# What verl writes with its first checkpoint, from which it goes on.
+# A file that verl writes with its first checkpoint, and resumes from.
 TRACKER = "latest_checkpointed_iteration.txt"
 
-# A run may go on with others of these, for they do not change what it learns; patterns of keys, by the reason.
+# Patterns of keys, by the reason, that may change in a resumed run, since they do not change what it learns.
 MAY_CHANGE = {
     "how long it goes on, and where from": (
         *("trainer.total_epochs", "*total_training_steps", "trainer.resume_mode", "trainer.resume_from_path"),
@@ -52,8 +52,8 @@ SHOWN = 20
 def save_resolved(config: DictConfig) -> Path:
     """Writes ``config.yaml`` into ``trainer.default_local_dir``, with every interpolation resolved.
 
-    Raises ValueError, and writes nothing, if the folder has a checkpoint of other settings than these (`MAY_CHANGE` aside), or
-    if a value has ``${`` in it, which verl would take for an interpolation.
+    Raises ValueError, and writes nothing, if the folder has a checkpoint with other settings (except `MAY_CHANGE`), or if a
+    value contains ``${``, which verl would treat as an interpolation.
     """
     path = Path(config.trainer.default_local_dir) / "config.yaml"
     text = OmegaConf.to_yaml(config, resolve=True)
@@ -81,7 +81,7 @@ def _may_change(key: str) -> bool:
 
 
 def _flat(text: str) -> dict[str, Any]:
-    """A YAML config's keys ``a.b.c`` with their values."""
+    """Returns a YAML config's keys ``a.b.c`` with their values."""
     found: dict[str, Any] = {}
 
     def walk(node: Mapping[str, Any], prefix: str) -> None:

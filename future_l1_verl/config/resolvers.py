@@ -1,4 +1,4 @@
-"""What the config trees compute: ``${installed_attention:}`` and ``${sum:A,B}``."""
+"""The resolvers of the config trees: ``${installed_attention:}`` and ``${sum:A,B}``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from future_l1_verl.config.attention import installed_attention
 
 
 def register() -> None:
-    """Makes them known to OmegaConf."""
+    """Registers them with OmegaConf."""
     OmegaConf.register_new_resolver("installed_attention", installed_attention, replace=True)
     OmegaConf.register_new_resolver("sum", lambda *numbers: sum(numbers), replace=True)

@@ -1,4 +1,4 @@
-"""The config tree of a stage: its own keys with what they mean, and the tree that overrides of hydra's make of it."""
+"""The config tree of a stage: its own keys with their meanings, and the tree with hydra overrides applied."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from future_l1_verl.wording import did_you_mean
 
 GROUPS = {"sft": ("platform",), "rl": ("ablation", "pools", "platform")}
-"""The groups of a stage, of whose files one is chosen."""
+"""The config groups of a stage; one file of each is chosen."""
 
 _LINE = re.compile(r"(?P<indent> *)(?P<name>[\w@]+):(?: (?P<value>.*?))?(?:  # (?P<text>.*))?")
 
 
 class Key(NamedTuple):
-    """A key that a tree explains: its path ``a.b.c``, its value as YAML, and what it means; a section has no value."""
+    """A documented key of a tree: its path ``a.b.c``, its value as YAML, and its meaning; a section has no value."""
 
     path: str
     value: str
@@ -26,7 +26,7 @@ class Key(NamedTuple):
 
 
 def own_keys(stage: str) -> Iterator[Key]:
-    """Yields the keys of ``config/STAGE/main.yaml`` that a comment explains, above them or behind them, in their order."""
+    """Yields, in order, the keys of ``config/STAGE/main.yaml`` with a comment above them or on the same line."""
     path: list[tuple[int, str]] = []
     said: list[str] = []
     for line in (resources.files(f"future_l1_verl.config.{stage}") / "main.yaml").read_text(encoding="utf-8").splitlines():
@@ -43,7 +43,7 @@ def own_keys(stage: str) -> Iterator[Key]:
 
 
 def choices(group: str, stage: str) -> dict[str, str]:
-    """Returns the names that can be chosen of a group, each with the first sentence of its file."""
+    """Returns the choices of a group, each with the first sentence of its file."""
     inside = f"future_l1_verl.config.{stage}" if group == "platform" else "future_l1_verl.config"
     found = {}
     for file in sorted((resources.files(inside) / group).iterdir(), key=lambda file: file.name):
@@ -56,7 +56,7 @@ def choices(group: str, stage: str) -> dict[str, str]:
 
 
 def composed(stage: str, overrides: Sequence[str]) -> DictConfig:
-    """Returns the tree of a stage with overrides. Raises ValueError with one line that says what is wrong with them."""
+    """Returns the tree of a stage with overrides. Raises ValueError with one line saying what is wrong with them."""
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException

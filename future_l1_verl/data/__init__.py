@@ -1,1 +1,1 @@
-"""What training, rollout, evaluation and data_prep share: rows, clips, their frames, and how they become a prompt."""
+"""Rows, clips, their frames, and prompts made from them, for training, rollout, evaluation and data_prep."""

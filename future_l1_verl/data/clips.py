@@ -1,4 +1,4 @@
-"""Frames of clips with their times; decoded once and for all where there is a directory to keep them in."""
+"""Frames of clips with their times; with a cache directory each is decoded only once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from future_l1_verl.data.files import whole
 from future_l1_verl.data.video import VideoError, count_frames, read_timed_frames
 
-READING = "turned by the display matrix"  # how frames are made of a file: a cache of others is not read
+READING = "turned by the display matrix"  # the way frames are decoded; a cache made in another way is not used
 
 
 class Frame(NamedTuple):
@@ -26,17 +26,17 @@ class Frame(NamedTuple):
 
 
 class Clips:
-    """``count`` and ``frames`` of video files, with or without a cache.
+    """Reads the number of frames (``count``) and the ``frames`` of video files, with or without a cache.
 
-    The cache has a folder per clip (path, size, time of change and `READING` decide which) with the number of its frames and,
-    for each frame that was asked for, a lossless PNG and its time. Processes may share it: files appear whole.
+    The cache has a folder per clip (its name depends on path, size, modification time and `READING`) with the number of its
+    frames and, for each frame read so far, a lossless PNG and its time. Processes may share it: files are written atomically.
     """
 
     def __init__(self, cache: str | Path | None = None) -> None:
         self.cache = None if cache is None else Path(cache)
 
     def count(self, path: str) -> int:
-        """Number of frames that decode. Raises VideoError."""
+        """Returns the number of frames that decode. Raises VideoError."""
         if self.cache is None:
             return _count(path)
         entry = _entry(self.cache, path) / "count.json"
@@ -45,7 +45,7 @@ class Clips:
         return json.loads(entry.read_text())
 
     def frames(self, path: str, numbers: Sequence[int]) -> list[Frame]:
-        """The 0-based frame ``numbers``, in the order given, repeats included. Raises VideoError."""
+        """Returns the frames with 0-based ``numbers``, in the order given, repeats included. Raises VideoError."""
         if self.cache is None:
             return [Frame(*frame) for frame in read_timed_frames(path, numbers)]
         folder = _entry(self.cache, path)
@@ -74,7 +74,7 @@ def _entry(cache: Path, path: str) -> Path:
 
 @lru_cache(maxsize=100_000)
 def _count(path: str) -> int:
-    """Counting decodes the whole clip, and every epoch asks again."""
+    """Returns the number of frames, cached: counting decodes the whole clip, and every epoch needs it again."""
     return count_frames(path)
 
 
@@ -84,7 +84,7 @@ def _write(path: Path, value: float) -> None:
 
 
 def even_numbers(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` frame numbers, evenly over ``count`` frames: the middles of equal parts. All of them if few."""
+    """Returns at most ``wanted`` of ``count`` frame numbers, evenly spaced (the middles of equal parts), or all if few."""
     if count <= wanted:
         return list(range(count))
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]

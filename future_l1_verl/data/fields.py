@@ -1,4 +1,4 @@
-"""Reading the fields of a foreign row. All functions raise RowError, naming the field."""
+"""Reads the fields of a row of another data set. All functions raise RowError, naming the field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fields = dict[str, Any]
 Locate = Callable[..., str]
 """``locate(fields, name, ...)``: the path of a clip that a row calls by a name, or by one of several (see `locate`)."""
 
-OBSERVED = ("question_images_index", "frames", "image")  # how the files name the observed frames, and the future ones
+OBSERVED = ("question_images_index", "frames", "image")  # names of the observed frames in files; below, of the future ones
 FUTURE = ("reasoning_images_index", "recon_frames", "reasoning_image")
 FRAMES = (*OBSERVED, *FUTURE, "video", "video_path", "question_images", "reasoning_images")
 GAINS = (("gain",), ("base_correct", "correct_in_8_base"), ("hint_correct", "correct_in_8_hint"))  # ours, the published 50K's
@@ -27,7 +27,7 @@ COMMON = (
 
 
 def text(fields: Fields, *names: str) -> str:
-    """The first of some fields that is there, which must hold a text."""
+    """Returns the first of some fields that is present, which must hold a text."""
     name, value = first(fields, *names)
     if not isinstance(value, str):
         raise RowError(f"{name} is not a string: {value!r:.80}")
@@ -37,7 +37,7 @@ def text(fields: Fields, *names: str) -> str:
 
 
 def first(fields: Fields, *names: str) -> tuple[str, Any]:
-    """Name and value of the first of some fields that is there."""
+    """Returns name and value of the first of some fields that is present."""
     name = next((name for name in names if fields.get(name) is not None), None)
     if name is None:
         raise RowError(f"{' or '.join(names)} is missing")
@@ -45,7 +45,7 @@ def first(fields: Fields, *names: str) -> tuple[str, Any]:
 
 
 def mapping(fields: Fields, name: str) -> Fields:
-    """A field that is an object, or one as JSON; empty if it is not there."""
+    """Returns a field that is an object, or an object as JSON; empty if it is missing."""
     value = fields.get(name) or {}
     if isinstance(value, str):
         try:
@@ -58,13 +58,13 @@ def mapping(fields: Fields, name: str) -> Fields:
 
 
 def listed(fields: Fields, name: str) -> list[Any]:
-    """A field that is a list; one value counts as a list of it, a field that is not there as an empty one."""
+    """Returns a field as a list: a single value becomes a list of one, a missing field an empty list."""
     value = fields.get(name)
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def indices(fields: Fields, *names: str) -> tuple[int, ...]:
-    """The first of some fields that is there, which must hold entries of TwiFF's pool."""
+    """Returns the first of some fields that is present, which must hold entries of TwiFF's pool."""
     name, value = first(fields, *names)
     if not isinstance(value, list) or any(type(index) is not int for index in value):  # True is an int, too
         raise RowError(f"{name} is not a list of frame numbers: {value!r:.80}")
@@ -72,7 +72,7 @@ def indices(fields: Fields, *names: str) -> tuple[int, ...]:
 
 
 def pictures(fields: Fields, name: str, locate: Locate) -> tuple[Picture, ...]:
-    """Pictures by path, or with their bytes as `datasets` stores them."""
+    """Returns pictures given by path, or by their bytes as `datasets` stores them."""
     return tuple(_picture(fields, name, item, locate) for item in listed(fields, name))
 
 
@@ -87,7 +87,7 @@ def _picture(fields: Fields, name: str, item: Any, locate: Locate) -> Picture:
 
 
 def named_frames(fields: Fields, locate: Locate) -> dict[str, Any]:
-    """``video``, ``observed`` and ``future`` of a row in TwiFF's manner: entries of its pool, or the pictures themselves."""
+    """Returns ``video``, ``observed`` and ``future`` of a row in TwiFF's form: entries of its pool, or pictures."""
     observed: tuple[int | Picture, ...]
     future: tuple[int | Picture, ...]
     if fields.get("question_images") is not None:
@@ -102,7 +102,7 @@ def named_frames(fields: Fields, locate: Locate) -> dict[str, Any]:
 
 
 def require_no_frames(fields: Fields) -> None:
-    """Raises RowError if a row that is shown its whole clip names frames after all: it must not fall back to more of them."""
+    """Raises RowError if a row that would be shown as a whole clip names frames: it must not show more than those."""
     if name := next((name for name, value in fields.items() if _names_frames(name, value)), None):
         raise RowError(
             f"frames are named in an unknown way: {name}; observed ones go by {', '.join(OBSERVED)}, future ones by "
@@ -111,7 +111,7 @@ def require_no_frames(fields: Fields) -> None:
 
 
 def _names_frames(name: str, value: Any) -> bool:
-    """Whether a field, or one inside it, says by its name that it is about frames, or is a list of numbers."""
+    """Returns whether a field, or one inside it, has a name that mentions frames, or is a list of numbers."""
     match value:
         case None:
             return False
@@ -127,8 +127,8 @@ def _names_frames(name: str, value: Any) -> bool:
 
 
 def clips(fields: Fields, locate: Locate, *names: str) -> tuple[Clip, ...]:
-    """Clips of the first of some fields that is there, by path or as verl writes them, each an object with ``video``; of each
-    the part that may be shown."""
+    """Returns the clips of the first of some fields that is present, given by path or, as verl writes them, as objects with
+    ``video``; of each clip only the part that may be shown."""
     name = next((name for name in names if fields.get(name) is not None), names[0])
     found = [item if isinstance(item, dict) else {name: item} for item in listed(fields, name)]
     if cut := [key for item in found for key in ("video_start", "video_end") if item.get(key) is not None]:
@@ -137,21 +137,21 @@ def clips(fields: Fields, locate: Locate, *names: str) -> tuple[Clip, ...]:
 
 
 def in_order(turns: list[Turn], pictures: tuple[Picture, ...], clips: tuple[Clip, ...]) -> tuple[Shown, ...]:
-    """Pictures and clips in the order of their places; what has no place comes last, where `Row` refuses it."""
+    """Returns pictures and clips in the order of their places; those without a place come last, and `Row` refuses them."""
     rest: dict[str, list[Shown]] = {IMAGE: list(pictures), VIDEO: list(clips)}
     found = PLACEHOLDER.findall("".join(turn.text for turn in turns))
     return (*(rest[place].pop(0) for place in found if rest[place]), *rest[IMAGE], *rest[VIDEO])
 
 
 def truth(fields: Fields, *names: str) -> str:
-    """The right answer of a field that holds nothing else, without the ``<answer>`` round it."""
+    """Returns the right answer in a field that holds nothing else, without the ``<answer>`` around it."""
     found = unified(text(fields, *names))
     return answer_text(found) or found
 
 
 def answered(response: str, field: str, choices: tuple[str, ...]) -> str:
-    """Returns the text in ``<answer>`` of either, or else the text after the last frame of the field. Raises RowError if the
-    two say different things."""
+    """Returns the text in ``<answer>`` of the response or the field, or else the text after the last frame of the field.
+    Raises RowError if the response and the field give different answers."""
     said, stated = answer_text(response), answer_text(field) or field.rpartition(IMAGE)[2].strip()
     if not said and not stated:
         raise RowError(f"answer is empty: nothing follows the last <image> of {field!r:.80}")
@@ -163,7 +163,7 @@ def answered(response: str, field: str, choices: tuple[str, ...]) -> str:
 
 
 def options(fields: Fields) -> tuple[str, ...]:
-    """The options of a field; none if there is no such field."""
+    """Returns the options of a field; none if there is no such field."""
     try:
         return tuple(given(next((fields[name] for name in ("options", "Options") if fields.get(name) is not None), None)))
     except ValueError as error:
@@ -171,18 +171,18 @@ def options(fields: Fields) -> tuple[str, ...]:
 
 
 def choice(fields: Fields, question: str, truth: str) -> tuple[str, ...]:
-    """The options of a field, or else those that the question ends with if the truth is one of them."""
+    """Returns the options of a field, or else those at the end of the question if the truth is one of them."""
     if found := options(fields):
         return found
     try:
         found = tuple(texts(inlined(question)))
-    except ValueError:  # none, or nothing that could be told apart, such as pictures
+    except ValueError:  # no options, or options that do not differ as text, such as pictures
         return ()
     return found if chosen_option(truth, found) is not None else ()
 
 
 def asking(question: str, choices: tuple[str, ...], shown: tuple[Shown, ...]) -> tuple[Turn, ...]:
-    """The question with its options as what a user says, with places for all that is shown: before it, unless it has some."""
+    """Returns the question with its options as a user's turn; without places for frames it gets them at the start."""
     whole = asked(question, list(choices))
     if choices and whole != question and (other := inlined(question)):
         raise RowError(f"options are not those that the question ends with: {list(choices)!r:.80} and {other!r:.80}")
@@ -194,7 +194,7 @@ def places(shown: tuple[Shown, ...]) -> str:
 
 
 def identity(fields: Fields) -> dict[str, Any]:
-    """Id, category, data source and gains: the arguments of `Row` by these names."""
+    """Returns id, category, data source and gains: the arguments of `Row` with these names."""
     name = fields.get("id")
     if name is not None and type(name) not in (str, int):
         raise RowError(f"id is neither a string nor a number: {name!r:.80}")
@@ -216,8 +216,8 @@ _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "ass
 
 
 def turns(fields: Fields, name: str) -> list[Turn]:
-    """The turns of a chat: a list of objects or an object of lists, with ``role`` and ``content`` (a text, or a list of parts)
-    or ``from`` and ``value``."""
+    """Returns the turns of a chat: a list of objects or an object of lists, with ``role`` and ``content`` (a text, or a list
+    of parts) or ``from`` and ``value``."""
     talk = fields[name]
     try:
         if isinstance(talk, dict) and all(isinstance(column, list) for column in talk.values()):
@@ -228,7 +228,7 @@ def turns(fields: Fields, name: str) -> list[Turn]:
 
 
 def _content(content: str | list[Fields]) -> str:
-    """Parts of pictures and clips become their places; the row names the files beside the chat."""
+    """Returns the text, with places for pictures and clips, whose files are in other fields of the row."""
     if isinstance(content, str):
         return content
     return "".join(part["text"] if part["type"] == "text" else _PLACES[part["type"]] for part in content)

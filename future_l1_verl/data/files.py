@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files atomically."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, beside ``path`` and with its suffix; at the end of the block it becomes ``path``.
+    """Yields a temporary path beside ``path``, with its suffix; at the end of the block the file is renamed to ``path``.
 
-    Whoever is killed in the block leaves ``path`` as it was. Any number of processes may write the same one; the last stays.
+    If the process dies in the block, ``path`` is unchanged. Several processes may write the same path; the last one wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")

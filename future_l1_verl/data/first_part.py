@@ -1,6 +1,6 @@
-"""The part that may be shown of a clip of FutureBench or V1-33K.
+"""Finds the part of a FutureBench or V1-33K clip that may be shown.
 
-Both name a clip in ``video_dataset``, which shows what is asked for; the part before it has the same name in
+Both name a clip in ``video_dataset``, which includes the future that is asked about; the part before it has the same name in
 ``first_part_video``.
 """
 
@@ -18,7 +18,7 @@ WHOLE, FIRST_PART = "video_dataset", "first_part_video"
 
 
 def first_part(fields: dict[str, Any], video: str, locate: Callable[..., str]) -> str:
-    """The path of the first part of a clip. Raises RowError for a path of the whole clip, or one that leads to it."""
+    """Returns the path of the first part of a clip. Raises RowError if it is the whole clip, or links to it."""
     first = str(Path(*(FIRST_PART if part.lower() == WHOLE else part for part in Path(video).parts)))
     clip = locate(fields, first, video)
     real = Path(clip).resolve()

@@ -1,4 +1,4 @@
-"""Where clips and pictures are: in a folder, by a template over the row's own fields, or as a map says."""
+"""Finds clips and pictures: in a folder, by a template with the row's fields, or by a map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIELD = re.compile(r"\{(\w+)")
 
 @dataclass(frozen=True)
 class Place:
-    """``root`` is the folder that all clips lie under; ``fields`` are the fields of a row that ``locate`` reads."""
+    """``root`` is the folder that contains all clips; ``fields`` are the fields of a row that ``locate`` reads."""
 
     root: Path
     locate: Locate
@@ -29,11 +29,11 @@ class Place:
 
 
 def place(videos: str | Path | None, data: Path) -> Place:
-    """``videos`` is an existing folder, an existing file (a JSON object, or CSV with two columns: name or id, path), or a
-    template such as ``clips/{id}/{stem}-{meta_data.start}.mp4``; by default the folder of the ``data``.
+    """Returns the place of the clips: ``videos`` is a folder, a file (a JSON object, or CSV with two columns: name or id, path)
+    or a template such as ``clips/{id}/{stem}-{meta_data.start}.mp4``; by default the folder of the ``data``.
 
-    A template has the row's fields, dots for what lies in them, and ``stem`` and ``name`` of the clip's file. Paths are
-    absolute, so that FFmpeg takes no file name for a protocol. Raises RowError if ``videos`` is none of these.
+    A template has the row's fields, dots for entries in them, and ``stem`` and ``name`` of the clip's file. Paths are
+    absolute, so that FFmpeg does not read a protocol into a file name. Raises RowError if ``videos`` is something else.
     """
     if videos is None:
         videos = data if data.is_dir() else data.parent
@@ -49,7 +49,7 @@ def place(videos: str | Path | None, data: Path) -> Place:
 
 
 def _in_folder(root: Path, fields: Fields, *names: str) -> str:
-    """The first that exists of the names below the folder, which may be the one that a name begins with."""
+    """Returns the first name that exists in the folder; a name may begin with the name of the folder itself."""
     paths = [os.path.join(root, name) for name in names]
     found = next(filter(os.path.exists, paths), None)
     if found is None:
@@ -88,7 +88,7 @@ def _map(path: Path) -> dict[str, str]:
 
 
 class _Template(string.Formatter):
-    """``{a.b}`` is entry b of the field a, which may be an object or one as JSON."""
+    """A formatter in which ``{a.b}`` is entry b of the field a, an object or an object as JSON."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         first, *rest = field_name.split(".")

@@ -1,4 +1,4 @@
-"""Reading pictures as the served engine reads them, so that training and serving see the same pixels."""
+"""Reads pictures in the same way as the served engine, so that training and serving see the same pixels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class PictureError(ValueError):
 
 
 def read_picture(source: bytes | str | Path) -> Image.Image:
-    """RGB image of a file or of its bytes, as vLLM's image loader gives it: turned by its EXIF orientation, what is
-    transparent in it on white, the first picture of an animation.
+    """Returns the RGB image of a file or of its bytes, as vLLM's image loader does: turned by its EXIF orientation, with
+    transparent parts on white, the first picture of an animation.
 
-    Raises PictureError if the file is missing or empty, is no picture, is damaged or cut short, or has more pixels than
+    Raises PictureError if the file is missing or empty, is not a picture, is damaged or truncated, or has more pixels than
     ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     name = f"picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
@@ -44,7 +44,7 @@ def read_picture(source: bytes | str | Path) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """``image`` turned by its EXIF orientation; left as it is if its EXIF block cannot be read, as vLLM leaves it."""
+    """Returns ``image`` turned by its EXIF orientation; unchanged, as in vLLM, if its EXIF block cannot be read."""
     with suppress(Exception):
         return ImageOps.exif_transpose(image)
     return image

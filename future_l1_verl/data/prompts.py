@@ -1,4 +1,4 @@
-"""Rows as chat messages, and messages as a processor's inputs: the one way a clip is shown in training, rollout, evaluation."""
+"""Turns rows into chat messages, and messages into a processor's inputs, in training, rollout and evaluation alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Message = dict[str, Any]
 def messages(
     row: Row, observed: Sequence[Frame | list[Frame]], system_prompt: str | None, form: str = "frames"
 ) -> list[Message]:
-    """The prompt of a row, ``observed`` what is seen of it (`see`). As ``frames`` each frame is a picture; as ``video`` all
+    """Returns the prompt of a row; ``observed`` is from `see`. With ``frames`` each frame is a picture; with ``video`` all
     frames of a clip are one video with their times, in the place of the first. A row ``as_given`` shows its pictures as
     pictures and its clips as videos. Raises RowError if the frames of a video have no times.
     """
@@ -37,7 +37,7 @@ def messages(
 def chat(
     turns: Sequence[Turn], shown: Sequence[Frame | list[Frame]], system_prompt: str | None, as_video: bool = False
 ) -> list[Message]:
-    """Turns as messages, with what is ``shown`` in their places, in order; several frames ``as_video`` or as pictures. The
+    """Returns turns as messages, with ``shown`` in their places, in order; several frames ``as_video`` or as pictures. The
     system prompt comes first, unless the turns have one."""
     rest = iter(shown)
 
@@ -57,7 +57,7 @@ def chat(
 
 
 def _one_video(turns: list[Turn]) -> list[Turn]:
-    """With one place of a video instead of those of its frames."""
+    """Returns the turns with one place for a video in place of those of its frames."""
     first = next(index for index, turn in enumerate(turns) if IMAGE in turn.text)
     bare = [Turn(turn.role, turn.text.replace(IMAGE, "")) for turn in turns]
     before, _, after = turns[first].text.partition(IMAGE)
@@ -66,36 +66,36 @@ def _one_video(turns: list[Turn]) -> list[Turn]:
 
 
 def system(prompt: str | None) -> list[Message]:
-    """The message before all others; none for None."""
+    """Returns the system message in a list; an empty list for None."""
     return [{"role": "system", "content": [{"type": "text", "text": prompt}]}] if prompt else []
 
 
 def video_part(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Frames as one video of a chat message. Raises RowError if one has no time."""
+    """Returns frames as one video of a chat message. Raises RowError if one has no time."""
     if any(math.isnan(frame.seconds) for frame in frames):
         raise RowError(f"a video needs frames with times: these are {[frame.seconds for frame in frames]}")
     return {"type": "video", "video": [frame.image for frame in frames], "seconds": [frame.seconds for frame in frames]}
 
 
 def vision_inputs(chat: Sequence[Message], patch_size: int) -> tuple[list | None, list | None]:
-    """Images, and videos as ``(frames, metadata)``, of a chat, sized for a processor with that ``patch_size``.
+    """Returns images, and videos as ``(frames, metadata)``, of a chat, sized for a processor with that ``patch_size``.
 
-    qwen_vl_utils takes frames of a list for evenly spaced, two a second; the metadata here carry their own times.
+    qwen_vl_utils assumes that a list of frames is evenly spaced, two per second; the metadata here have the real times.
     """
-    from qwen_vl_utils import process_vision_info  # with torch, which commands that only read rows do without
+    from qwen_vl_utils import process_vision_info  # imports torch, which commands that only read rows do not need
 
     images, videos = process_vision_info(list(chat), image_patch_size=patch_size, return_video_metadata=True)
     parts = [part for message in chat for part in message["content"] if isinstance(part, dict) and part["type"] == "video"]
     timed = []
     for (frames, metadata), part in zip(videos or [], parts, strict=True):
         seconds = part["seconds"] + part["seconds"][-1:] * (len(frames) - len(part["seconds"]))
-        # At one frame a second an index is a time.
+        # At one frame per second an index equals a time.
         timed.append((frames, metadata | {"fps": 1.0, "frames_indices": seconds, "total_num_frames": len(frames)}))
     return images, timed or None
 
 
 def engine_prompt(processor: ProcessorMixin, chat: Sequence[Message]) -> dict[str, Any]:
-    """A prompt as vLLM takes it."""
+    """Returns a prompt in vLLM's form."""
     images, videos = vision_inputs(chat, processor.image_processor.patch_size)
     text = processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
     data = {"image": images, "video": videos}
@@ -103,7 +103,7 @@ def engine_prompt(processor: ProcessorMixin, chat: Sequence[Message]) -> dict[st
 
 
 def as_sent(message: Message, sized: Callable[[Image.Image], Image.Image] = lambda image: image) -> Message:
-    """A message for an OpenAI chat API, its images as PNG files in data URLs, after ``sized``."""
+    """Returns a message for an OpenAI chat API, with its images, after ``sized``, as PNG files in data URLs."""
     return message | {"content": [_sent_part(part, sized) for part in message["content"]]}
 
 
@@ -114,14 +114,14 @@ def _sent_part(part: dict[str, Any], sized: Callable[[Image.Image], Image.Image]
 
 
 def data_url(image: Image.Image) -> str:
-    """A picture as a PNG file in a data URL."""
+    """Returns a picture as a PNG file in a data URL."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> BatchFeature:
-    """``input_ids [1, P]`` and pixels of a prompt, as a processor makes them."""
+    """Returns a processor's ``input_ids [1, P]`` and pixels of a prompt."""
     images, videos = vision_inputs(chat, processor.image_processor.patch_size)
     text = processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
     video: dict[str, Any] = {}
@@ -132,7 +132,7 @@ def processor_inputs(processor: ProcessorMixin, chat: Sequence[Message]) -> Batc
 
 
 def prompt_length(processor: ProcessorMixin, chat: Sequence[Message]) -> int:
-    """Number of tokens that `processor_inputs` gives, without processing pictures of a size that was seen before."""
+    """Returns the number of tokens of `processor_inputs`, without processing pictures of a size that was seen before."""
     kinds = [part for message in chat for part in message["content"] if part["type"] != "text"]
     if any(part["type"] == "video" for part in kinds):
         return processor_inputs(processor, chat)["input_ids"].shape[1]

@@ -1,4 +1,4 @@
-"""Files of data sets as a stream of rows, whichever format each row has: the one reader of all commands.
+"""Reads files of data sets as a stream of rows, whatever the format of each row; all commands use it.
 
 Parquet files, JSON arrays (also in an object, as ``{"data": [...]}``), JSON lines, folders of parquet shards, and folders that
 ``datasets.save_to_disk`` wrote; all of them several at a time.
@@ -23,9 +23,9 @@ from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.data.skipped import reason
 
 ROWS_AT_ONCE = 10_000
-PICTURES = frozenset({"question_images", "reasoning_images"})  # most of a file that has them
+PICTURES = frozenset({"question_images", "reasoning_images"})  # most of the size of such a file
 _SUFFIXES = (".parquet", ".json", ".jsonl")
-_SPLIT = re.compile(r"(train|val|dev|test)(?:[a-z]*(?![a-z]))", re.IGNORECASE)  # that a shard's name begins with
+_SPLIT = re.compile(r"(train|val|dev|test)(?:[a-z]*(?![a-z]))", re.IGNORECASE)  # at the start of a shard's name
 
 
 def read(
@@ -35,11 +35,11 @@ def read(
     pictures: bool = True,
     require: Callable[[Row], Any] = Row.require_files,
 ) -> Iterator[Row | BadRow]:
-    """The rows of files in order, or what is wrong with them; ``videos`` says where clips are (`place`), by default beside the
-    file.
+    """Yields the rows of files in order, or what is wrong with them; ``videos`` says where clips are (`place`), by default
+    beside the file.
 
-    Without ``pictures`` embedded ones are not read and a row's frames are those of its clip. ``require`` raises RowError for a
-    row that is of no use to the caller. Raises RowError for a file that is missing, of another kind or empty.
+    Without ``pictures`` embedded ones are not read and a row's frames come from its clip. ``require`` raises RowError for a
+    row that the caller cannot use. Raises RowError for a file that is missing, of another kind or empty.
     """
     files = [(file, place(videos, Path(path))) for path in paths for file in _files(Path(path))]
     number = 0
@@ -54,7 +54,7 @@ def read(
 
 
 def total(paths: Sequence[str | Path], limit: int | None = None) -> int | None:
-    """Returns the number of rows to read; None if a file does not say so beforehand. Raises RowError as `read`."""
+    """Returns the number of rows to read; None if a file does not state it. Raises RowError like `read`."""
     files = [file for path in paths for file in _files(Path(path))]
     if any(file.suffix.lower() != ".parquet" for file in files):
         return None
@@ -68,13 +68,13 @@ def _row(fields: Any, source: str, number: int, where: Place, require: Callable[
             raise fields
         row = parse(fields, source, number, where.locate)
         require(row)
-    except Exception as error:  # rows are written by anyone, and none of them must cost the others
+    except Exception as error:  # rows come from anyone; a bad one must not stop the others
         return BadRow(source, reason(error))
     return row
 
 
 def _files(path: Path) -> list[Path]:
-    """A file by itself, the shards of a folder, or the folder of a saved data set."""
+    """Returns a single file, the shards of a folder, or the folder of a saved data set."""
     if not path.exists():
         raise RowError(f"{path}: no such file")
     if path.is_dir() and not any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
@@ -91,7 +91,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _rows(path: Path, where: Place, pictures: bool) -> Iterator[tuple[int, Any]]:
-    """Number and fields of each row; the fields of one that cannot be read are a RowError."""
+    """Returns number and fields of each row; a RowError in place of fields that cannot be read."""
 
     def columns(schema: pa.Schema) -> list[str]:
         if not known(schema.names):
@@ -111,7 +111,7 @@ def _rows(path: Path, where: Place, pictures: bool) -> Iterator[tuple[int, Any]]
 
 
 def _may_name_frames(field: pa.Field) -> bool:
-    """Whether a column that no format reads could name frames in a way of its own, and is none of files."""
+    """Returns whether a column that no format reads may name frames in another way; columns of files do not."""
     return "frame" in field.name.lower() or (pa.types.is_nested(field.type) and "binary" not in str(field.type))
 
 
@@ -146,7 +146,7 @@ def _parquet(path: Path, columns: Callable[[pa.Schema], list[str]]) -> Iterator[
                     yield number, row
                     number += 1
         except (OSError, pa.ArrowException) as error:
-            # Pages hold columns, not rows: what follows in a group of rows is lost with a page.
+            # Pages hold columns, not rows: with a page, the rest of its group of rows is lost.
             lost = RowError(f"page of the file is corrupt: {str(error).splitlines()[0]}")
             yield from ((row, lost) for row in range(number, end))
             number = end
@@ -164,7 +164,7 @@ def _decoded(batch: pa.RecordBatch) -> Iterator[Any]:
 
 
 def _json(path: Path) -> Iterator[Any]:
-    """An array, also one in an object; a file of lines under this name too."""
+    """Yields the rows of an array, which may be in an object, or of JSON lines in a file with this suffix."""
     with path.open("rb") as file:
         start = 3 if file.read(3) == b"\xef\xbb\xbf" else 0
         file.seek(start)
@@ -176,13 +176,13 @@ def _json(path: Path) -> Iterator[Any]:
         try:
             yield from ijson.items(file, prefix, use_float=True)
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            # How many rows are lost with the rest of the file, nobody can tell.
+            # The number of rows lost with the rest of the file is unknown.
             raise RowError(f"{path}: JSON breaks off or is damaged: {' '.join(str(error).split())}") from error
 
 
 def _array(path: Path, file: Any) -> str | None:
-    """Where the rows of a JSON file are, as ijson calls it; None if the file is one row a line. Raises RowError if it has no
-    rows, or several arrays of them."""
+    """Returns ijson's name of the array of rows in a JSON file; None if the file has one row per line. Raises RowError if it
+    has no rows, or several arrays of them."""
     names, arrays = list[str](), set[str]()
     with suppress(ijson.JSONError):  # reading the rows says so
         for prefix, event, value in ijson.parse(file, multiple_values=True):

@@ -1,7 +1,7 @@
-"""A row of a data set: what is shown and asked, what is right, and what stage 1 learns to say.
+"""A row of a data set: the frames and the question, the right answer, and the response that stage 1 learns.
 
-Every format (``formats``) becomes this one type, and the rules of a row stand here alone. Stage 1, stage 2, evaluation and
-curation take their rows from `future_l1_verl.data.reader`.
+Every format (``formats``) is converted to this one type, which checks all rules of a row. Stage 1, stage 2, evaluation and
+curation get their rows from `future_l1_verl.data.reader`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from future_l1_verl.rewards.answer import TAG
 from future_l1_verl.rewards.options import require_truth
 
 FORMS = ("frames", "video")
-"""How what is observed is shown: as pictures, or as one video with their times."""
+"""The forms of observed frames in a prompt: as pictures, or as one video with their times."""
 IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"({IMAGE}|{VIDEO})")
 _OTHER_PLACE = re.compile(rf"(?!(?-i:{IMAGE}|{VIDEO}))<\s*/?\s*r?(?:image|video)[\s_-]*\d*\s*/?\s*>", re.IGNORECASE)
-_SPECIAL = re.compile(r"<\|\w+\|>")  # how Qwen's tokenizers write their special tokens, and ours
+_SPECIAL = re.compile(r"<\|\w+\|>")  # the form of Qwen's special tokens and of ours
 _OF_A_RESPONSE = {IMAGE, "<reason>", "</reason>", "<answer>", "</answer>"}
 
 
 class RowError(ValueError):
-    """A row cannot be used. The message is the reason alone: what is wrong, then a colon and the figures, so that reasons can
-    be counted by what stands before the colon. Of a whole file it names the file."""
+    """A row cannot be used. The message is the reason: what is wrong, then a colon and the details, so that reasons can be
+    counted by the part before the colon. If a whole file is wrong, the message names the file."""
 
 
 class BadRow(NamedTuple):
@@ -38,14 +38,14 @@ class BadRow(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The words of one side: ``role`` is system, user or assistant."""
+    """One turn of a chat: ``role`` is system, user or assistant."""
 
     role: str
     text: str
 
 
 class Picture(NamedTuple):
-    """A picture that a row brings along: the bytes of an image file, or its path."""
+    """A picture of a row: the bytes of an image file, or its path."""
 
     content: bytes | str
 
@@ -61,12 +61,12 @@ Shown = int | Picture | Clip
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """``turns`` are the prompt; ``observed`` says what stands for each ``<image>`` and ``<video>`` in it, in order: an entry
-    (1-based) of TwiFF's pool of frames of ``video``, a picture, or, for a ``<video>``, a clip. ``response`` is what stage 1
-    learns to say, with an ``<image>`` for each of the ``future`` frames; empty if the row has none. ``truth`` is the right
-    answer, with ``options`` one of these or its letter. ``category`` is what the row is counted with; ``as_given``: its
-    pictures and clips are shown as they are, whatever ``data.observed`` says. ``gains`` is what curation found before: the
-    gain, and the right answers without and with the future frames.
+    """``turns`` are the prompt; ``observed`` has an item for each ``<image>`` and ``<video>`` in it, in order: an entry
+    (1-based) of TwiFF's pool of frames of ``video``, a picture, or, for a ``<video>``, a clip. ``response`` is the text that
+    stage 1 learns, with an ``<image>`` for each of the ``future`` frames; empty if the row has none. ``truth`` is the right
+    answer; with ``options`` it is one of them or its letter. ``category`` is used for counting; ``as_given``: pictures and
+    clips are shown unchanged, whatever ``data.observed`` says. ``gains`` is the result of an earlier curation: the gain, and
+    the numbers of right answers without and with the future frames.
 
     Raises RowError if the row breaks a rule.
     """
@@ -122,7 +122,7 @@ class Row:
 
     @property
     def question(self) -> str:
-        """The question without the places of frames: the last text of the user, and the one text that a judge sees."""
+        """The question without the places of frames: the user's last text, the only text that a judge sees."""
         return bare(next(turn.text for turn in reversed(self.turns) if turn.role == "user"))
 
     @property
@@ -133,7 +133,7 @@ class Row:
 
     @property
     def said(self) -> str:
-        """The response in the paper's shape (section 1), or as it is in a row ``as_given``. Raises RowError without one."""
+        """The response in the paper's shape (section 1), unchanged if ``as_given``. Raises RowError if there is none."""
         if not self.response:
             raise RowError("no response to learn: the row is a question and its answer alone")
         if self.as_given:
@@ -146,7 +146,7 @@ class Row:
     @property
     def files(self) -> list[str]:
         """The paths of all clips and pictures that the row needs."""
-        # Of a clip its path, of a picture its path or its bytes.
+        # A clip gives its path, a picture its path or its bytes.
         shown = [self.video if isinstance(item, int) else item[0] for item in (*self.observed, *self.future)]
         return list(dict.fromkeys(path for path in shown if isinstance(path, str)))
 
@@ -171,19 +171,19 @@ class Row:
 
 
 def bare(text: str) -> str:
-    """A text without the places of frames."""
+    """Returns a text without the places of frames."""
     return PLACEHOLDER.sub("", text).strip()
 
 
 def refuse(problems: list[str], shown: int = 20) -> None:
-    """Raises RowError with all problems (the first 20), one a line, if there are any."""
+    """Raises RowError with the first ``shown`` problems, one per line, if there are any."""
     if problems:
         more = f"\n... and {len(problems) - shown} more" if len(problems) > shown else ""
         raise RowError("\n".join(problems[:shown]) + more)
 
 
 def _require_places(name: str, text: str, shown: tuple[Shown, ...]) -> None:
-    """Each placeholder has something to show, of its kind."""
+    """Raises RowError unless each placeholder has an item of its kind."""
     places = PLACEHOLDER.findall(text)
     wanted = [VIDEO if isinstance(item, Clip) else IMAGE for item in shown]
     if places != wanted:

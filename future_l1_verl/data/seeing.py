@@ -15,8 +15,8 @@ SPREAD = 16  # most frames of a clip that is shown as a whole
 
 @dataclass(frozen=True)
 class Seen:
-    """``observed`` has an entry for each place of the prompt: a frame, or the frames of a clip that is shown as a whole.
-    ``numbers`` and ``future_numbers`` are the 0-based numbers of those that are frames of a clip."""
+    """The decoded frames of a row. ``observed`` has an entry for each place of the prompt: a frame, or the frames of a whole
+    clip. ``numbers`` and ``future_numbers`` are the 0-based numbers of those that are frames of a clip."""
 
     observed: list[Frame | list[Frame]]
     future: list[Frame]
@@ -25,7 +25,7 @@ class Seen:
 
 
 def see(row: Row, clips: Clips, spread: int = SPREAD) -> Seen:
-    """Decodes what a row shows; of a whole clip at most ``spread`` frames, evenly. Raises RowError."""
+    """Decodes the frames and pictures of a row; of a whole clip at most ``spread`` frames, evenly spaced. Raises RowError."""
     try:
         entries = [item for item in (*row.observed, *row.future) if isinstance(item, int)]
         numbers = frame_numbers(entries, clips.count(row.video)) if entries else []
@@ -33,7 +33,7 @@ def see(row: Row, clips: Clips, spread: int = SPREAD) -> Seen:
         observed, future = ([_one(item, pool, clips, spread) for item in items] for items in (row.observed, row.future))
     except RowError:
         raise
-    except ValueError as error:  # of a clip, a picture or TwiFF's pool
+    except ValueError as error:  # from a clip, a picture or TwiFF's pool
         raise RowError(f"video or image cannot be shown: {error}") from error
     return Seen(
         observed=[frames for _, frames in observed],

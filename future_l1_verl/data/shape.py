@@ -1,4 +1,4 @@
-"""A response in the paper's shape (section 1), whatever a data set wrote it as."""
+"""Converts a response of any data set to the paper's shape (section 1)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _REASON = re.compile(r"\s*(?:</?reason>\s*)+")
 
 
 def unified(text: str) -> str:
-    """A text with tags as ours are written: ``<image>`` for TwiFF's ``<rimage>``, ``<answer>`` for ``<ans>`` or ``< Answer >``;
-    no "THOUGHT n:"."""
+    """Returns a text with our tags: ``<image>`` for TwiFF's ``<rimage>``, ``<answer>`` for ``<ans>`` or ``< Answer >``, and
+    without "THOUGHT n:"."""
     return _TAG.sub(lambda tag: f"<{tag[1]}{_OURS.get(tag[2].lower(), tag[2].lower())}>", _MARKER.sub("", text))
 
 
 def in_shape(response: str, answer: str, future: int) -> str:
-    """``<image><reason>...</reason>`` for each of ``future`` frames, led by a reason if the response is, and
-    ``<answer>...</answer>``; a response of that shape with that answer stays as it is.
+    """Returns ``<image><reason>...</reason>`` for each of ``future`` frames, after a reason if the response starts with one,
+    then ``<answer>...</answer>``; a response of that shape with that answer is returned unchanged.
 
-    The reason of a frame is what the response says between it and the next. Raises ValueError with the reason alone, a colon
-    before its figures, if a frame has none or the response has no such shape.
+    The reason of a frame is the text between it and the next. Raises ValueError, with a colon before the details, if a frame
+    has no reason or the response cannot be given this shape.
     """
     if not future:
         raise ValueError("no future frame")

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: listed in a manifest, counted, and the end of the run where there are too many."""
+"""Lists rows that cannot be used in a manifest, counts them, and ends the run if there are too many."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from future_l1_verl.data.rows import BadRow, Row, RowError
 
 T = TypeVar("T")
 
-RATE_FROM = 100  # rows seen in training before which there is no rate
+RATE_FROM = 100  # in training the rate is defined from this many rows on
 SHOWN = 20  # rows that an error names
 
 
 class Skipped:
-    """A manifest with a JSON line ``{source, reason}`` per skipped row. Each process appends whole lines, so several may.
+    """A manifest with a JSON line ``{source, reason}`` per skipped row. Several processes may append to it.
 
-    ``max_rate`` is the share of rows that may be skipped, and ``setting`` what whoever sets it calls it. ``listed`` are the
-    reasons by source.
+    ``max_rate`` is the share of rows that may be skipped, and ``setting`` the name of that setting in error messages.
+    ``listed`` has the reasons by source.
     """
 
     def __init__(self, manifest: str | Path, max_rate: float, setting: str = "data.max_bad_rate") -> None:
@@ -48,13 +48,13 @@ class Skipped:
             )
 
     def usable(self, rows: Iterable[Row | BadRow], total: int | None = None) -> list[Row]:
-        """The rows that can be used; the others are listed. Raises RowError as `check`."""
+        """Returns the rows that can be used and lists the others. Raises RowError like `check`."""
         found = self.readable(rows, total)
         self.check(len(found) + len(self.listed))
         return found
 
     def readable(self, rows: Iterable[Row | BadRow], total: int | None = None) -> list[Row]:
-        """The rows that can be read, however few; the others are listed."""
+        """Returns the rows that can be read, however few, and lists the others."""
         found = []
         for row in tqdm(rows, desc="reading rows", total=total, unit="row", leave=False):
             if isinstance(row, Row):
@@ -64,10 +64,10 @@ class Skipped:
         return found
 
     def item(self, rows: Sequence[Row], index: int, make: Callable[[Row], T]) -> T:
-        """Returns what ``make`` gives for a row, or for the next one that can be used; those between are listed with their
-        errors, of whatever kind: one row must not end a training.
+        """Returns the result of ``make`` for a row, or for the next one that can be used; rows in between are listed with
+        their errors, of any kind: a single row must not end the training.
 
-        Raises RowError once too many of those seen here cannot be used.
+        Raises RowError once too many of the rows seen here cannot be used.
         """
         for offset in range(len(rows)):
             row = rows[(index + offset) % len(rows)]
@@ -81,7 +81,7 @@ class Skipped:
         raise RowError(f"none of {len(rows)} rows can be used; they are listed in {self.manifest}")
 
     def skip(self, source: str, reason: str) -> None:
-        """Lists a row that was seen and cannot be used. Raises RowError once too many of those seen here cannot."""
+        """Lists a row that was seen and cannot be used. Raises RowError once too many of the rows seen here cannot."""
         self.seen, self.skipped = self.seen + 1, self.skipped + 1
         self.add(source, reason)
         if self.seen >= RATE_FROM and self.skipped > self.max_rate * self.seen:
@@ -92,12 +92,12 @@ class Skipped:
 
 
 def reason(error: Exception) -> str:
-    """Why a row cannot be used, of an error of whatever kind."""
+    """Returns why a row cannot be used, for an error of any kind."""
     return str(error) if isinstance(error, RowError) else f"row cannot be prepared: {type(error).__name__}: {error}"
 
 
 def counts(manifest: str | Path) -> Counter[str]:
-    """How many different rows a manifest lists, by reason without its figures and names; empty if there is no manifest."""
+    """Returns the number of different rows in a manifest, by reason without its details; empty if there is no manifest."""
     path = Path(manifest)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     return Counter({row["source"]: row["reason"].split(":")[0] for row in rows}.values())

@@ -13,7 +13,7 @@ POOL = 8
 
 
 def frame_pool(num_frames: int, pool: int = POOL) -> list[int]:
-    """0-based frame numbers of the pool, in order; short videos repeat their last pool frame.
+    """Returns the 0-based frame numbers of the pool, in order; short videos repeat their last pool frame.
 
     Entry 1 is frame 1 and the last entry frame ``num_frames - 2``. The entries between are the middles of the intervals
     between ``pool - 1`` equally spaced edges. Raises ValueError for fewer than 3 frames or a pool of fewer than 3.
@@ -32,7 +32,7 @@ def frame_pool(num_frames: int, pool: int = POOL) -> list[int]:
 
 
 def frame_numbers(indices: Sequence[int], num_frames: int) -> list[int]:
-    """0-based frame numbers of 1-based pool ``indices``, in the order given. Raises ValueError on an index outside 1..8."""
+    """Returns 0-based frame numbers of 1-based pool ``indices``, in that order. Raises ValueError on one outside 1..8."""
     pool = frame_pool(num_frames)
     outside = [index for index in indices if not 1 <= index <= POOL]
     if outside:

@@ -1,4 +1,4 @@
-"""Reading single frames out of video files, and writing short clips."""
+"""Reads single frames of video files, and writes short clips."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from PIL import Image
 
 
 class VideoError(ValueError):
-    """A video file cannot give the frames asked of it; the message names the file and the reason."""
+    """A video file cannot give the requested frames; the message has the file and the reason."""
 
 
 class Probe(NamedTuple):
-    """The facts that a video file tells of itself: its number of ``frames`` by the container's packets, ``width`` and
-    ``height`` of the frames as they are read, and whether they are ``timed``, that is, carry timestamps.
+    """The properties of a video file: its number of ``frames`` by the container's packets, ``width`` and ``height`` of the
+    frames as they are read, and whether they are ``timed``, that is, have timestamps.
     """
 
     frames: int
@@ -36,8 +36,8 @@ def _opened(path: str | Path) -> Iterator[InputContainer]:
     if not Path(path).is_file():
         raise VideoError(f"{path}: no such file")
     try:
-        # Absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol. Titles and the like in
-        # another encoding than UTF-8 are not read here, so they need not be right.
+        # Absolute, because FFmpeg reads the part before a colon in a relative name as a protocol. Metadata such as titles are
+        # not used here, so they need not be valid UTF-8.
         with av.open(os.path.abspath(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: holds no video stream")
@@ -52,8 +52,8 @@ def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
 
 
 def probe(path: str | Path) -> Probe:
-    """Returns what the file tells without being decoded, but for its first frame. The number of frames is that of packets which
-    hold one to be shown: of a file that is damaged in the middle, fewer may decode. Raises VideoError.
+    """Returns the properties of a file, of which only the first frame is decoded. The number of frames is that of packets with
+    a frame to show: if the file is damaged in the middle, fewer may decode. Raises VideoError.
     """
     count, first = 0, None
     with _opened(path) as container:
@@ -67,7 +67,7 @@ def probe(path: str | Path) -> Probe:
     return Probe(count, width, height, first.time is not None)
 
 
-# Degrees of a display matrix, counter-clockwise; others are not turned by OpenCV, the served engine's reader, either.
+# Degrees of a display matrix, counter-clockwise; OpenCV, the served engine's reader, does not turn other angles either.
 _TURNS = {
     90: Image.Transpose.ROTATE_90,
     180: Image.Transpose.ROTATE_180,
@@ -77,24 +77,24 @@ _TURNS = {
 
 
 def _turned(frame: av.VideoFrame) -> Image.Image:
-    """RGB image of a frame as it is to be shown: cameras held upright record lying frames and how to turn them."""
+    """Returns the RGB image of a frame, turned for display: cameras held upright record sideways, with a rotation."""
     image = frame.to_image()
     return image.transpose(_TURNS[frame.rotation]) if frame.rotation in _TURNS else image
 
 
 def count_frames(path: str | Path) -> int:
-    """Number of frames that decode, by decoding them all: containers often declare a wrong number. Raises VideoError."""
+    """Decodes all frames and returns their number, which containers often declare wrongly. Raises VideoError."""
     return sum(1 for _ in _decode(path))
 
 
 def read_frames(path: str | Path, numbers: Sequence[int]) -> list[Image.Image]:
-    """RGB images of the 0-based frame ``numbers``: see `read_timed_frames`."""
+    """Returns the RGB images of the 0-based frame ``numbers``; see `read_timed_frames`."""
     return [image for image, _ in read_timed_frames(path, numbers)]
 
 
 def read_timed_frames(path: str | Path, numbers: Sequence[int]) -> list[tuple[Image.Image, float]]:
-    """RGB images of the 0-based frame ``numbers`` and their times in seconds, in the order given, repeats included. Images are
-    turned by the display matrix, as the served engine turns them.
+    """Returns the RGB images of the 0-based frame ``numbers`` and their times in seconds, in the order given, repeats included.
+    Images are turned by the display matrix, as in the served engine.
 
     Frames are counted while decoding from the start, so the numbers are exact whatever the container's timestamps say.
     Times are presentation times from that of the first frame, NaN for frames without one.

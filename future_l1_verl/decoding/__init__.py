@@ -1,1 +1,1 @@
-"""Latent spans while generating: stock vLLM with a handful of overrides (``vllm``), and a plain oracle (``hf``)."""
+"""Generates latent spans: stock vLLM with a few overrides (``vllm``), and a simple reference decoder (``hf``)."""

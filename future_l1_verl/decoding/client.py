@@ -1,11 +1,11 @@
-"""What a client of ``vllm serve CHECKPOINT`` sends to the chat API for latents and sampling, and what it gets::
+"""Helpers for clients of ``vllm serve CHECKPOINT``: they build chat requests for latents and read latents from the reply::
 
     chat = as_trained(checkpoint, "What happens next?", ["frame1.png", "frame2.png"])
     reply = client.chat.completions.create(model=..., messages=chat, extra_body=chat_options(return_latents=True))
     latents = choice_latents(reply.choices[0])
 
-docs/guides/serving.md has it in full. Needs no vLLM. An answer is text as of any other model; what the server leaves out of it
-(``skip_special_tokens``) are the control tokens of spans.
+See docs/guides/serving.md. Does not need vLLM. An answer is text as from any other model; the server removes the control
+tokens of spans from it (``skip_special_tokens``).
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from future_l1_verl.decoding.vllm.settings import LATENT_KEY
 from future_l1_verl.decoding.vllm.wire import from_array
 from future_l1_verl.modeling.trained_as import TrainedAs
 
-# A server takes what a request leaves open from the checkpoint's generation_config.json, an engine in this process does not.
-# With these, and a temperature, a top_p and a max_tokens of its own, a request is answered alike by both. First the fields
-# that every chat API knows, then those of vLLM's, which go into ``extra_body``.
+# If a request omits a parameter, a server takes it from the checkpoint's generation_config.json; an engine in this process
+# does not. A request with these, a temperature, a top_p and a max_tokens gets the same answer from both. First the fields that
+# every chat API has, then vLLM's own, which go into ``extra_body``.
 NEUTRAL = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
 NEUTRAL_VLLM = {"repetition_penalty": 1.0, "top_k": 0, "min_p": 0.0}
 
 
 def chat_options(**options: Any) -> dict[str, Any]:
-    """``extra_body`` of a chat completion: the options of `request_options`, in the form that the chat API lets through."""
+    """Returns ``extra_body`` of a chat completion: the options of `request_options` in a form that the chat API accepts."""
     given = request_options(**options)
     return {"vllm_xargs": given | {LATENT_KEY: json.dumps(given[LATENT_KEY])}}
 
 
 def as_trained(checkpoint: str | Path, question: str, pictures: Sequence[str | Path | Image] = ()) -> list[dict[str, Any]]:
-    """The messages of a question as the checkpoint in a directory was trained to be asked: its system prompt, then the pictures
+    """Returns the messages of a question in the form that the checkpoint was trained on: its system prompt, then the pictures
     (URLs, paths of image files, or images), then the question.
 
-    Raises ValueError for a checkpoint that was trained on videos: the chat API has no way to send frames with their times.
+    Raises ValueError for a checkpoint that was trained on videos: the chat API cannot send frames with their times.
     """
     trained = TrainedAs.from_checkpoint(checkpoint)
     if trained.observed == "video":
@@ -67,9 +67,9 @@ def _url(picture: str | Path | Image) -> str:
 
 
 def choice_latents(choice: Any) -> Tensor:
-    """The latents of a choice of a chat completion (openai's object or plain JSON), in the order of its slots.
+    """Returns the latents of a choice of a chat completion (openai's object or plain JSON), in the order of its slots.
 
-    ``[slots, H]`` in the model's dtype, float32 ``[0, 0]`` if there are none or none were asked for. A streamed reply has none.
+    ``[slots, H]`` in the model's dtype, float32 ``[0, 0]`` if there are none or none were requested. A streamed reply has none.
     """
     text = choice.get("routed_experts") if isinstance(choice, dict) else choice.model_extra.get("routed_experts")
     if text is None:

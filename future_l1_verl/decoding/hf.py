@@ -1,7 +1,7 @@
-"""Latent spans with a plain transformers model, one response at a time: the oracle that the vLLM hooks are held to.
+"""Decodes latent spans with a plain transformers model, one response at a time: the reference that vLLM is tested against.
 
-Every step runs the model over the whole sequence, without a key-value cache; the model is used as it is, latents go in
-through a hook on its input embedding. The hidden states are those after the final norm, which the output head reads.
+Every step runs the model over the whole sequence, without a key-value cache; the model is not changed, a hook on its input
+embedding injects the latents. The hidden states are those after the final norm, which the output head reads.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from future_l1_verl.latents.tokens import LatentSettings
 class Response:
     """A response of L tokens and S slots, on the host.
 
-    ``token_ids`` is int64 ``[L]``. ``latents`` ``[S, H]`` is what was injected and ``hidden`` ``[S, H]`` what the model
-    computes at the feeding positions of the slots, both in the model's dtype; the two are equal where latents are
-    deterministic. ``logprobs`` is float32 ``[L]`` by role: text log p(token) with ``<|latent|>`` impossible, a stop
-    log p(end), a free slot log(1 - p(end)), anything forced 0.
+    ``token_ids`` is int64 ``[L]``. ``latents`` ``[S, H]`` are the injected vectors and ``hidden`` ``[S, H]`` the model's
+    hidden states at the feeding positions of the slots, both in the model's dtype; the two are equal if latents are
+    deterministic. ``logprobs`` is float32 ``[L]`` by role: text has log p(token) with ``<|latent|>`` impossible, a stop
+    log p(end), a free slot log(1 - p(end)), a forced token 0.
     """
 
     token_ids: Tensor
@@ -86,7 +86,7 @@ def score(
     temperature: float = 1.0,
     min_latents: int = 1,
 ) -> Response:
-    """Reads a given response, teacher-forced. ``response_ids`` is int64 ``[L]``, ``latents`` ``[S, H]``.
+    """Scores a given response, teacher-forced. ``response_ids`` is int64 ``[L]``, ``latents`` ``[S, H]``.
 
     Raises ValueError if there is not one latent per slot.
     """
@@ -106,7 +106,7 @@ def score(
 
 
 def _logprobs_by_role(logits: Tensor, response_ids: Tensor, layout: Layout, settings: LatentSettings) -> Tensor:
-    """float32 ``[L, V]``, the logits that each index was sampled from, to ``[L]``."""
+    """Returns log-probs by role, float32 ``[L]``, from the logits ``[L, V]`` that each index was sampled from."""
     tokens = settings.tokens
     is_text = (layout.roles == Role.TEXT)[:, None]
     is_latent = (torch.arange(logits.shape[-1]) == tokens.latent)[None]
@@ -121,7 +121,7 @@ def _logprobs_by_role(logits: Tensor, response_ids: Tensor, layout: Layout, sett
 def _hidden_states(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], response_ids: Tensor, latents: Tensor, slots: Tensor
 ) -> Tensor:
-    """``[P + L, H]``: last hidden states over prompt and response, with the latents injected at the slots ``[L]``."""
+    """Returns the last hidden states of prompt and response, ``[P + L, H]``, with latents injected at the slots ``[L]``."""
     if int(slots.sum()) != len(latents):
         raise ValueError(f"{int(slots.sum())} slots but {len(latents)} latents")
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
@@ -137,7 +137,7 @@ def _hidden_states(
 
 @contextmanager
 def _injected(model: PreTrainedModel, rows: Tensor, latents: Tensor) -> Iterator[None]:
-    """While active, the embeddings ``[1, T, H]`` at the indices ``rows`` are ``latents``."""
+    """Replaces, inside the block, the embeddings ``[1, T, H]`` at the indices ``rows`` by ``latents``."""
 
     def overwrite(_module: torch.nn.Module, _args: tuple[Tensor, ...], embeddings: Tensor) -> Tensor:
         return embeddings.index_copy(1, rows, latents.to(embeddings.dtype)[None])

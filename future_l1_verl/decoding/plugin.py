@@ -1,7 +1,7 @@
 """Makes engines of our checkpoints decode latents; vLLM loads it in each process (``vllm.general_plugins``, pyproject.toml).
 
-It looks at the checkpoint of an engine, and does nothing unless that is one of ours: then the engine decodes latents, whoever
-starts it, and ``vllm serve CHECKPOINT`` needs no flag. An engine of another model never gets to code that knows one version.
+If the checkpoint of an engine is one of ours, the engine decodes latents, however it is started, and ``vllm serve CHECKPOINT``
+needs no flag. Engines of other models are unchanged and never run code that depends on the version of vLLM.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def decodes_latents(model_config: ModelConfig) -> bool:
-    """Whether the checkpoint's ``config.json`` has the key that is ours alone; other projects have latent tokens too."""
+    """Returns whether ``config.json`` has the key that only our checkpoints have; other projects have latent tokens too."""
     return getattr(model_config.hf_config, OURS, None) is not None
 
 
 @cache
 def register() -> None:
-    """Wraps, once a process, what every vLLM makes of an engine's arguments; vLLM calls it more often.
+    """Wraps vLLM's creation of an engine's config, once per process; vLLM calls this function more often.
 
     Upstream, ``create_engine_config`` calls ``create_model_config``, the first to read ``config.json``, before it looks at the
     names of worker and scheduler (vllm/engine/arg_utils.py).

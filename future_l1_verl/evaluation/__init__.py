@@ -1,1 +1,1 @@
-"""Asking a checkpoint the questions of a test set, with the engine that trained it, and scoring what it says."""
+"""Asks a checkpoint the questions of a test set, with the engine used in training, and scores its answers."""

@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.evaluation run|compare|aggregate|inspect``: as ``future-l1 eval``."""
+"""``python -m future_l1_verl.evaluation run|compare|aggregate|inspect`` does the same as ``future-l1 eval``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``future-l1 eval run``: from its arguments to a folder with answers, a summary and, maybe, a comparison."""
+"""``future-l1 eval run``: writes a folder with answers, a summary and, for interventions, a comparison."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 
 def ask(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if verdicts are missing. Raises ValueError (RowError, RunError) or FileNotFoundError for bad input."""
+    """Runs it; returns 0, or 1 if verdicts are missing. Raises ValueError (RowError, RunError) or FileNotFoundError."""
     task = tasks.TASKS[args.task]
     has_latents = "latent_token_id" in _config(args.model)
     trained = TrainedAs.from_checkpoint(args.model, text_only=not has_latents)
@@ -108,7 +108,7 @@ def ask(args: argparse.Namespace) -> int:
 
 
 def _style(args: argparse.Namespace, trained: TrainedAs, has_latents: bool) -> Style:
-    """Returns how questions are put, and prints where that is not how the checkpoint was trained."""
+    """Returns the style of questions, and prints how it differs from the checkpoint's training."""
     style = Style.for_checkpoint(args.prompt, trained, has_latents)
     if args.system_prompt is not None:
         style = replace(style, system=args.system_prompt or None)
@@ -150,7 +150,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _config(model: Path) -> dict[str, Any]:
-    """Raises FileNotFoundError for a folder that is no checkpoint."""
+    """Reads a checkpoint's ``config.json``. Raises FileNotFoundError for a folder that is not a checkpoint."""
     if not (model / "config.json").is_file():
         raise FileNotFoundError(f"--model {model}: holds no config.json; a checkpoint directory is needed")
     try:
@@ -160,8 +160,8 @@ def _config(model: Path) -> dict[str, Any]:
 
 
 def _latent_settings(model: Path, decoding: Decoding, has_latents: bool) -> LatentSettings | None:
-    """None for a checkpoint without latent tokens, which can answer in text only. Raises ValueError too if its budget does not
-    allow ``decoding``."""
+    """Returns a checkpoint's settings, or None without latent tokens: it can then only answer in text. Raises ValueError if
+    its budget does not allow ``decoding``."""
     if not decoding.spans and not has_latents:
         return None
     latent = check_checkpoint(model)
@@ -182,7 +182,7 @@ def _judge(args: argparse.Namespace, marks: bool) -> JudgeSettings | None:
         cache=args.judge_cache,
         max_tokens=args.judge_max_tokens,
         request=args.judge_request,
-        # Verdicts that fail are counted, listed and asked for again by the next run.
+        # Failed verdicts are counted and listed, and the next run asks for them again.
         max_failure_rate=1.0,
     )
 

@@ -1,8 +1,8 @@
-"""What the options of an evaluation can be."""
+"""The choices of an evaluation's options."""
 
 STYLES = ("latent", "letter", "text_only", "reasoning", "direct")
-"""How a question is put (prompting.py)."""
+"""The styles of a question (prompting.py)."""
 KINDS = ("swap", "noise", "zero", "drop", "shuffle", "freeze")
-"""What is put in the place of latents (interventions.py)."""
+"""The replacements of latents (interventions.py)."""
 PROTOCOLS = ("ours", "reference")
-"""How TwiFF-Bench is marked (marks.py)."""
+"""The protocols by which TwiFF-Bench is marked (marks.py)."""

@@ -1,6 +1,6 @@
-"""Two runs against each other, question by question, and several runs (seeds) as one figure.
+"""Compares two runs, question by question, and combines several runs (seeds) into one figure.
 
-Both need runs of the same questions, and all verdicts: `runs.read_finished` gives no others.
+Both need runs of the same questions with all verdicts, as `runs.read_finished` guarantees.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from future_l1_verl.statistics import (
 
 
 def compare(a: Run, b: Run) -> dict[str, dict[str, Any]]:
-    """Per split, and for ``all``: ``n``, ``changed`` and ``scores``: by name the means of ``a`` and ``b`` and their
+    """Returns, per split and for ``all``: ``n``, ``changed`` and ``scores``: by name the means of ``a`` and ``b`` and their
     ``difference`` b - a with its 95 % ``interval``, a bootstrap over questions, each with both of its scores.
 
-    ``changed`` is the share of questions of which the answers choose different things; nothing is what all answers choose that
-    name no option, or that are not there. Accuracy has ``mcnemar`` too: the questions that ``only_a`` and ``only_b`` got
-    right, and the ``p`` of McNemar's exact test. Raises RunError unless both are runs of the same questions.
+    ``changed`` is the share of questions whose two answers choose different things; answers that name no option, or that are
+    missing, count as the same choice. Accuracy also has ``mcnemar``: the numbers of questions that ``only_a`` and ``only_b``
+    got right, and the ``p`` of McNemar's exact test. Raises RunError unless both are runs of the same questions.
     """
     _require_same_questions([a, b])
     groups = by_split([record.split for record in a.records])
@@ -50,7 +50,7 @@ def _compared(a: Sequence[Record], b: Sequence[Record]) -> dict[str, Any]:
 
 
 def _choice(record: Record) -> int | str | None:
-    # Where the truth is a letter and no options are given, they stand in the question.
+    # If the truth is a letter and no options are given, the question contains them.
     options = record.options or (LETTERS if normalise(record.truth).upper() in list(LETTERS) else None)
     if record.answer is None:
         return None
@@ -75,8 +75,8 @@ def _mcnemar(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
 
 
 def aggregate(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Per split, and for ``all``: ``n``, ``runs`` and ``scores``: by name ``each`` run's mean, their ``mean``, their standard
-    ``deviation`` (of a sample: n - 1) and a 95 % ``interval`` of the mean for other questions and other runs (`both_ways`).
+    """Returns, per split and for ``all``: ``n``, ``runs``, ``scores``: by name ``each`` run's mean, their ``mean``, sample
+    ``deviation`` (n - 1) and a 95 % ``interval`` of the mean for other questions and other runs (`both_ways`).
 
     Raises RunError if there are fewer than two runs, or if they are not of the same questions.
     """
@@ -106,10 +106,10 @@ def _aggregated(runs: Sequence[Sequence[Record]]) -> dict[str, Any]:
 
 
 def both_ways(table: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of ``table [questions, runs]`` when both are drawn anew, with replacement and apart
-    from each other; a question that is drawn is drawn for all runs (the pigeonhole bootstrap, Owen 2007).
+    """Returns the 95 % percentile interval of the mean of ``table [questions, runs]`` when both are resampled independently,
+    with replacement; a question is drawn for all runs at once (the pigeonhole bootstrap, Owen 2007).
 
-    Of the variance between k runs it sees (k - 1) / k: with two or three runs it is too narrow.
+    It captures (k - 1) / k of the variance between k runs: with two or three runs it is too narrow.
     """
     questions, runs = table.shape
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def _require_same_questions(runs: Sequence[Run]) -> None:
 
 
 def _question(record: Record) -> dict[str, Any]:
-    """What two runs must have in common to be compared; prompts may differ, as models do."""
+    """Returns the fields that two runs must share to be compared; prompts may differ, since models do."""
     return {
         "id": record.id,
         "split": record.split,
@@ -150,7 +150,7 @@ def _question(record: Record) -> dict[str, Any]:
 
 
 def comparison_table(compared: Mapping[str, Mapping[str, Any]], a: str, b: str) -> Table:
-    """A row per split and score; ``a`` and ``b`` name the runs."""
+    """Returns a table with a row per split and score; ``a`` and ``b`` name the runs."""
     table = Table(title=f"{b} against {a}")
     names = ("split", "score", "n", a, b, "difference (95 %)", f"only {a}", f"only {b}", "McNemar p", "changed")
     for column in names:
@@ -166,7 +166,7 @@ def comparison_table(compared: Mapping[str, Mapping[str, Any]], a: str, b: str) 
 
 
 def aggregate_table(aggregated: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    """A row per split and score."""
+    """Returns a table with a row per split and score."""
     table = Table(title=title)
     for column in ("split", "score", "n", "runs", "mean (95 %)", "deviation", "each"):
         table.add_column(column, justify="left" if column in ("split", "score") else "right")

@@ -1,4 +1,4 @@
-"""The curves of both trainings as figures, read from their tensorboard folders."""
+"""Draws the curves of both trainings from their tensorboard folders."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ WIDTH = 5  # steps of a moving mean
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
-    """All scalars of a tensorboard folder, by step; a step logged again after a resume counts once, as logged last."""
+    """Returns all scalars of a tensorboard folder, by step; for a step logged again after a resume only the last value."""
     events = EventAccumulator(str(directory), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: sorted({event.step: event.value for event in events.Scalars(tag)}.items()) for tag in events.Tags()["scalars"]}
@@ -60,7 +60,7 @@ def read_curves(directory: Path) -> dict[str, Curve]:
 def write_curves(run: Path, out: Path) -> dict[str, str]:
     """Writes the `FIGURES` as PNGs into ``out``, from ``run/tensorboard/{sft,rl}``. Returns their titles by file name.
 
-    A figure of which the training logged no curve (latents of a text-only one) is left out. Raises FileNotFoundError naming
+    A figure without any logged curve (latents of a text-only training) is left out. Raises FileNotFoundError naming
     the tensorboard folder that is missing.
     """
     titles = {}
@@ -77,7 +77,7 @@ def write_curves(run: Path, out: Path) -> dict[str, str]:
 
 
 def moving_mean(curve: Curve) -> Curve:
-    """Each point's mean with the up to `WIDTH` - 1 points before it."""
+    """Returns the mean of each point and up to `WIDTH` - 1 points before it."""
     values = [value for _, value in curve]
     return [(step, fmean(values[max(0, i + 1 - WIDTH) : i + 1])) for i, (step, _) in enumerate(curve)]
 

@@ -1,4 +1,4 @@
-"""What answers: a vLLM engine of this process's own, or a server that speaks the OpenAI chat API (`served`)."""
+"""The engines that answer: a vLLM engine of this process, or a server with the OpenAI chat API (`served`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from future_l1_verl.platform.vllm_engine import engine_defaults
 
 
 class Reply(NamedTuple):
-    """``text`` with its control tokens; ``latents [slots, H]`` in their order, as they were put in."""
+    """``text`` with its control tokens; ``latents [slots, H]`` in order, as they were injected."""
 
     text: str
     token_ids: list[int]
@@ -26,12 +26,12 @@ class Reply(NamedTuple):
 
 
 class Unanswerable(ValueError):
-    """The engine refuses a question, and would answer others; the message says why."""
+    """The engine refuses this question but would answer others; the message says why."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a reply is drawn: greedy by default, as in paper section 5. ``spans`` says whether there are any."""
+    """The sampling of a reply: greedy by default, as in paper section 5. Without ``spans`` there are none."""
 
     max_tokens: int
     temperature: float = 0.0
@@ -41,19 +41,19 @@ class Decoding:
     spans: bool = True
 
     def sampling(self, row: int) -> dict[str, Any]:
-        """What vLLM and the chat API call by the same names. Each question has a seed of its own, so that its answer does not
-        depend on what else is asked."""
+        """Returns the parameters that vLLM and the chat API name alike. Each question has its own seed, so that its answer does
+        not depend on the other questions."""
         seed = (self.seed * 1_000_003 + row) % 2**31
         return {"max_tokens": self.max_tokens, "temperature": self.temperature, "top_p": self.top_p, "seed": seed}
 
     def options(self, intervention: Intervention | None) -> dict[str, Any]:
-        """Arguments of `request_options`."""
+        """Returns arguments of `request_options`."""
         return {"min_latents": self.min_latents, "intervention": intervention, "return_latents": True} if self.spans else {}
 
 
 class Engine(Protocol):
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
-        """Raises Unanswerable if this question cannot be answered, anything else if no question can."""
+        """Returns the reply to a chat. Raises Unanswerable if only this question fails, another error if all would."""
         ...
 
     async def close(self) -> None: ...
@@ -61,8 +61,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """``extra`` are further arguments of vLLM's AsyncEngineArgs. ``media``: most pictures and videos of a question, as vLLM
-    names them."""
+    """``extra`` are further arguments of vLLM's AsyncEngineArgs. ``media``: the most pictures and videos per question, by
+    vLLM's names."""
 
     checkpoint: Path
     decoding: Decoding
@@ -77,7 +77,7 @@ class LocalSettings:
 
 
 class LocalEngine:
-    """vLLM, with as many engines as ``data_parallel`` says."""
+    """vLLM with ``data_parallel`` engines."""
 
     def __init__(self, settings: LocalSettings, engine: Any) -> None:
         from transformers import AutoProcessor
@@ -87,7 +87,7 @@ class LocalEngine:
 
     @classmethod
     async def start(cls, settings: LocalSettings, has_latents: bool) -> LocalEngine:
-        """Raises ValueError or RuntimeError, from vLLM too, if the checkpoint or a setting is not fit."""
+        """Starts vLLM. Raises ValueError or RuntimeError, also vLLM's own, if the checkpoint or a setting cannot work."""
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -133,7 +133,7 @@ class LocalEngine:
         try:
             async for output in self.engine.generate(engine_prompt(self.processor, chat), params, request_id=uuid.uuid4().hex):
                 (completion,) = output.outputs
-        except ValueError as error:  # what vLLM and the processor say of a prompt: too long, a picture out of proportion
+        except ValueError as error:  # from vLLM or the processor: a prompt too long, an extreme picture
             raise Unanswerable(str(error)) from error
         if completion.finish_reason not in ("stop", "length"):
             raise Unanswerable(f"the engine ended the answer with {completion.finish_reason!r}; see its log")

@@ -1,4 +1,4 @@
-"""The verdict on a reply: right or wrong, or marks from 0 to 5."""
+"""Grades a reply as right or wrong, or with marks from 0 to 5."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from future_l1_verl.rewards.judge.client import Judge
 
 @dataclass(frozen=True)
 class Verdict:
-    """``parsed``: the reply answers one definite thing. ``scores`` None: there is no verdict, and ``error`` says why."""
+    """``parsed``: the answer names one definite thing. ``scores`` None: there is no verdict, and ``error`` says why."""
 
     parsed: bool
     scores: dict[str, float] | None
@@ -21,7 +21,7 @@ class Verdict:
 
 
 async def grade_reply(text: str, row: Row, judge: Judge | None) -> Verdict:
-    """``accuracy`` 0 or 1 of a whole reply, found as stage 2 finds it (`assess`); without one ``<answer>`` it is unparsed.
+    """Returns ``accuracy`` 0 or 1 of a whole reply, as in stage 2 (`assess`); without one ``<answer>`` it is unparsed.
 
     Raises JudgeUnavailable from the moment the judge is.
     """
@@ -32,8 +32,8 @@ async def grade_reply(text: str, row: Row, judge: Judge | None) -> Verdict:
 
 
 async def mark_reply(text: str, row: Row, judge: Judge, protocol: str, max_frames: int) -> Verdict:
-    """Marks (0 to 5) for ``reasoning`` and ``answer`` of a whole reply by one of `PROTOCOLS`; without one ``<answer>`` it is
-    unparsed, which by ours is 0 for both, and nobody is asked.
+    """Returns marks (0 to 5) for ``reasoning`` and ``answer`` of a whole reply by one of `PROTOCOLS`; without one ``<answer>``
+    it is unparsed, which in our protocol gives 0 for both without asking the judge.
 
     Raises JudgeUnavailable from the moment the judge is.
     """

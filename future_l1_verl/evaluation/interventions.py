@@ -1,4 +1,4 @@
-"""Interventions on the latents of a run that was left alone, by what its answers did: which vectors go where."""
+"""Chooses the replacement vectors of an intervention from the answers of an intact run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from future_l1_verl.evaluation.choices import KINDS
 from future_l1_verl.evaluation.runs import Record, Run, RunError
 from future_l1_verl.latents.interventions import Intervention
 
-# What may differ between a run and the one that it intervenes on, which may be of more questions.
+# Settings that may differ between a run and the intact run, which may have more questions.
 ITS_OWN = ("intervene", "intact", "save_latents", "questions")
 
 
 @dataclass(frozen=True)
 class Interventions:
-    """``swap``: latents of another answer, with as many latents in each span if there is one, else with as many in all or more,
-    else any. ``shuffle``: the answer's own, in another order. The others are those of `latents.interventions`.
+    """``swap``: latents of another answer, if possible with the same number in each span, else with at least as many in total,
+    else any. ``shuffle``: the answer's own latents, in another order. The other kinds are in `latents.interventions`.
 
-    An answer that had no latents has none to be replaced. Raises RunError if ``intact`` is a run with an intervention itself,
-    or did not keep the latents that are needed.
+    An answer without latents is not changed. Raises RunError if ``intact`` is itself a run with an intervention, or did not
+    keep the latents that are needed.
     """
 
     kind: str
@@ -45,8 +45,8 @@ class Interventions:
         object.__setattr__(self, "_records", {record.row: record for record in self.intact.records})
 
     def of_row(self, row: int) -> tuple[Intervention | None, int | None]:
-        """What is done to the answer to question ``row``, and the row of the donor if there is one. Raises RunError if latents
-        that are needed were not kept."""
+        """Returns the intervention on the answer to question ``row``, and the donor's row if there is one. Raises RunError if
+        latents that are needed were not kept."""
         record = self._records[row]
         if not record.spans:
             return None, None
@@ -75,14 +75,14 @@ class Interventions:
 
 
 class _Donors:
-    """Answers by their truths, so that leaving out those of one truth does not mean looking at them all."""
+    """Answers grouped by truth, so that those with one truth can be left out without a search through all."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = sorted(records, key=lambda record: record.truth)
         self.truths = [record.truth for record in self.records]
 
     def draw(self, record: Record, draw: random.Random) -> Record | None:
-        """An answer to another question, with another truth if there is one; None if there are no others."""
+        """Returns an answer to another question, with another truth if there is one; None if there are no others."""
         first, after = bisect_left(self.truths, record.truth), bisect_right(self.truths, record.truth)
         if others := len(self.records) - (after - first):
             chosen = draw.randrange(others)
@@ -92,7 +92,7 @@ class _Donors:
 
 
 def require_same(settings: dict, intact: Run) -> None:
-    """Raises RunError naming what was different in the run that is to be intervened on, or if it has fewer questions."""
+    """Raises RunError naming the settings that differ in the intact run, or if it has fewer questions."""
     theirs = intact.settings
     changed = sorted(
         name for name in settings.keys() | theirs.keys() if name not in ITS_OWN and settings.get(name) != theirs.get(name)

@@ -1,6 +1,6 @@
-"""Marks from 0 to 5 for the reasoning and the answer of a reply, by a judge, as TwiFF-Bench scores (paper section 5).
+"""Marks the reasoning and the answer of a reply from 0 to 5 by a judge, as in TwiFF-Bench (paper section 5).
 
-Two protocols. ``ours``: the judge sees question and reference answer, and a reply without one ``<answer>`` has 0 for both.
+Two protocols. ``ours``: the judge sees question and reference answer, and a reply without one ``<answer>`` gets 0 for both.
 ``reference`` is that of the benchmark's authors: the judge sees the question's pictures, the reference reasoning with its
 pictures and the reference answer, and marks a reply without tags as well.
 """
@@ -30,22 +30,22 @@ _CONTROL = re.compile(f"(?:{'|'.join(map(re.escape, CONTROL_TOKENS))})+")
 
 @dataclass(frozen=True)
 class Marks:
-    """Whole numbers from 0 to `BEST`."""
+    """The two marks, whole numbers from 0 to `BEST`."""
 
     reasoning: int
     answer: int
 
 
 async def mark(judge: Judge, question: str, reasoning: str, answer: str, truth: str) -> Marks | None:
-    """The judge's marks by our protocol; None if every attempt failed. Raises JudgeUnavailable as `Judge.ask` does."""
+    """Returns the judge's marks by our protocol; None if every attempt failed. Raises JudgeUnavailable like `Judge.ask`."""
     parts = {"question": question, "truth": truth, "answer": answer, "reasoning": reasoning}
     found = await judge.ask(_template("marks"), parts, parse_marks)
     return None if found is None else Marks(**found)
 
 
 async def mark_by_reference(judge: Judge, row: Row, reply: str, max_frames: int) -> Marks | None:
-    """The judge's marks by the authors' protocol; None if every attempt failed. Raises RowError if the row's pictures cannot be
-    read, JudgeUnavailable as `Judge.ask` does."""
+    """Returns the judge's marks by the authors' protocol; None if every attempt failed. Raises RowError if the row's pictures
+    cannot be read, JudgeUnavailable like `Judge.ask`."""
     seen = see(row, Clips(), max_frames)
     observed = [frame for item in seen.observed for frame in (item if isinstance(item, list) else [item])]
     reasoning, answer = parted(reply)
@@ -68,7 +68,7 @@ def _template(name: str) -> str:
 
 
 def parse_marks(reply: str) -> dict[str, int] | None:
-    """The two marks in a judge's reply, by name; None unless it is one JSON object, maybe fenced, of just these two."""
+    """Returns the two marks in a judge's reply, by name; None unless it is one JSON object, possibly fenced, of just these."""
     pairs = json_pairs(reply)
     if pairs is None or sorted(name for name, _ in pairs) != ["answer", "reasoning"]:
         return None
@@ -76,7 +76,7 @@ def parse_marks(reply: str) -> dict[str, int] | None:
 
 
 def parse_scores(reply: str) -> list[int] | None:
-    """The two marks of ``score`` in a judge's reply; None unless it is one JSON object, maybe fenced, with just one of them."""
+    """Returns the two marks of ``score`` in a reply; None unless it is one JSON object, possibly fenced, with one ``score``."""
     scores = [value for name, value in json_pairs(reply) or [] if name == "score"]
     if len(scores) != 1 or not isinstance(scores[0], list) or len(scores[0]) != 2:
         return None
@@ -88,7 +88,7 @@ def _is_mark(value: object) -> bool:
 
 
 def reasoning_text(reply: str) -> str:
-    """A reply without its ``<answer>``; each latent span is one space."""
+    """Returns a reply without its ``<answer>``; each latent span becomes one space."""
     return _CONTROL.sub(" ", _ANSWER.sub("", reply)).strip()
 
 

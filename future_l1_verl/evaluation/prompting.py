@@ -1,4 +1,4 @@
-"""A question as the chat that is put to a model, the same whichever engine answers."""
+"""Turns a question into a chat, the same for every engine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from future_l1_verl.modeling.trained_as import TrainedAs
 
 @dataclass(frozen=True)
 class Style:
-    """How a question is put: ``system`` is said before it and ``after`` behind it, ``observed`` is how its frames are shown
-    (frames or video), ``spans`` whether the reply may have any."""
+    """The style of a question: ``system`` is the text before it and ``after`` the text after it, ``observed`` the form of its
+    frames (frames or video), ``spans`` whether the reply may have spans."""
 
     name: str
     system: str | None
@@ -28,8 +28,8 @@ class Style:
 
     @classmethod
     def for_checkpoint(cls, name: str | None, trained: TrainedAs, has_latents: bool) -> Style:
-        """A style by name, by default as the checkpoint was trained. ``latent`` and ``text_only`` are asked as it was trained,
-        and so is ``letter``, the public evaluation's, which wants the letter of an option and nothing else."""
+        """Returns a style by name, by default that of the checkpoint's training. ``latent`` and ``text_only`` follow the
+        training, and so does ``letter``, the public evaluation's style, which asks only for the letter of an option."""
         name = name or ("text_only" if trained.text_only or not has_latents else "latent")
         if name in ("reasoning", "direct"):
             return cls(name, _text(name), trained.observed, False)
@@ -43,7 +43,7 @@ def _text(name: str) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """``sha256`` is that of everything shown, pixels included; ``frames`` and ``future`` are 0-based numbers of the clip's."""
+    """``sha256`` covers everything shown, pixels included; ``frames`` and ``future`` are 0-based frame numbers of the clip."""
 
     chat: list[Message]
     sha256: str
@@ -52,7 +52,7 @@ class Prompt:
 
 
 def prompt(row: Row, style: Style, max_frames: int) -> Prompt:
-    """Decodes the frames of a question, at most ``max_frames`` of a clip that it shows whole. Raises RowError."""
+    """Builds the prompt of a question, with at most ``max_frames`` of a clip that is shown whole. Raises RowError."""
     seen = see(row, Clips(), max_frames)
     *before, last = row.turns
     asked = last._replace(text=f"{last.text}\n{style.after}") if style.after else last
@@ -61,7 +61,7 @@ def prompt(row: Row, style: Style, max_frames: int) -> Prompt:
 
 
 def most_frames(rows: list[Row], max_frames: int) -> int:
-    """The most frames that a question may show."""
+    """Returns the most frames that a question may show."""
     return max(sum(max_frames if isinstance(item, Clip) else 1 for item in row.observed) for row in rows)
 
 

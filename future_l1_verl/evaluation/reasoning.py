@@ -1,4 +1,4 @@
-"""Whether the reasoning of a reply is true, where the data say what is."""
+"""Checks whether the reasoning of a reply is true, if the data have the true reasons."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _REASON = re.compile(r"<reason>(.*?)</reason>", re.DOTALL)
 
 
 def reasons(text: str) -> list[str]:
-    """The texts of all ``<reason>`` of a reply, in order."""
+    """Returns the texts of all ``<reason>`` of a reply, in order."""
     return [normalise(reason) for reason in _REASON.findall(text)]
 
 
 def is_true(reply: str, response: str) -> bool:
-    """Whether a reply gives the reasons of ``response``, all of them, in order and no others.
+    """Returns whether a reply gives all reasons of ``response``, in order, and no others.
 
-    For rows whose reasons can be said in one way only, as those of the synthetic set: the object that the question is
-    about, and each thing that it hits.
+    It is meant for rows whose reasons have only one wording, as in the synthetic set: the object of the question, and each
+    thing that it hits.
     """
     return reasons(reply) == reasons(response)

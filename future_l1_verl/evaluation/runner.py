@@ -1,4 +1,4 @@
-"""Asks a model all questions of a task, and grades its answers as they come; whatever is finished is kept."""
+"""Asks a model all questions of a task, grades its answers as they arrive, and keeps all finished ones."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Questions are put in a ``style``. Of a clip that is shown whole at most ``max_frames`` are shown. ``concurrency``
-    questions are put at once. ``latent`` is what the checkpoint says of its spans, None if it knows none;
-    ``min_latents`` are opened without a decision.
+    """Questions are asked in a ``style``, with at most ``max_frames`` of a clip that is shown whole, and ``concurrency`` of
+    them at once. ``latent`` are the checkpoint's settings of spans, None if it has none; ``min_latents`` are opened without a
+    decision.
     """
 
     style: Style
@@ -44,8 +44,8 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Grader:
-    """By rule, with a ``judge`` for open answers; or, with ``marks``, one of `choices.PROTOCOLS`, the judge's 0 to 5. With
-    ``reasons`` a row's response says which reasons are true."""
+    """Grades by rule, with a ``judge`` for open answers; or, with ``marks``, one of `choices.PROTOCOLS`, by the judge from 0 to
+    5. With ``reasons`` a row's response has the true reasons."""
 
     judge: Judge | None
     marks: str | None
@@ -53,7 +53,7 @@ class Grader:
     reasons: bool = False
 
     async def __call__(self, record: Record, row: Row) -> Record:
-        """The record with its verdict. Raises JudgeUnavailable."""
+        """Returns the record with its verdict. Raises JudgeUnavailable."""
         if self.marks:
             verdict = await mark_reply(record.text, row, self.judge, self.marks, self.max_frames)
         else:
@@ -65,12 +65,11 @@ class Grader:
 async def run(
     questions: Sequence[Row], start: Callable[[], Awaitable[Engine]], grader: Grader, options: RunOptions, folder: Path
 ) -> None:
-    """Asks what has no answer in ``folder`` yet and grades what has no verdict; each answer is appended as it is finished.
+    """Asks questions without an answer in ``folder`` and grades answers without a verdict; appends each when it is finished.
 
     A question that cannot be asked is listed as unanswered (`runs.unanswered`), and asked again by the next run. ``start``
-    makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise, after
-    appending the answers that still wait for their verdict without one; RunError if an answer of ``folder`` is to another
-    question.
+    makes the engine, which is not needed if only verdicts are missing. Raises what engine and judge raise, after it appends
+    the answers that still wait for a verdict without one; RunError if an answer of ``folder`` belongs to another question.
     """
     before, rows = {record.row: record for record in runs.records(folder)}, {row.number: row for row in questions}
     _require_same_questions(rows, before, folder)
@@ -84,7 +83,7 @@ async def run(
         try:
             graded = await grader(record, rows[record.row])
         except BaseException as error:
-            # The judge is gone, or something else ends the run and with it the wait for a verdict.
+            # The judge is unavailable, or another error ends the run and the wait for a verdict.
             why = str(error) if isinstance(error, JudgeUnavailable) else f"the run ended before ({type(error).__name__})"
             runs.append(folder, [replace(record, error=f"no verdict; {why}")])
             raise
@@ -114,7 +113,7 @@ async def run(
                 group.create_task(grade(record))
             for row in unanswered:
                 group.create_task(answer(row))
-            if unanswered:  # last: it may block the loop, and the first frames are decoded meanwhile
+            if unanswered:  # last: it may block the loop while the first frames are decoded
                 starting = group.create_task(_engine(start))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
@@ -131,7 +130,7 @@ async def _engine(start: Callable[[], Awaitable[Engine]]) -> Engine:
 
 
 def _require_same_questions(rows: Mapping[int, Row], before: Mapping[int, Record], folder: Path) -> None:
-    """Data may have changed under its old name."""
+    """Raises RunError if the folder's answers are to other questions: a data file may change under its name."""
     for number, record in before.items():
         row = rows.get(number)
         then = {name: getattr(record, name) for name in ("id", "split", "problem", "truth", "options")}
@@ -150,8 +149,8 @@ def _asked(row: Row) -> dict[str, Any]:
 
 
 def _layout(row: Row, reply: Reply, options: RunOptions, closed: bool) -> tuple[str, list[int]]:
-    """The role of each token, and the latents of each span; ``closed``: spans were closed as they opened. Raises RuntimeError
-    unless the engine brought one latent per slot."""
+    """Returns the role of each token, and the number of latents of each span; ``closed``: spans were closed as they opened.
+    Raises RuntimeError unless the engine returned one latent per slot."""
     roles, spans = "t" * len(reply.token_ids), []
     if options.latent is not None:
         fewest, most = (0, 0) if closed else (options.min_latents, options.latent.max_latents)

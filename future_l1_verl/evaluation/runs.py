@@ -1,14 +1,14 @@
-"""What a run of the evaluation leaves: a folder with its settings, an answer a line, and a summary.
+"""The folder of an evaluation run: its settings, an answer per line, and a summary.
 
-    settings.json       what was asked and how; a folder is continued with the same settings only
-    answers.jsonl       a `Record` a line, in the order in which they were finished
-    unanswered.jsonl    the questions that could not be asked, or not answered, with the reason, in the last start
+    settings.json       the questions and options; a folder is continued only with the same settings
+    answers.jsonl       a `Record` per line, in the order in which they were finished
+    unanswered.jsonl    the questions that the last start could not ask or got no answer to, with the reason
     latents/ROW.safetensors     ``latents [slots, H]`` of an answer, on request
     summary.json        figures per split (scoring.py)
-    comparison.json     of a run with an intervention: with the run that was left alone (comparison.py)
+    comparison.json     for a run with an intervention: comparison with the intact run (comparison.py)
 
-A line that an answer was not finished on (the process was killed) is no answer. Of two lines with one row the last counts: it
-has the verdict that the first lacks.
+An incomplete line (the process was killed) does not count. If a row has two lines, the last counts: it has the verdict that the
+first lacks.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ COMPARISON, UNANSWERED = "comparison.json", "unanswered.jsonl"
 
 
 class RunError(ValueError):
-    """A folder is no run, or not the one that is needed; the message names it and what is wrong."""
+    """A folder is not a run, or not the right one; the message names it and what is wrong."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """An answer and what is known of it.
+    """An answer with its question, verdict and latents.
 
     ``row`` is the number of the question in its data; ``roles`` a letter per token (`ROLES`); ``spans`` the number of latents
-    of each span; ``answer`` what stands in ``<answer>``, None if nothing does. ``parsed`` and ``scores`` are the verdict;
-    ``scores`` None means that there is none, and ``error`` says why. ``reasoning_true`` is None where the data do not say it.
+    of each span; ``answer`` the text in ``<answer>``, None if there is none. ``parsed`` and ``scores`` are the verdict;
+    ``scores`` None means that there is none, and ``error`` says why. ``reasoning_true`` is None without true reasons.
     ``frames`` are the 0-based numbers of the frames that were shown and ``future`` those of the future frames that the data
     names; ``donor`` is the row whose latents were swapped in.
     """
@@ -82,7 +82,7 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """A run as far as it got. Raises RunError if the folder holds none."""
+    """Returns a run, finished or not. Raises RunError if the folder holds none."""
     settings = folder / SETTINGS
     if not settings.is_file():
         raise RunError(f"{folder}: holds no {SETTINGS}; is it a folder that `evaluation run` wrote to?")
@@ -90,7 +90,7 @@ def read(folder: Path) -> Run:
 
 
 def read_finished(folder: Path) -> Run:
-    """A run that is a result. Raises RunError if it was not finished or verdicts are missing."""
+    """Returns a finished run. Raises RunError if it was not finished or verdicts are missing."""
     run = read(folder)
     questions = run.settings["questions"]
     if len(run.records) < questions or run.missing:
@@ -102,7 +102,7 @@ def read_finished(folder: Path) -> Run:
 
 
 def records(folder: Path) -> list[Record]:
-    """The answers of a folder so far, by row; none if there is no file of them. Raises RunError naming a line that is none."""
+    """Returns a folder's answers so far, by row; none without a file. Raises RunError naming a line that is not an answer."""
     path = folder / ANSWERS
     if not path.is_file():
         return []
@@ -120,7 +120,7 @@ def records(folder: Path) -> list[Record]:
 
 
 def begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings of a run, or sees that a folder that has some has the same. Raises RunError naming what differs."""
+    """Writes the settings of a run, or compares them with those in the folder. Raises RunError naming what differs."""
     path = folder / SETTINGS
     settings = json.loads(json.dumps(settings))
     if path.is_file():
@@ -150,19 +150,19 @@ def add_unanswered(folder: Path, rows: Sequence[BadRow]) -> None:
 
 
 def unanswered(folder: Path) -> list[BadRow]:
-    """The questions that the last start could not ask, or got no answer to."""
+    """Returns the questions that the last start could not ask, or got no answer to."""
     path = folder / UNANSWERED
     return [BadRow(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def save_latents(folder: Path, row: int, latents: Tensor) -> None:
-    """``latents [slots, H]``."""
+    """Writes the ``latents [slots, H]`` of an answer."""
     with whole(folder / LATENTS / f"{row}.safetensors") as temporary:
         save_file({"latents": latents.contiguous()}, temporary)
 
 
 def latents(folder: Path, row: int) -> Tensor:
-    """``[slots, H]`` of an answer. Raises RunError if they were not kept."""
+    """Returns the latents ``[slots, H]`` of an answer. Raises RunError if they were not kept."""
     path = folder / LATENTS / f"{row}.safetensors"
     if not path.is_file():
         raise RunError(f"{path}: does not exist; latents are kept by `evaluation run --save-latents`")

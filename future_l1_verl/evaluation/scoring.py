@@ -1,4 +1,4 @@
-"""Scores per split with their uncertainty, and how the answers came about: the summary of a run and its tables."""
+"""The summary of a run and its tables: scores per split with their uncertainty, and statistics of the answers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from future_l1_verl.statistics import by_split, score, with_interval
 
 
 def summarise(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Per split, and for ``all``, what `score` gives, and over all ``n`` answers: ``cut``, the share that the limit of tokens
-    cut off, ``with_span``, the share with a latent span, ``spans`` and ``latents``, their means per answer, and where accuracy
-    is scored ``majority``, the accuracy of always giving the most frequent right answer. ``reasoning_true`` is the share whose
-    reasons are true, where the data say which are."""
+    """Returns, per split and for ``all``, the result of `score`, and over all ``n`` answers: ``cut``, the share cut off by the
+    token limit, ``with_span``, the share with a latent span, ``spans`` and ``latents``, their means per answer, and with
+    accuracy ``majority``, the accuracy of always giving the most frequent right answer. ``reasoning_true`` is the share with
+    true reasons, if the data have them."""
     groups = by_split([record.split for record in records])
     return {split: _summary([records[i] for i in group]) for split, group in groups.items()}
 
@@ -40,12 +40,12 @@ def _summary(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def is_result(summary: Mapping[str, Mapping[str, Any]], unanswered: int = 0) -> bool:
-    """Whether no verdict is missing, and no question is without an answer."""
+    """Returns whether all questions have an answer and all answers a verdict."""
     return summary["all"]["missing"] == 0 and not unanswered
 
 
 def as_table(summary: Mapping[str, Mapping[str, Any]], title: str, unanswered: int = 0) -> Table:
-    """A row per split; scores with their 95 % intervals. A summary that is no result says so below."""
+    """Returns a table with a row per split and 95 % intervals of scores; an incomplete summary has a note below."""
     whole, wrong = summary["all"], None
     if not is_result(summary, unanswered):
         lacking = f", {unanswered} questions have no answer" if unanswered else ""
@@ -69,7 +69,7 @@ def _number(value: float | None) -> str:
 
 
 def show(found: Mapping[str, Any], table: Table, file: Path | None) -> None:
-    """Prints the table of some figures, and writes the figures to a JSON file if one is given."""
+    """Prints a table of figures, and writes the figures to a JSON file if one is given."""
     Console().print(table)
     if file is not None:
         file.write_text(json.dumps(found, indent=2) + "\n")

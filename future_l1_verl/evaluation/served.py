@@ -1,4 +1,4 @@
-"""Answers of a running ``vllm serve CHECKPOINT``, over the OpenAI chat API."""
+"""Gets answers from a running ``vllm serve CHECKPOINT`` over the OpenAI chat API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFUSALS = (400, 413, 422)  # of one request: too long, too large, filtered
 
 
 class ServedEngine:
-    """Asks a server, which must serve the same checkpoint as ``checkpoint``: frames are sized by its processor here already."""
+    """Asks a server of the same checkpoint as ``checkpoint``, whose processor resizes the frames before they are sent."""
 
     def __init__(
         self, url: str, model: str, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str
@@ -35,8 +35,8 @@ class ServedEngine:
     async def connect(
         cls, url: str, model: str | None, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str = "none"
     ) -> ServedEngine:
-        """``model`` is by default the only one that is served. Raises ValueError if there are several, or if the server answers
-        and knows nothing of latents; openai's errors if it does not answer."""
+        """Connects to a server; ``model`` is by default the only one that it serves. Raises ValueError if there are several, or
+        if the server does not support latents; openai's errors if it does not answer."""
         from openai import NotFoundError
 
         engine = cls(url, model or "", checkpoint, latent, decoding, key)
@@ -53,7 +53,7 @@ class ServedEngine:
         return engine
 
     async def require_latents(self) -> None:
-        """Asks for spans of no latents, which an engine with latents refuses by name and any other knows nothing of."""
+        """Raises ValueError unless the server refuses a request for spans of no latents, as only engines with latents do."""
         from openai import BadRequestError
 
         hello = [{"role": "user", "content": "Hello"}]
@@ -72,8 +72,8 @@ class ServedEngine:
         )
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
-        """Raises Unanswerable if the server refuses the question or its reply is not whole, openai's errors after some
-        attempts, and RuntimeError for a server of another kind."""
+        """Returns the reply to a chat. Raises Unanswerable if the server refuses the question or its reply is incomplete,
+        openai's errors after some attempts, and RuntimeError for a server of another kind."""
         from openai import APIStatusError
 
         extra: dict[str, Any] = NEUTRAL_VLLM | {"skip_special_tokens": False, "return_token_ids": True}

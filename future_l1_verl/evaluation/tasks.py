@@ -1,4 +1,4 @@
-"""What is asked: FutureBench, TwiFF-Bench, the synthetic set, and any other rows with a right answer."""
+"""The tasks: FutureBench, TwiFF-Bench, the synthetic set, and any other rows with a right answer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from future_l1_verl.data.reader import read as read_rows
 from future_l1_verl.data.rows import BadRow, Row, RowError, refuse
 
-# FutureBench's question_type (paper section 5): its five-hop questions ask for what lies between.
+# FutureBench's question_type (paper section 5): its five-hop questions ask for the events in between.
 FUTUREBENCH_SPLITS = {"hop1": "1-hop", "hop2": "2-hop", "hop3": "3-hop", "hop5": "interp"}
 
 
 @dataclass(frozen=True)
 class Task:
     """``max_tokens`` of a reply as in paper section 5; ``marks``: a judge gives 0 to 5 for reasoning and answer, instead of
-    right or wrong; ``reasons``: a row's response says which reasons are true (reasoning.py). ``split`` says what a row is
-    counted with; it raises RowError for a row that is no question of the task."""
+    right or wrong; ``reasons``: a row's response has the true reasons (reasoning.py). ``split`` returns the split of a row;
+    it raises RowError for a row that is not a question of the task."""
 
     max_tokens: int
     marks: bool
@@ -26,10 +26,10 @@ class Task:
 
 
 def read(task: Task, data: Sequence[Path], videos: str | None, limit: int | None = None) -> tuple[list[Row], list[BadRow]]:
-    """The questions of files, each with its id and split as ``id`` and ``category``, and the rows that cannot be asked.
+    """Returns the questions of files, with id and split as ``id`` and ``category``, and the rows that cannot be asked.
 
-    ``videos`` says where clips are, by default beside the data. Raises RowError for a file that cannot be read, and naming all
-    rows (the first 20) if none can be asked.
+    ``videos`` says where clips are, by default beside the data. Raises RowError for a file that cannot be read, and, naming
+    the first 20 rows, if none can be asked.
     """
     questions, bad = [], []
     for row in read_rows(data, videos, limit, require=lambda row: (row.require_answer(), task.split(row))):

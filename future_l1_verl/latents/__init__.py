@@ -1,1 +1,1 @@
-"""What a latent span is: its tokens and where it lies in a response. Knows torch and nothing else of the project."""
+"""Defines latent spans: their tokens and their place in a response. Needs torch and nothing else of the project."""

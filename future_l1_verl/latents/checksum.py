@@ -1,4 +1,4 @@
-"""A fingerprint of latents, so that every hop can prove it hands on what the rollout used."""
+"""A checksum of latents, so that every process that passes them on can show that they are those of the rollout."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from torch import Tensor
 
 
 def checksum(latents: Tensor) -> int:
-    """CRC-32 of the bytes of ``latents``, in row order."""
+    """Returns the CRC-32 of the bytes of ``latents``, in row order."""
     return zlib.crc32(latents.detach().cpu().contiguous().view(torch.uint8).numpy().data)

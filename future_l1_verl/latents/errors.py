@@ -1,7 +1,7 @@
-"""How far a predicted latent is from its target: the objectives of stage 1 (paper section 2).
+"""Distances of a predicted latent from its target: the objectives of stage 1 (paper section 2).
 
 Index convention: row k belongs to slot k; ``h`` is the hidden state at its feeding position, ``z`` the embedding of the future
-frame in it. ``[K, H], [K, H] -> [K]`` in fp32; gradients reach h alone.
+frame in it. ``[K, H], [K, H] -> [K]`` in fp32; only h gets gradients.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from torch.nn.functional import cosine_similarity
 
 
 def squared_error(h: Tensor, z: Tensor) -> Tensor:
-    """Mean over the hidden dimension (lambda = 0.1 belongs with the mean, docs/assumptions.md)."""
+    """Returns the squared error, averaged over the hidden dimension (lambda = 0.1 assumes the mean, docs/assumptions.md)."""
     return (h.float() - z.detach().float()).square().mean(-1)
 
 
 def summed_squared_error(h: Tensor, z: Tensor) -> Tensor:
-    """Sum over the hidden dimension, as the paper's formula is written: H times `squared_error`."""
+    """Returns the squared error, summed over the hidden dimension as in the paper's formula: H times `squared_error`."""
     return (h.float() - z.detach().float()).square().sum(-1)
 
 
 def cosine_error(h: Tensor, z: Tensor) -> Tensor:
-    """1 - cos(h, z), in [0, 2]: blind to scale."""
+    """Returns 1 - cos(h, z), in [0, 2]; it does not depend on the lengths of h and z."""
     return 1 - cosine_similarity(h.float(), z.detach().float(), dim=-1)
 
 

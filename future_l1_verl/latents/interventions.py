@@ -1,6 +1,6 @@
-"""What a latent can be replaced with while decoding, to see whether the answer depends on it.
+"""Replaces latents while decoding, to find out whether the answer depends on them.
 
-Everything after the replaced latent sees the replacement: it is what is injected, kept and returned.
+The replacement is injected, kept and returned; every later token sees it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ KINDS = ("given", "noise", "zero", "drop", "freeze")
 
 @dataclass(frozen=True)
 class Intervention:
-    """What is put in the place of each latent of a response.
+    """The replacement of each latent of a response.
 
-    ``given``: the vectors ``latents [T, H]``, one after the other over all spans, and from the first again after the last.
+    ``given``: the vectors ``latents [T, H]``, one after the other over all spans; after the last, the first again.
     ``noise``: a random direction of the latent's own length, a pure function of (``seed``, position, dimension). ``zero``: the
-    zero vector. ``freeze``: the first latent of the span. ``drop``: nothing, spans are closed as they open; that is for the
-    decoder to see to.
+    zero vector. ``freeze``: the first latent of the span. ``drop``: no latents; the decoder closes each span as it opens.
 
-    Raises ValueError for another kind, and unless there are latents exactly if they are to be given.
+    Raises ValueError for another kind, for ``given`` without latents, and for another kind with latents.
     """
 
     kind: str
@@ -41,10 +40,10 @@ class Intervention:
             raise ValueError(f"given latents are [T, H] with T > 0, not {list(self.latents.shape)}")
 
     def replaced(self, latent: Tensor, before: Sequence[Tensor], in_span: int, position: int) -> Tensor:
-        """What takes the place of ``latent`` ``[H]``, in its dtype and on its device.
+        """Returns the replacement of ``latent`` ``[H]``, in its dtype and on its device.
 
-        ``before`` are the latents of the response so far, replaced already, the last ``in_span`` of them in the span that this
-        one continues. ``position`` is its absolute index in prompt plus response.
+        ``before`` are the earlier latents of the response, after replacement; the last ``in_span`` of them are in the same
+        span. ``position`` is the absolute index of the latent in prompt plus response.
         """
         if self.latents is not None:
             return self.latents[len(before) % len(self.latents)].to(latent)

@@ -2,7 +2,7 @@
 
 Index convention: row k belongs to slot k. ``z[k]`` is the latent in the slot, ``h[k]`` the hidden state at its feeding
 position, the one right before it. All functions compute in fp32 at least, sum over the hidden dimension, and return one
-number per slot; gradients reach h, never z nor the reference.
+number per slot; h gets gradients, z and the reference do not.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ class Family:
     ``vmf`` is von Mises-Fisher with concentration ``kappa``, both sides unit-normalised; ``gaussian`` an isotropic normal with
     standard deviation ``sigma``; ``none`` means that latents are context only: their density is 1 everywhere.
 
-    Raises ValueError for another name, or unless the parameter that the family needs is positive.
+    Raises ValueError for another name, or if the parameter that the family needs is not positive.
     """
 
     name: str
-    kappa: float | None = None
-    sigma: float | None = None
+    kappa: float = 0.0
+    sigma: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in FAMILIES:
             raise ValueError(f"unknown likelihood of latents {self.name!r}; there are {', '.join(FAMILIES)}")
         needed = {"vmf": "kappa", "gaussian": "sigma"}.get(self.name)
-        if needed and not (getattr(self, needed) or 0) > 0:
+        if needed and not getattr(self, needed) > 0:
             raise ValueError(f"{self.name} needs a positive {needed}, not {getattr(self, needed)}")
 
     def log_density(self, h: Tensor, z: Tensor) -> Tensor:
-        """``[K, H], [K, H] -> [K]``: log p(z | h). For vmf without its normaliser, which is the same for every h and z:
+        """Returns log p(z | h): ``[K, H], [K, H] -> [K]``. vmf omits its normaliser, which is the same for every h and z:
         ``kappa * <h / |h|, z / |z|>``, in [-kappa, kappa] (paper section 4)."""
         h, z = _wide(h), _wide(z.detach())
         match self.name:
-            case "vmf" if self.kappa is not None:
+            case "vmf":
                 return self.kappa * (1 - _half_squared_chord(h, z))
-            case "gaussian" if self.sigma is not None:
+            case "gaussian":
                 normaliser = z.shape[-1] * math.log(self.sigma * math.sqrt(2 * math.pi))
                 return -(h - z).square().sum(-1) / (2 * self.sigma**2) - normaliser
             case _:
                 return h.new_zeros(len(h))
 
     def kl(self, h: Tensor, h_ref: Tensor) -> Tensor:
-        """``[K, H], [K, H] -> [K]``: KL(p(. | h) || p(. | h_ref)), at least 0, and 0 only for the same density.
+        """Returns KL(p(. | h) || p(. | h_ref)): ``[K, H], [K, H] -> [K]``, at least 0, and 0 only for equal densities.
 
         vmf: ``kappa * A(kappa) * (1 - cos(h, h_ref))`` with A the `mean_resultant_length`; gaussian:
         ``|h - h_ref|^2 / (2 sigma^2)``.
         """
         h, h_ref = _wide(h), _wide(h_ref.detach())
         match self.name:
-            case "vmf" if self.kappa is not None:
+            case "vmf":
                 return self.kappa * mean_resultant_length(self.kappa, h.shape[-1]) * _half_squared_chord(h, h_ref)
-            case "gaussian" if self.sigma is not None:
+            case "gaussian":
                 return (h - h_ref).square().sum(-1) / (2 * self.sigma**2)
             case _:
                 return h.new_zeros(len(h))
@@ -70,10 +70,10 @@ class Family:
 
 @lru_cache
 def mean_resultant_length(kappa: float, dim: int) -> float:
-    """A(kappa) = I_{d/2}(kappa) / I_{d/2-1}(kappa), the length of the mean of a von Mises-Fisher on the sphere in R^d.
+    """Returns A(kappa) = I_{d/2}(kappa) / I_{d/2-1}(kappa), the length of the mean of a von Mises-Fisher in R^d.
 
-    By the continued fraction of the ratio of Bessel functions (Amos 1974; Abramowitz and Stegun 9.1.73), from the tail: for
-    orders far above kappa the terms fall off faster than geometrically.
+    Evaluates the continued fraction of the ratio of Bessel functions (Amos 1974; Abramowitz and Stegun 9.1.73) from its tail:
+    for orders far above kappa the terms fall off faster than geometrically.
     """
     ratio = 0.0
     for order in range(dim // 2 + int(kappa) + 60, -1, -1):
@@ -86,5 +86,5 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _half_squared_chord(a: Tensor, b: Tensor) -> Tensor:
-    """1 - cos(a, b) without cancellation: exact 0 for equal vectors, never negative."""
+    """Returns 1 - cos(a, b) without cancellation: exactly 0 for equal vectors, never negative."""
     return (normalize(a, dim=-1) - normalize(b, dim=-1)).square().sum(-1) / 2

@@ -1,4 +1,4 @@
-"""Where latents lie in a response: the one place that computes indices of spans.
+"""Finds the latents in a response. All indices of spans are computed here.
 
 Every index of a response has one role (docs/concepts/spans.md). Roles are a function of the token ids
 alone, because ``<|latent|>`` cannot be sampled outside a span.
@@ -16,7 +16,7 @@ from future_l1_verl.latents.tokens import LatentTokens
 
 
 class Role(IntEnum):
-    """What the token at a response index is."""
+    """The role of the token at a response index."""
 
     TEXT = 0  # sampled outside a span; the start token included
     STOP = 1  # an end token that the model chose inside a span
@@ -31,9 +31,9 @@ ROLE_LETTERS = "tslfe"
 
 @dataclass(frozen=True)
 class Layout:
-    """Roles of the indices of one response or of a padded batch of responses.
+    """The roles of the indices of one response or of a padded batch of responses.
 
-    ``roles`` is int8 ``[..., L]``; ``count`` is int64 ``[..., L]``: how many latents of its span lie before an index
+    ``roles`` is int8 ``[..., L]``; ``count`` is int64 ``[..., L]``: the number of latents of the span before an index
     (0 outside spans).
     """
 
@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def spans(self) -> Tensor:
-        """int64 ``[S, 2]`` for one response: first slot and the index after the last slot of each span, in order."""
+        """int64 ``[S, 2]`` of one response: the first slot of each span and the index after its last slot, in order."""
         if self.roles.dim() != 1:
             raise ValueError(f"spans are listed for one response at a time, not for shape {tuple(self.roles.shape)}")
         opens = self.slots & (self.count == 0)
@@ -62,16 +62,16 @@ class Layout:
 
 
 def response_layout(response_ids: Tensor, tokens: LatentTokens, max_latents: int, min_latents: int = 1) -> Layout:
-    """Roles of the indices of a response.
+    """Returns the roles of the indices of a response.
 
     ``response_ids``: integer ``[..., L]``, without the prompt; rows of a batch may be padded on the right with any id
     that is not a control token. ``max_latents`` is the budget of a span, ``min_latents`` the number of slots opened without a
     decision (1 in the paper; equal to ``max_latents`` for a fixed budget). With a budget of 0 spans are closed as they open.
 
-    Defined for every string of ids: a ``<|latent|>`` that no start token leads to, or that lies past the budget, and an
-    end token outside a span are plain text (the decoder never emits them).
+    Defined for every sequence of ids: a ``<|latent|>`` outside a span or past the budget, and an end token outside a span,
+    are plain text (the decoder never emits them).
 
-    Raises ValueError unless 0 <= min_latents <= max_latents, and unless both are 0 or neither is.
+    Raises ValueError unless 1 <= min_latents <= max_latents or both are 0.
     """
     if not 0 <= min_latents <= max_latents or (min_latents == 0 < max_latents):
         raise ValueError(f"need 1 <= min_latents <= max_latents, or both 0, not {min_latents} and {max_latents}")
@@ -95,14 +95,13 @@ def response_layout(response_ids: Tensor, tokens: LatentTokens, max_latents: int
 
 
 def role_letters(roles: Tensor) -> str:
-    """int8 ``[L]`` of one response as a string of `ROLE_LETTERS`."""
+    """Returns the roles of one response, int8 ``[L]``, as a string of `ROLE_LETTERS`."""
     return "".join(ROLE_LETTERS[role] for role in roles.tolist())
 
 
 def feeding_positions(slots: Tensor) -> Tensor:
-    """The positions whose hidden state becomes the latent of each slot: bool ``[..., L]`` to bool ``[..., L]``.
+    """Returns the positions whose hidden state becomes the latent of each slot: bool ``[..., L]`` to bool ``[..., L]``.
 
-    Works on masks over a whole sequence as well as over a response: a slot never is the first index, since a start token
-    comes before it.
+    Works on the mask of a sequence or of a response: a slot is never the first index, since a start token precedes it.
     """
     return torch.cat([slots[..., 1:], torch.zeros_like(slots[..., :1])], dim=-1)

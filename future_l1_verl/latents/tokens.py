@@ -1,7 +1,7 @@
-"""The three control tokens of a latent span and the checkpoint keys that carry their ids.
+"""The three control tokens of a latent span and the keys of ``config.json`` that hold their ids.
 
-A checkpoint that can decode latents says so in its ``config.json``: the three ids and the budget stand there under
-``CONFIG_KEYS``, so that ``vllm serve <checkpoint>`` needs no further setting.
+A checkpoint that can decode latents has the three ids and the budget in its ``config.json`` under ``CONFIG_KEYS``, so that
+``vllm serve <checkpoint>`` needs no further setting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONTROL_TOKENS = (LATENT_START, LATENT, LATENT_END)
 
 CONFIG_KEYS = ("latent_start_token_id", "latent_token_id", "latent_end_token_id", "max_latents")
 OURS = CONFIG_KEYS[0]
-"""The key that no other project's checkpoints have; ``latent_token_id`` is a common name."""
+"""A key that no other project's checkpoints have; ``latent_token_id`` is a common name."""
 HOW_TO_ADD = "add them with `python -m future_l1_verl.modeling.prepare --model DIR --out DIR`"
 
 
@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class LatentTokens:
-    """Ids of ``<|latent_start|>``, ``<|latent|>`` and ``<|latent_end|>``."""
+    """The ids of ``<|latent_start|>``, ``<|latent|>`` and ``<|latent_end|>``."""
 
     start: int
     latent: int
@@ -38,7 +38,7 @@ class LatentTokens:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> LatentTokens:
-        """Raises ValueError naming the tokens that the tokenizer lacks."""
+        """Returns the ids in a tokenizer. Raises ValueError naming the tokens that it lacks."""
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in CONTROL_TOKENS if token not in vocabulary]
         if missing:
@@ -48,7 +48,7 @@ class LatentTokens:
 
 @dataclass(frozen=True)
 class LatentSettings:
-    """What a checkpoint says of its latent spans: token ids and the budget ``max_latents`` (L_max, paper section 1)."""
+    """The settings of latent spans in a checkpoint: token ids and the budget ``max_latents`` (L_max, paper section 1)."""
 
     tokens: LatentTokens
     max_latents: int
@@ -59,7 +59,7 @@ class LatentSettings:
 
     @classmethod
     def from_config(cls, config: Any) -> LatentSettings:
-        """``config`` is a ``config.json`` as a mapping, or a transformers config. Raises ValueError if a key is missing."""
+        """Reads a ``config.json`` as a mapping, or a transformers config. Raises ValueError if a key is missing."""
         values = config if isinstance(config, dict) else config.to_dict()
         missing = [key for key in CONFIG_KEYS if values.get(key) is None]
         if missing:
@@ -69,7 +69,7 @@ class LatentSettings:
 
     @classmethod
     def from_checkpoint(cls, directory: str | Path) -> LatentSettings:
-        """Reads ``config.json`` of a checkpoint directory. Raises FileNotFoundError or ValueError, naming the file."""
+        """Reads the ``config.json`` of a checkpoint directory. Raises FileNotFoundError or ValueError, naming the file."""
         path = Path(directory) / "config.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; a checkpoint directory holds a config.json")
@@ -79,6 +79,6 @@ class LatentSettings:
             raise ValueError(f"{path}: {error}") from error
 
     def to_config(self) -> dict[str, int]:
-        """The entries of ``config.json``."""
+        """Returns the entries of ``config.json``."""
         values = (self.tokens.start, self.tokens.latent, self.tokens.end, self.max_latents)
         return dict(zip(CONFIG_KEYS, values, strict=True))

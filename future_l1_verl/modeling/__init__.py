@@ -1,1 +1,1 @@
-"""Latents going into a Qwen-VL forward and hidden states coming out; the tiny checkpoint."""
+"""Qwen-VL models that take latents as inputs and return hidden states; preparing and exporting checkpoints."""

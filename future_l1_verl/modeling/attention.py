@@ -1,8 +1,8 @@
-"""Attention of packed questions, in two calls: prompts among themselves, and answers over their prompt and their own tokens.
+"""Attention of packed questions, in two calls: among prompts, and of answers over their prompt and their own tokens.
 
-Registered with transformers, which calls it in every layer of the language model and hands it the `Packing` of the forward.
-The kernel of a call is FlashAttention's for sequences of unlike lengths, or torch's for padded ones; neither sees a mask of
-the whole sequence.
+Registered with transformers, which calls it in every layer of the language model with the `Packing` of the forward pass.
+The kernel of a call is FlashAttention's for sequences of different lengths, or torch's for padded ones; neither needs a mask
+of the whole sequence.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Segments, float], Tensor]
 """``(queries [Q, heads, D], keys [K, key heads, D], values [K, key heads, D], segments, scale) -> [Q, heads, D]``."""
 
 WASTE = 1.5
-"""Pieces of unlike lengths are padded to one call as long as that costs at most so many times their own arithmetic."""
+"""Pieces of different lengths share a padded call if this costs at most this many times their own arithmetic."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, kernel: Kernel) -> Tensor:
-    """``[T, heads, D]`` of a packed sequence, from queries ``[T, heads, D]``, keys and values ``[T, key heads, D]``."""
+    """Returns ``[T, heads, D]`` of a packed sequence, from queries ``[T, heads, D]``, keys, values ``[T, key heads, D]``."""
     asked = packing.asked
     prompts = kernel(query[:asked], key[:asked], value[:asked], packing.prompt_segments, scale)
     if not packing.scored:
@@ -39,7 +39,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: f
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
-    """FlashAttention 2 on CUDA, in half precision."""
+    """Computes attention with FlashAttention 2 on CUDA, in half precision."""
     from flash_attn import flash_attn_varlen_func
 
     return flash_attn_varlen_func(
@@ -50,7 +50,7 @@ def flash(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: 
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: float) -> Tensor:
-    """torch's kernel on any device: pieces of like lengths are padded to a call."""
+    """Computes attention with torch's kernel on any device: pieces of similar lengths are padded to one call."""
     parts = []
     for rows, columns, mask, flat in _batches(segments.queries, segments.keys, query.device):
         q, k, v = (
@@ -67,7 +67,7 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scale: f
 
 
 KERNELS: dict[str, Kernel] = {"sdpa": sdpa, "flash_attention_2": flash}
-"""By the name that transformers gives to such an attention."""
+"""The kernels, by transformers' names of the attention."""
 
 
 def use_packed_attention(language_model: nn.Module, sequence: Whole) -> None:
@@ -82,7 +82,7 @@ def use_packed_attention(language_model: nn.Module, sequence: Whole) -> None:
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, packing: Packing, **kwargs: Any
     ) -> tuple[Tensor, None]:
-        """transformers' interface: ``[1, heads, T, D]`` in, ``[1, T, heads, D]`` out; under Ulysses this rank's part of T."""
+        """Has transformers' interface: ``[1, heads, T, D]`` to ``[1, T, heads, D]``; under Ulysses T is this rank's part."""
         q, k, v = sequence.scatter_heads(*(tensor.transpose(1, 2) for tensor in (query, key, value)))
         out = attend(q[0], k[0], v[0], packing, kwargs["scaling"], KERNELS[name])
         return sequence.gather_heads(out[None]), None
@@ -99,7 +99,7 @@ def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _order(queries: tuple[int, ...], keys: tuple[int, ...], device: torch.device) -> Tensor | None:
-    """Where each query stands in what the batches bring, one after the other; None if they are in order."""
+    """Returns the position of each query in the concatenated results of the batches; None if they are in order."""
     pieces = [piece for batch in _like_lengths(queries, keys) for piece in batch]
     if pieces == sorted(pieces):
         return None
@@ -112,8 +112,8 @@ def _order(queries: tuple[int, ...], keys: tuple[int, ...], device: torch.device
 def _batches(
     queries: tuple[int, ...], keys: tuple[int, ...], device: torch.device
 ) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor]]:
-    """For each padded call: its rows of queries ``[B, Q]`` and of keys ``[B, K]``, what sees what (bool ``[B, 1, Q, K]``; None
-    for plain causal attention), and the indices of the true queries in ``[B * Q]``."""
+    """Returns, for each padded call: its rows of queries ``[B, Q]`` and of keys ``[B, K]``, the mask (bool ``[B, 1, Q, K]``;
+    None for plain causal attention), and the indices of the true queries in ``[B * Q]``."""
     query_starts, key_starts = ([0, *accumulate(lengths)] for lengths in (queries, keys))
     found = []
     for pieces in _like_lengths(queries, keys):
@@ -121,7 +121,7 @@ def _batches(
         q, k = (torch.tensor([lengths[piece] for piece in pieces])[:, None] for lengths in (queries, keys))
         row, column = torch.arange(rows), torch.arange(columns)
         plain = rows == columns and bool((q == rows).all()) and bool((k == columns).all())
-        # A row that only fills up sees a true key too: without any its softmax would be NaN.
+        # A padding row sees a true key too: without any key its softmax would be NaN.
         mask = None if plain else (column <= torch.minimum(row, q - 1)[..., None] + (k - q)[..., None])[:, None]
         where = [
             torch.tensor([starts[piece] for piece in pieces])[:, None] + torch.minimum(index, lengths - 1)
@@ -134,7 +134,7 @@ def _batches(
 
 @lru_cache(maxsize=8)
 def _like_lengths(queries: tuple[int, ...], keys: tuple[int, ...]) -> list[list[int]]:
-    """Pieces, longest first, in groups whose padding costs at most `WASTE`; in their own order if one group is enough."""
+    """Returns pieces, longest first, in groups whose padding costs at most `WASTE`; in their order if one group suffices."""
     groups: list[list[int]] = []
     area = padded = 0
     for piece in sorted(range(len(queries)), key=lambda each: (-queries[each], -keys[each])):

@@ -1,4 +1,4 @@
-"""The supported architectures, each by what it does differently; `install_latents` converts a model in place."""
+"""The supported architectures, each with its differences; `install_latents` converts a model in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from future_l1_verl.modeling.targets import Targets
 
 
 class LatentQwen3VL(LatentVL, Qwen3VLForConditionalGeneration):
-    """Features of several layers of the tower go into the first layers of the language model (deepstack)."""
+    """Qwen3-VL: features of several layers of the tower go into the first layers of the language model (deepstack)."""
 
     MERGERS = ("merger", "deepstack_merger_list")
 
@@ -34,11 +34,11 @@ class LatentQwen3VL(LatentVL, Qwen3VLForConditionalGeneration):
 
 
 class LatentQwen2_5VL(LatentVL, Qwen2_5_VLForConditionalGeneration):
-    """Its language model sees the tower's last features alone.
+    """Qwen2.5-VL: its language model sees only the tower's last features.
 
-    Videos are refused. transformers 5.9 and vLLM 0.24 place them differently: vLLM drops a clip's times and takes it for 24
-    frames a second (`video_needs_metadata`, multimodal/parse.py), and transformers lets what follows a clip overlap it in time
-    (modeling_qwen2_5_vl.py:1077), so that rollouts and actor would not have the same likelihoods. Frames are images.
+    Videos are refused. transformers 5.9 and vLLM 0.24 place them differently: vLLM drops a clip's times and assumes 24 frames
+    per second (`video_needs_metadata`, multimodal/parse.py), and in transformers the positions after a clip overlap it in time
+    (modeling_qwen2_5_vl.py), so rollouts and actor would have different likelihoods. Frames are images.
     """
 
     MERGERS = ("merger",)
@@ -86,7 +86,7 @@ def install_latents(
     sequence = sequence or Whole()
     use_packed_attention(module.model.language_model, sequence)
     module.__class__ = BACKBONES[type(module)]
-    # What is never sampled: placeholders of images and videos (verl bans them in the rollout, vllm_rollout/utils.py), and the
+    # Never sampled: placeholders of images and videos (verl bans them in the rollout, vllm_rollout/utils.py), and the
     # start token of a model without spans.
     never = (module.config.image_token_id, module.config.video_token_id)
     module.lm_head.__class__ = OutputHead

@@ -1,4 +1,4 @@
-"""What a checkpoint must have before anything is built of it."""
+"""Checks a checkpoint before it is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from future_l1_verl.latents.tokens import LatentSettings, LatentTokens
 
 
 def check_checkpoint(directory: str | Path) -> LatentSettings:
-    """The latent settings of a checkpoint. Raises ValueError or OSError if its config or processor is missing or lacks them."""
+    """Returns the latent settings of a checkpoint. Raises ValueError or OSError if its config or processor lacks them."""
     settings = LatentSettings.from_checkpoint(directory)
     tokens = LatentTokens.from_tokenizer(AutoProcessor.from_pretrained(directory).tokenizer)
     if tokens != settings.tokens:
@@ -20,7 +20,7 @@ def check_checkpoint(directory: str | Path) -> LatentSettings:
 
 
 def require_videos(directory: str | Path) -> None:
-    """Raises ValueError for a checkpoint whose engines do not agree on the times of a video's frames."""
+    """Raises ValueError for a checkpoint for which transformers and vLLM disagree on the times of a video's frames."""
     kind = json.loads((Path(directory) / "config.json").read_text())["model_type"]
     if kind == "qwen2_5_vl":
         raise ValueError("Qwen2.5-VL: vLLM and transformers disagree on the times of videos; use data.observed=frames")

@@ -1,8 +1,8 @@
-"""``future-l1 export``: a trained checkpoint to hand out.
+"""``future-l1 export``: makes a trained checkpoint ready for use elsewhere.
 
-From the folder of a stage-1 or stage-2 run to a directory that transformers and ``vllm serve`` load as it is. verl has
-written nearly that (``checkpoint.save_contents`` has ``hf_model``): it is checked and linked or copied. Where LoRA was
-trained, verl has written base weights and adapters side by side, which are merged.
+Turns the folder of a stage-1 or stage-2 run into a directory that transformers and ``vllm serve`` can load. verl writes nearly
+this form (``checkpoint.save_contents`` has ``hf_model``), so the files are checked and linked or copied. For LoRA, verl writes
+base weights and adapters side by side, and they are merged.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from future_l1_verl.modeling.prepare import (
 )
 
 FOLDERS = ("huggingface", "actor/huggingface")
-"""Where verl writes the checkpoint inside ``global_step_N``: in stage 1, in stage 2."""
+"""The paths of verl's checkpoint inside ``global_step_N``: in stage 1, in stage 2."""
 
-# Each line: one of these has to be there.
+# One file of each line must exist.
 NEEDED = (
     ("config.json",),
     ("generation_config.json",),
@@ -42,10 +42,10 @@ NEEDED = (
 
 
 def export(source: Path, out: Path) -> None:
-    """Writes ``out`` from ``source``, a ``huggingface`` folder of verl's, as a whole or not at all.
+    """Writes ``out`` from ``source``, a ``huggingface`` folder of verl's, atomically.
 
-    Raises FileNotFoundError or ValueError naming what ``source`` lacks: a file, a shard, a setting of latents, tensors.
-    ValueError as well if ``out`` is not empty.
+    Raises FileNotFoundError or ValueError naming what ``source`` lacks (a file, a shard, a setting of latents, tensors), and
+    ValueError if ``out`` is not empty.
     """
     missing = [" or ".join(files) for files in NEEDED if not any((source / file).is_file() for file in files)]
     if missing:
@@ -59,7 +59,7 @@ def export(source: Path, out: Path) -> None:
         else:
             copy_checkpoint(source, directory)
         config = read_json(source / "config.json")
-        # verl keeps the setting of the training; where it names FlashAttention, a machine without it would not load the model.
+        # verl keeps the training's setting; if it is FlashAttention, a machine without it could not load the model.
         config.pop("attn_implementation", None)
         write_config(directory, config)
         AutoProcessor.from_pretrained(directory)
@@ -97,8 +97,8 @@ def _merge(source: Path, out: Path, files: dict[str, str]) -> None:
 
 
 def find(run: Path, step: int | None = None) -> Path:
-    """The ``huggingface`` folder of a step of a run, by default of the last. Raises FileNotFoundError, or ValueError if the
-    file that names the last step holds no number."""
+    """Returns the ``huggingface`` folder of a step of a run, by default of the last. Raises FileNotFoundError, or ValueError
+    if the file that names the last step does not hold a number."""
     if step is None:
         tracker = run / "latest_checkpointed_iteration.txt"
         if not tracker.is_file():
@@ -116,7 +116,7 @@ def find(run: Path, step: int | None = None) -> Path:
 
 
 def find_best(run: Path) -> Path:
-    """The ``huggingface`` folder of the step with the lowest validation loss, which stage 1 keeps. Raises FileNotFoundError."""
+    """Returns the ``huggingface`` folder of stage 1's step with the lowest validation loss. Raises FileNotFoundError."""
     best = run / "best/huggingface"
     if not best.is_dir():
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""What the output head says of the scored tokens, a chunk of them at a time: logits of all tokens are never in memory."""
+"""Computes the output head's log-probs in chunks of tokens, so that the logits of all tokens are never in memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from future_l1_verl.latents.tokens import LatentTokens
 from future_l1_verl.modeling.packing import queued
 
 CHUNK = 2**26
-"""Logits of a chunk: 256 MB in fp32, of which two are alive at once (three where the entropy is trained)."""
+"""Logits per chunk: 256 MB in fp32; two chunks are in memory at once (three if the entropy is trained)."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The decisions of the output head ``weight [V, H]``, as the decoder made them.
+    """Computes the decisions of the output head ``weight [V, H]`` in the same way as the decoder.
 
-    What the decoder never samples has no probability: ``<|latent|>`` outside a span, and the tokens ``banned``.
+    Tokens that the decoder never samples have probability 0: ``<|latent|>`` outside a span, and the tokens ``banned``.
     """
 
     weight: Tensor
@@ -31,24 +31,24 @@ class Head:
     def __call__(
         self, states: Tensor, before: Tensor, said: Tensor, slots: Tensor, temperature: float, entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """``(log_probs, entropies)`` of N decisions, fp32 ``[N]``; the second is None unless ``entropy``.
+        """Returns ``(log_probs, entropies)`` of N decisions, fp32 ``[N]``; the second is None unless ``entropy``.
 
         ``states [N, H]`` predict the tokens ``said``, which follow the tokens ``before`` (both int64 ``[N]``). An entry is log
         p(token), and log(1 - p(end)) at ``slots``, int64 ``[K]`` on the host: the indices at which ``said`` is ``<|latent|>``,
         ascending. Logits are divided by ``temperature`` in fp32, whatever the dtype of states and weight. The backward pass
-        makes those of a chunk again.
+        computes those of each chunk again.
         """
         return _Decisions.apply(states, self.weight, before, said, slots, self, temperature, entropy)
 
     def chunks(self, slots: Tensor, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Equal parts of tensors with N rows each, each after the slots in it; one empty part if N is 0."""
+        """Yields equal parts of tensors with N rows, each preceded by the slots in it; one empty part if N is 0."""
         size = max(self.chunk // len(self.weight), 1)
         for first, part in enumerate(zip(*(each.split(size) for each in rows), strict=True)):
             here = slots[(slots >= first * size) & (slots < (first + 1) * size)] - first * size
             yield queued(here, part[0].device), *part
 
     def log_softmax(self, states: Tensor, weight: Tensor, before: Tensor, temperature: float) -> Tensor:
-        """fp32 ``[n, V]``: log-probs of what can be sampled; of what cannot, a large negative number."""
+        """Returns log-probs, fp32 ``[n, V]``; a large negative number for tokens that cannot be sampled."""
         logits = torch.nn.functional.linear(states, weight)
         # A large finite number, not -inf: the entropy would be 0 * inf.
         never = torch.finfo(logits.dtype).min / 1024
@@ -59,16 +59,16 @@ class Head:
         return logits.log_softmax(-1)
 
     def without_end(self, log_probs: Tensor, slots: Tensor) -> Tensor:
-        """``[k, V]`` log-probs at ``slots`` with -inf for the end token: their sum is 1 - p(end), exact also where p(end) is
-        close to 1."""
+        """Returns log-probs ``[k, V]`` at ``slots`` with -inf for the end token: the probabilities sum to 1 - p(end), which is
+        exact even for p(end) close to 1."""
         others = log_probs.index_select(0, slots)
         others[:, self.tokens.end] = float("-inf")
         return others
 
 
 class OutputHead(nn.Linear):
-    """The output head of a model, called as `Head` is. FSDP2 shards the head of an untied model by itself, and has its weight
-    in one piece during this call alone."""
+    """The output head of a model, called like `Head`. FSDP2 shards the head of an untied model separately, and gathers its
+    weight only during this call."""
 
     tokens: LatentTokens
     banned: tuple[int, ...]
@@ -78,7 +78,7 @@ class OutputHead(nn.Linear):
 
 
 class _Decisions(torch.autograd.Function):
-    """Computes what `Head` returns. Nothing of the size of the vocabulary is kept between forward and backward."""
+    """Computes the result of `Head`, and keeps nothing of the size of the vocabulary between forward and backward."""
 
     @staticmethod
     def forward(
@@ -92,7 +92,7 @@ class _Decisions(torch.autograd.Function):
         temperature: float,
         entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        # What autocast would compute in; the backward pass, which it does not cover, does so too.
+        # The dtype that autocast would use; autocast does not cover the backward pass, which uses it too.
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         ctx.head, ctx.slots, ctx.temperature, ctx.dtype = head, slots, temperature, dtype
@@ -113,8 +113,8 @@ class _Decisions(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
-        """With p the distribution: d log p(token) = one-hot - p, d log(1 - p(end)) = q - p for q the distribution without the
-        end, and d entropy = -p (log p + entropy), each by the logits, which are divided by the temperature."""
+        """Computes gradients by the logits (divided by the temperature). With p the distribution and q the one without the end:
+        d log p(token) = one-hot - p, d log(1 - p(end)) = q - p, and d entropy = -p (log p + entropy)."""
         states, weight, before, said = ctx.saved_tensors
         head, used = ctx.head, weight.to(ctx.dtype)
         by_weight = torch.zeros_like(used) if ctx.needs_input_grad[1] else None
@@ -123,7 +123,7 @@ class _Decisions(torch.autograd.Function):
         by_spread = by_value if given[1] is None else given[1]
 
         def part(slots: Tensor, states: Tensor, before: Tensor, said: Tensor, by_value: Tensor, by_spread: Tensor) -> Tensor:
-            """``[n, H]`` of a chunk, whose part of ``by_weight`` is added."""
+            """Returns the gradient ``[n, H]`` of a chunk, and adds its part to ``by_weight``."""
             log_probs = head.log_softmax(states, used, before, ctx.temperature)
             others = head.without_end(log_probs, slots).softmax(-1).mul_(by_value.index_select(0, slots)[:, None])
             if by_entropy is None:

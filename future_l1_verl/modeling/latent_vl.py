@@ -1,4 +1,4 @@
-"""What all backbones share: latents go into a Qwen-VL forward, and likelihoods of the answers come out.
+"""The base of all backbones: a Qwen-VL forward pass that takes latents and returns the likelihoods of the answers.
 
 The classes add no parameters: `backbones.install_latents` changes the class of a stock model, so checkpoints stay plain.
 """
@@ -19,12 +19,12 @@ from future_l1_verl.modeling.sequence import Whole
 from future_l1_verl.modeling.targets import Targets
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""``(h [K, H], z [K, H]) -> [K]`` in fp32 at least: a number per slot from the state that feeds it and a row of its own."""
+"""``(h [K, H], z [K, H]) -> [K]`` in fp32 at least: a number per slot, from the state that feeds it and the slot's row of z."""
 
 
 @dataclass
 class LatentOutput(ModelOutput):
-    """What the model makes of a packed micro-batch with N scored tokens, K of them slots (`Packing` gives the order).
+    """The model's output for a packed micro-batch with N scored tokens, K of them slots (`Packing` gives the order).
 
     ``log_probs``, ``entropy``: fp32 ``[N]``, the decisions of the output head (`Head`). ``latent_term``,
     ``latent_divergence``: fp32 ``[K]``, the objective and the divergence of each slot. ``latent_states``, ``latent_targets``:
@@ -41,7 +41,7 @@ class LatentOutput(ModelOutput):
 
 @dataclass
 class VisionFeatures:
-    """What the vision tower made of images, videos and future frames."""
+    """The vision tower's features of images, videos and future frames."""
 
     features: tuple[Tensor, Tensor, Tensor]  # [N, H] each, in that order
     layers: list[Tensor]  # per deepstack layer [images + videos, H]; future frames have none: latents carry no deepstack
@@ -51,7 +51,7 @@ class VisionFeatures:
 class LatentVL(nn.Module):
     """Mixed into a vision-language model of transformers, whose ``<|latent|>`` positions then take latents as embeddings.
 
-    A backbone says what its vision tower and its language model have of their own: `MERGERS`, `_layers` and `_decode`.
+    A backbone defines what is special in its vision tower and language model: `MERGERS`, `_layers` and `_decode`.
     """
 
     MERGERS: ClassVar[tuple[str, ...]]  # the tower's submodules that turn its features into embeddings
@@ -63,18 +63,17 @@ class LatentVL(nn.Module):
     sequence: Whole
 
     def freeze(self, tower: bool, merger: bool) -> None:
-        """Takes the gradients of the vision tower's own parameters, of its mergers', or of both."""
+        """Turns off the gradients of the vision tower's own parameters, of its mergers', or of both."""
         for name, parameter in self.model.visual.named_parameters():
             if merger if name.split(".")[0] in self.MERGERS else tower:
                 parameter.requires_grad_(False)
 
     def _layers(self, seen: ModelOutput) -> list[Tensor]:
-        """Returns, of the tower's output, the features ``[N, H]`` that go into layers of the language model as well."""
+        """Returns the features ``[N, H]`` in the tower's output that also go into layers of the language model."""
         raise NotImplementedError
 
     def _decode(self, embeddings: Tensor, visual: Tensor, layers: list[Tensor], **inputs: object) -> Tensor:
-        """Returns the last hidden states ``[1, T, H]``; ``layers`` ``[visual positions, H]`` are empty where nothing is
-        seen."""
+        """Returns the last hidden states ``[1, T, H]``; ``layers`` ``[visual positions, H]`` are empty without vision."""
         raise NotImplementedError
 
     def forward(
@@ -102,11 +101,11 @@ class LatentVL(nn.Module):
         ``latent_pixel_values`` with ``latent_grid_thw``, of whose merged vision features `Targets` makes them, detached (paper
         section 2). ``reference_states [K, H]`` are another model's `LatentOutput.latent_states` of the same rows;
         ``temperature`` is that of the decisions. ``use_cache`` must be False. Raises ValueError if slots and latents, or
-        placeholders and features, differ in number, or if a slot stands in a prompt.
+        placeholders and features, differ in number, or if a slot is in a prompt.
         """
         if use_cache:
-            raise ValueError("a packed micro-batch is no prefix of anything: use_cache must be False")
-        ids = input_ids[0].cpu()  # what stands where; from the vision tower on the host waits for nothing
+            raise ValueError("a packed micro-batch cannot be continued: use_cache must be False")
+        ids = input_ids[0].cpu()  # needed on the host before the vision tower runs; after that the host waits for nothing
         embeddings = self.model.get_input_embeddings()(input_ids)
         device = embeddings.device
         seen = self._encode_vision(
@@ -148,8 +147,8 @@ class LatentVL(nn.Module):
     def _part(
         self, embeddings: Tensor, is_image: Tensor, is_visual: Tensor, layers: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Cuts what the language model reads to this rank's part of the sequence, and puts the rows of ``layers``, images first
-        and then videos, in the order of their positions. The masks ``[T]`` are on the host."""
+        """Cuts the language model's inputs to this rank's part of the sequence, and sorts the rows of ``layers``, which have
+        images before videos, by position. The masks ``[T]`` are on the host."""
         device, of_visual = embeddings.device, is_image[is_visual]
         order = torch.where(of_visual, of_visual.cumsum(0) - 1, of_visual.sum() + (~of_visual).cumsum(0) - 1)
         row = torch.zeros(len(is_visual), dtype=torch.int64).masked_scatter(is_visual, order)
@@ -161,9 +160,9 @@ class LatentVL(nn.Module):
     def _encode_vision(
         self, pixels: tuple[Tensor | None, ...], grids: tuple[Tensor | None, ...], device: torch.device
     ) -> VisionFeatures:
-        """Encodes images, videos and future frames in one call of the vision tower, and calls it even for nothing.
+        """Encodes images, videos and future frames in one call of the vision tower, even if there are none.
 
-        Under FSDP a call is a collective: ranks that hold different modalities would otherwise wait for each other for ever.
+        Under FSDP a call is a collective: ranks with different modalities would otherwise wait for each other forever.
         """
         tower = self.model.visual
         merged = tower.spatial_merge_size**2
@@ -178,7 +177,7 @@ class LatentVL(nn.Module):
             pixel, grid = (torch.cat(parts) for parts in zip(*present, strict=True))
             output = tower(pixel.to(tower.dtype), grid_thw=grid)
         features, layers = output.pooler_output, self._layers(output)
-        # Zero, but part of the graph: every rank has a gradient for every vision parameter, whatever it saw.
+        # Zero, but part of the graph: every rank has a gradient for every vision parameter, with or without pictures.
         anchor = 0.0 * (features.sum() + sum(layer.sum() for layer in layers))
         observed = counts[0] + counts[1]
         return VisionFeatures(

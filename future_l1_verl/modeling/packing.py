@@ -1,4 +1,4 @@
-"""Where the tokens of a micro-batch stand when answers share their prompt, what they see, and where their states are.
+"""The layout of a micro-batch whose answers share their prompts: positions of tokens, attention, and indices of states.
 
 Index convention. A *row* is an answer with its prompt; rows with the same prompt belong to one *question*. Packed, a
 micro-batch is one sequence ``[T]``::
@@ -6,8 +6,8 @@ micro-batch is one sequence ``[T]``::
     prompt of question 0 | ... | prompt of the last question | padding | answer of row 0 | ... | answer of the last row
 
 A token of a prompt sees the prompt up to itself. A token of an answer sees its whole prompt and its answer up to itself. Token
-i of an answer is predicted from the state at token i - 1, the first from the state at the last token of its prompt. *Scored*
-are all tokens of all answers, in packed order: ``[N]``, the last N of the sequence.
+i of an answer is predicted from the state at token i - 1, the first from the state at the last token of its prompt. The
+*scored* tokens are all tokens of all answers, in packed order: ``[N]``, the last N of the sequence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 
 def queued(indices: Tensor, device: torch.device | str) -> Tensor:
-    """``indices`` of the host on ``device``, without waiting for what the device still has to do."""
+    """Returns ``indices`` of the host on ``device``, without waiting for the device's pending work."""
     return indices.to(device, non_blocking=True)
 
 
@@ -30,8 +30,8 @@ def queued(indices: Tensor, device: torch.device | str) -> Tensor:
 class Segments:
     """Pieces of attention. The last query of a piece sees all its keys, the query before it one fewer, and so on.
 
-    ``queries`` and ``keys`` are their lengths, with at least as many keys as queries. The queries of all pieces stand behind
-    each other; so do their keys, taken from a longer tensor at the indices ``taken`` (int64), or all of it if that is None.
+    ``queries`` and ``keys`` are their lengths, with at least as many keys as queries. The queries of all pieces are
+    concatenated; so are their keys, taken from a longer tensor at the indices ``taken`` (int64), or all of it if that is None.
     """
 
     queries: tuple[int, ...]
@@ -59,12 +59,12 @@ class Packing:
 
     @property
     def asked(self) -> int:
-        """Returns how many tokens stand before the answers."""
+        """The number of tokens before the answers."""
         return sum(self.prompts) + self.padding
 
     @property
     def scored(self) -> int:
-        """Returns N, how many tokens all answers have."""
+        """N, the number of tokens of all answers."""
         return sum(self.answers)
 
     def __len__(self) -> int:
@@ -113,7 +113,7 @@ class Packing:
         )
 
     def pack(self, rows: Sequence[Tensor], fill: int = 0) -> Tensor:
-        """``[..., T]`` from the rows ``[..., prompt + answer]``; the prompt of a question is that of its first row."""
+        """Returns ``[..., T]`` from the rows ``[..., prompt + answer]``; a question's prompt is that of its first row."""
         first = {question: row for row, question in reversed(list(enumerate(self.questions)))}
         prompts = [rows[first[question]][..., :length] for question, length in enumerate(self.prompts)]
         answers = [row[..., self.prompts[question] :] for row, question in zip(rows, self.questions, strict=True)]
@@ -121,9 +121,9 @@ class Packing:
         return torch.cat([*prompts, padding, *answers], dim=-1)
 
     def entries(self, values: Tensor) -> Tensor:
-        """``[N]`` to the rows behind each other ``[sum of prompt + answer]``, of which entry p is about token p + 1 of its row.
+        """Maps ``[N]`` to the concatenated rows ``[sum of prompt + answer]``, whose entry p is about token p + 1 of its row.
 
-        Entries that no scored token belongs to are 0: those of a prompt, and the last of a row.
+        Entries without a scored token are 0: those of a prompt, and the last of a row.
         """
         lengths = [self.prompts[question] + answer for question, answer in zip(self.questions, self.answers, strict=True)]
         where = [torch.arange(end - answer - 1, end - 1) for end, answer in zip(accumulate(lengths), self.answers, strict=True)]

@@ -1,9 +1,9 @@
-"""``future-l1 prepare``: a checkpoint that can learn to decode latents.
+"""``future-l1 prepare``: makes a checkpoint that can learn to decode latents.
 
 Copies a checkpoint directory, adds the control tokens, gives them rows of the embedding and of the output head, and writes
-their ids and the budget into ``config.json``. Weights are hard-linked where the file system allows it, else copied; of the
-shards that hold those two matrices a new file is written, a piece at a time. A linked file is the original's as well: what
-changes weights later must write a new file in its place.
+their ids and the budget into ``config.json``. Weights are hard-linked if the file system allows it, else copied; the shards
+with those two matrices are written anew, a piece at a time. A linked file is shared with the original: code that changes
+weights later must write a new file in its place.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from future_l1_verl.latents.tokens import CONFIG_KEYS, CONTROL_TOKENS, LatentSettings, LatentTokens
 
-# A new row starts as the row of the token that does the most similar thing for pictures.
+# A new row starts as a copy of the row of the most similar token for pictures.
 RELATED = dict(zip(CONTROL_TOKENS, ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), strict=True))
 MATRICES = ("embed_tokens.weight", "lm_head.weight")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs"
 
-# The class of the language model by itself, which vLLM looks for in text_config and published checkpoints lack.
+# The class of the language model alone: vLLM looks for it in text_config, and published checkpoints lack it.
 LANGUAGE_MODELS = {"qwen3_vl_text": "Qwen3ForCausalLM", "qwen2_5_vl_text": "Qwen2ForCausalLM"}
 
 
 def prepare(source: Path, out: Path, max_latents: int) -> LatentSettings:
-    """Writes ``out`` from ``source``, as a whole or not at all. A checkpoint that has all tokens already only gets the budget.
+    """Writes ``out`` from ``source``, atomically. A checkpoint that has all tokens already only gets the budget.
 
-    Raises ValueError if ``source`` has some of the tokens or settings but not all, lacks a related token, has a file that
-    cannot be read, matrices that do not fit its tokenizer or weights that transformers would not load as they are, and if
-    ``out`` is not empty; FileNotFoundError naming the file that ``source`` lacks.
+    Raises ValueError if ``source`` has some of the tokens or settings but not all, lacks a related token, or has an unreadable
+    file, matrices that do not fit its tokenizer or weights that transformers would not load unchanged, and if ``out`` is not
+    empty; FileNotFoundError naming the file that ``source`` lacks.
     """
     config = read_json(source / "config.json")
     weight_files(source)
@@ -81,7 +81,7 @@ def _require_all_or_none(source: Path, vocabulary: dict[str, int], config: dict)
 
 
 def _matrices(source: Path, config: dict, tokens: int) -> dict[str, list[str]]:
-    """By shard, the names of the embedding and (unless tied) the output head in it.
+    """Returns, by shard, the names of the embedding and (unless tied) the output head in it.
 
     Raises ValueError if one is missing, if their numbers of rows differ or are lower than ``tokens``, or if they are tied and
     differ.
@@ -115,7 +115,7 @@ def _tensor(shard: Path, name: str) -> torch.Tensor:
 
 
 def _write_rows(source: Path, out: Path, matrices: dict[str, list[str]], rows: dict[int, int]) -> int:
-    """Writes the shards of the matrices with row ``rows[i]`` copied to row i, lengthened if need be. Returns their length.
+    """Writes the shards of the matrices with row ``rows[i]`` copied to row i, lengthened if needed. Returns their length.
 
     Padded vocabularies (Qwen3-VL: 151,936 rows for 151,669 tokens) have room for the new rows already.
     """
@@ -165,7 +165,7 @@ def _rewrite(shard: Path, target: Path, matrices: Collection[str], rows: dict[in
 
 
 def _length(entry: dict[str, Any]) -> int:
-    """Bytes of a tensor, from its entry in a header."""
+    """Returns the size of a tensor in bytes, from its entry in a header."""
     begin, end = entry["data_offsets"]
     return end - begin
 
@@ -182,7 +182,7 @@ def _copy(old: BinaryIO, source: int, new: BinaryIO, destination: int, length: i
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises FileNotFoundError, or ValueError if the file holds no JSON object; both name it."""
+    """Reads a JSON object. Raises FileNotFoundError, or ValueError if the file holds something else; both name it."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
@@ -192,9 +192,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_header(shard: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file (dtype, shape and offsets by tensor) and where its data starts.
+    """Returns the header of a safetensors file (dtype, shape and offsets by tensor) and the offset of its data.
 
-    Raises ValueError naming the file if it is no such file or not all there, by its size and by safetensors' own reader.
+    Raises ValueError naming the file if it is not such a file or incomplete, by its size and by safetensors' own reader.
     """
     with shard.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -218,10 +218,10 @@ def read_header(shard: Path) -> tuple[dict[str, Any], int]:
 
 
 def weight_files(directory: Path) -> dict[str, str]:
-    """Tensor name to file name, of files that are whole.
+    """Returns file names by tensor name, of complete files.
 
-    Raises FileNotFoundError or ValueError naming the file that is missing, cannot be read, lacks a tensor that the index places
-    there, or is there beside the others: which are read then, transformers and vLLM decide differently.
+    Raises FileNotFoundError or ValueError naming the file that is missing, unreadable, lacks a tensor that the index places
+    there, or is not in the index: transformers and vLLM differ in which files they read then.
     """
     if (directory / INDEX).is_file():
         files = read_json(directory / INDEX).get("weight_map")
@@ -245,17 +245,17 @@ def weight_files(directory: Path) -> dict[str, str]:
 
 
 def wrongly_loaded(directory: Path) -> str:
-    """Which weights transformers would not find in a checkpoint, find in another shape or leave out, or why it loads none;
-    empty if all is well. No weights are read."""
+    """Returns which weights transformers would not find, find in another shape or leave out, or why it loads none; empty if
+    all is well. No weights are read."""
     head = any(name.endswith(MATRICES[1]) for name in weight_files(directory))
     try:
         config = AutoConfig.from_pretrained(directory)
-        # Without weights, what is tied cannot be compared with what it is tied to, where both are in the file.
+        # Without weights, tied tensors that are both in the file cannot be compared.
         config.tie_word_embeddings &= not head
         _, report = AutoModelForImageTextToText.from_pretrained(
             directory, config=config, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
         )
-    # A config that does not fit raises errors of every kind.
+    # A config that does not fit raises many kinds of errors.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     wrong = {kind.split("_")[0]: sorted(map(str, names)) for kind, names in report.items() if names}
@@ -264,7 +264,7 @@ def wrongly_loaded(directory: Path) -> str:
 
 @contextmanager
 def new_directory(source: Path, out: Path) -> Iterator[Path]:
-    """A directory that becomes ``out`` when the block ends, and is deleted if it raises.
+    """Yields a directory that is renamed to ``out`` when the block ends, and deleted if it raises.
 
     Raises ValueError if ``out`` is, or lies in, ``source``, or if it is not empty.
     """
@@ -285,7 +285,7 @@ def new_directory(source: Path, out: Path) -> Iterator[Path]:
 
 
 def copy_checkpoint(source: Path, out: Path, without: Collection[str] = ()) -> None:
-    """Copies a checkpoint directory but for the files named in ``without``; weights are hard-linked where possible."""
+    """Copies a checkpoint directory except the files named in ``without``; weights are hard-linked where possible."""
 
     def link_or_copy(file: str, target: str) -> None:
         if file.endswith(".safetensors"):
@@ -304,7 +304,7 @@ def copy_checkpoint(source: Path, out: Path, without: Collection[str] = ()) -> N
 
 
 def write_config(directory: Path, config: dict[str, Any]) -> None:
-    """Writes ``config.json``, naming the language model's class if it has a ``text_config`` that does not."""
+    """Writes ``config.json``, and adds the language model's class to a ``text_config`` that lacks it."""
     text = config.get("text_config", {})
     if text.get("model_type") in LANGUAGE_MODELS:
         text["architectures"] = text.get("architectures") or [LANGUAGE_MODELS[text["model_type"]]]

@@ -1,4 +1,4 @@
-"""How the tokens of a sequence are held: all of them here, or cut over ranks (training/ulysses.py)."""
+"""Access to the tokens of a sequence: all on one rank, or split over ranks (training/ulysses.py)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ class Whole:
     name = "whole"
 
     def part(self, tensor: Tensor, dim: int) -> Tensor:
-        """This rank's part of a tensor that goes over the sequence at ``dim``."""
+        """Returns this rank's part of a tensor whose dimension ``dim`` is the sequence."""
         return tensor
 
     def whole(self, tensor: Tensor, dim: int) -> Tensor:
-        """The inverse of `part`, with gradients."""
+        """Inverts `part`, with gradients."""
         return tensor
 
     def scatter_heads(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From a part of the sequence with all heads, ``[1, part, heads, D]``, to all of it with a part of them."""
+        """Exchanges a part of the sequence with all heads, ``[1, part, heads, D]``, for all of it with a part of the heads."""
         return query, key, value
 
     def gather_heads(self, output: Tensor) -> Tensor:
-        """The inverse of `scatter_heads`, of the output of attention."""
+        """Inverts `scatter_heads` on the output of attention."""
         return output

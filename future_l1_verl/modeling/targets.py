@@ -1,4 +1,4 @@
-"""From future frames to the latents of stage 1: their pixels for the vision tower, and what its features become."""
+"""Turns future frames into the latents of stage 1: pixels for the vision tower, and latents from its features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from future_l1_verl.modeling.grid import latent_grid
 def target_pixels(
     images: Sequence[Image.Image], processor: BaseImageProcessor, max_latents: int, resize: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """``pixel_values`` and ``grid_thw [F, 3]`` of future frames.
+    """Returns ``pixel_values`` and ``grid_thw [F, 3]`` of future frames.
 
     With ``resize`` each is shrunk to as many embeddings as a span holds; without, it keeps the resolution of an observed frame,
     and `Targets` pools its features.
@@ -41,7 +41,7 @@ class Targets:
     unit: bool = False
 
     def __call__(self, features: Tensor, grid_thw: Tensor | None, merge_size: int) -> Tensor:
-        """``features [N, H]``, merged, frame by frame and row by row; ``grid_thw [F, 3]`` in patches. Detached ``[K, H]``."""
+        """Returns detached ``[K, H]`` from merged ``features [N, H]``, frame by frame; ``grid_thw [F, 3]`` is in patches."""
         latents = features.detach()
         if self.pool and grid_thw is not None:
             sizes = [(int(rows) // merge_size, int(columns) // merge_size) for _, rows, columns in grid_thw.tolist()]

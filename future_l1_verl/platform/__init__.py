@@ -1,1 +1,1 @@
-"""What lets verl and vLLM run on a CPU, and nothing else. Each shim names the line it works around."""
+"""Shims that let verl and vLLM run on a CPU. Each names the code that it works around."""

@@ -1,7 +1,7 @@
-"""Weights from the actor to rollout replicas on devices of their own, where there is no accelerator.
+"""Sends weights from the actor to rollout replicas on separate devices, on machines without an accelerator.
 
-verl's own ways (verl/checkpoint_engine) need NCCL or RDMA. Named as ``checkpoint_engine.custom_backend_module``, this one is
-``checkpoint_engine.backend=gloo``.
+verl's own backends (verl/checkpoint_engine) need NCCL or RDMA. If ``checkpoint_engine.custom_backend_module`` names this
+module, it is ``checkpoint_engine.backend=gloo``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PATIENCE = timedelta(seconds=60)
 
 @CheckpointEngineRegistry.register("gloo")
 class GlooCheckpointEngine(CheckpointEngine):
-    """One broadcast a tensor, from the actor's rank 0 to all workers of all replicas."""
+    """Broadcasts each tensor from the actor's rank 0 to all workers of all replicas."""
 
     def __init__(self, bucket_size: int, is_master: bool = False) -> None:
         self.is_master = is_master
@@ -39,7 +39,7 @@ class GlooCheckpointEngine(CheckpointEngine):
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[tuple[str, int] | None]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """The actor's other ranks, which only help to gather the weights, have rank -1."""
+        """Returns the ranks of actor and rollout; the actor's other ranks, which only help to gather weights, have -1."""
         size = 1 + rollout_world_size
 
         def shared(ranks: list[int]) -> dict[str, list[Any]]:
@@ -66,7 +66,7 @@ class GlooCheckpointEngine(CheckpointEngine):
                 number += 1
         if self.rank == 0:
             self.store.set(str(number), pickle.dumps(None))
-            # The store lives with rank 0: it must not end before the others have read the end from it.
+            # The store belongs to rank 0, which must not end before the others have read the end from it.
             self.group.barrier().wait()
 
     async def receive_weights(self, global_steps: int | None = None) -> AsyncGenerator[tuple[str, Tensor], None]:

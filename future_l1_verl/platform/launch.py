@@ -1,4 +1,4 @@
-"""Where verl runs: on what the config says, by verl's own means, and Ray has the devices."""
+"""Makes verl use the device of the config, by verl's own settings, and checks that Ray has enough devices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MODULE = "future_l1_verl.platform.verl_cpu"
 def take_platform(device: str) -> None:
     """Tells verl that it runs on a CPU if ``device`` is ``cpu``, here and in processes that are started from here.
 
-    verl loads ``VERL_USE_EXTERNAL_MODULES`` when it is imported (verl/__init__.py), and reads ``VERL_PLATFORM`` when it is
-    first asked for its device, which must come after this. Processes of a Ray that runs already are told by
-    config/rl/platform/cpu.yaml. Any other device is verl's to find.
+    verl loads ``VERL_USE_EXTERNAL_MODULES`` when it is imported (verl/__init__.py), and reads ``VERL_PLATFORM`` when its
+    device is first requested, which must be after this call. Processes of a running Ray get both from
+    config/rl/platform/cpu.yaml. Any other device is found by verl.
     """
     if device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"
@@ -25,8 +25,8 @@ def take_platform(device: str) -> None:
 
 
 def require_accelerator(device: str, address: str | None = None) -> None:
-    """Raises ValueError if ``device`` is ``cuda``, this machine has none, and no cluster is named that may have some: by the
-    ``address`` of a Ray, or by RAY_ADDRESS, where `ray.init` looks for it."""
+    """Raises ValueError if ``device`` is ``cuda``, this machine has none, and no cluster that may have some is named by the
+    ``address`` of a Ray, or by RAY_ADDRESS, which `ray.init` reads."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available() and not (address or os.environ.get("RAY_ADDRESS")):
@@ -43,9 +43,9 @@ def require_platform(device: str) -> None:
 
 
 def require_devices(device: str, needed: int) -> None:
-    """Raises RuntimeError if verl found another ``device`` than the config names, or Ray, which runs, has too few of them.
+    """Raises RuntimeError if verl found another ``device`` than the config names, or if the running Ray has too few devices.
 
-    A driver without an accelerator is one of a cluster with them: verl takes it for one of ``cuda``.
+    A driver without an accelerator belongs to a cluster with accelerators, and verl treats its device as ``cuda``.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""verl on a machine without an accelerator: what ``import verl`` loads where ``VERL_USE_EXTERNAL_MODULES`` names this module.
+"""verl on a machine without an accelerator; ``import verl`` loads this module if ``VERL_USE_EXTERNAL_MODULES`` names it.
 
 `launch.take_platform` and config/rl/platform/cpu.yaml name it, and choose it by ``VERL_PLATFORM=cpu``.
 """
@@ -16,7 +16,7 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 
 
 class CpuDevice:
-    """torch.cpu with the parts of torch.cuda that verl calls without asking (memory statistics, RNG state)."""
+    """torch.cpu with the parts of torch.cuda that verl calls without a check (memory statistics, RNG state)."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
@@ -63,7 +63,7 @@ class CpuDevice:
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
-    """Never found by verl's detection: it is asked for."""
+    """The CPU platform. verl's detection never finds it: it must be requested."""
 
     _device = CpuDevice()
 
@@ -137,7 +137,7 @@ class CpuPlatform(PlatformBase):
 
 
 def _name_the_cpu_backend_once() -> None:
-    """verl/utils/distributed.py:64,90 asks for "cpu:gloo,<device>:<backend>"; torch refuses the same device twice."""
+    """Removes a duplicate: verl/utils/distributed.py uses "cpu:gloo,<device>:<backend>", and torch refuses a device twice."""
     upstream = torch.distributed.init_process_group
 
     def init_process_group(backend: str | None = None, *args: Any, **kwargs: Any) -> None:

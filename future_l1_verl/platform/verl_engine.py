@@ -1,4 +1,4 @@
-"""verl's FSDP engine on a machine without an accelerator; importing this registers it there for plain language models.
+"""verl's FSDP engine on a machine without an accelerator; importing this module registers it for plain language models.
 
 A stock verl job on a CPU names this module as ``actor_rollout_ref.model.external_lib``.
 """
@@ -13,7 +13,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device=["cpu"])
 class PortableEngine(FSDPEngineWithLMHead):
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Upstream (transformer_impl.py:459) keeps a forward-only model in pinned memory, which needs an accelerator."""
+        """Upstream (transformer_impl.py) keeps a forward-only model in pinned memory, which needs an accelerator; not here."""
         if torch.cuda.is_available():
             return super()._build_fsdp_module(module)
         forward_only = self.engine_config.forward_only

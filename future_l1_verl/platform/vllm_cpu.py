@@ -1,4 +1,4 @@
-"""vLLM's CPU build under verl: weights that can be loaded again."""
+"""Makes weights of vLLM's CPU build loadable again, for verl's weight synchronisation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def _keep_weights(method: Any, layer: torch.nn.Module) -> None:
 
 class CpuWorkerExtension(vLLMColocateWorkerExtension):
     def __new__(cls, **kwargs: Any) -> CpuWorkerExtension:
-        """vllm/model_executor/layers/linear.py:211 (utils.py:273) repacks weights and drops their ``weight_loader``.
+        """Prevents vllm/model_executor/layers/{linear,utils}.py from repacking weights, which drops their ``weight_loader``.
 
-        verl's weight synchronisation then fails in the worker, and the trainer waits for it.
+        verl's weight synchronisation would then fail in the worker, while the trainer waits for it.
         """
         UnquantizedLinearMethod.process_weights_after_loading = _keep_weights
         UnquantizedEmbeddingMethod.process_weights_after_loading = _keep_weights

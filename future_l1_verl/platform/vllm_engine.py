@@ -1,4 +1,4 @@
-"""What every vLLM engine of ours is told on a machine without an accelerator."""
+"""Arguments of all our vLLM engines on a machine without an accelerator."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def engine_defaults() -> dict[str, Any]:
-    """Engine arguments; none on a GPU.
+    """Returns engine arguments; none on a GPU.
 
-    Prompts are not cut on a CPU: after a part of one vLLM takes back what its discarded sample drew from a request's generator
-    (vllm/v1/worker/gpu_model_runner.py:3640), which the generators of a CPU cannot.
+    On a CPU prompts are not split into chunks: after a chunk vLLM resets a request's generator, from which the discarded
+    sample drew (vllm/v1/worker/gpu_model_runner.py), and a CPU's generators do not support that.
     """
     if torch.cuda.is_available():
         return {}

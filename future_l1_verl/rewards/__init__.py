@@ -1,1 +1,1 @@
-"""The rewards of LA-DAPO (paper section 4) as plain functions. Knows neither verl nor vLLM."""
+"""The rewards of LA-DAPO (paper section 4) as plain functions. Needs neither verl nor vLLM."""

@@ -19,11 +19,11 @@ async def assess(
     options: Sequence[str] | Mapping[str, str] | None = None,
     judge: Judge | None = None,
 ) -> Grade | None:
-    """The grade of an answer; None if the judge was asked and gave no usable verdict.
+    """Returns the grade of an answer; None if the judge was asked and gave no usable verdict.
 
-    Multiple choice is decided by rule and an open answer that is right by rule is right, unless the judge's mode is
-    ``judge_only``. ``answer`` None (no answer was found in the reply) is unparsed, and nobody is asked. Raises JudgeUnavailable
-    from the moment the judge is, and what `grade` raises.
+    Unless the judge's mode is ``judge_only``, a rule decides multiple choice, and an open answer that is right by rule is
+    right. ``answer`` None (no answer was found in the reply) is unparsed, and the judge is not asked. Raises JudgeUnavailable
+    once the judge is unavailable, and what `grade` raises.
     """
     if judge is not None:
         judge.require_available()

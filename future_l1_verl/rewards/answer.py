@@ -1,8 +1,8 @@
-r"""R_acc by rule: what a reply answers, and whether that is right.
+r"""R_acc by rule: reads the answer of a reply and compares it with the right one.
 
 An answer is read in this order: an option's whole text, the letter grammar (letters.py), an option's text inside the answer,
-a number (quantity.py), plain text (text.py). An answer that names nothing, or two things, is *unparsed*: it earns what a wrong
-one earns but is counted apart, since it says something of the form and not of the content. Needs neither verl nor vLLM.
+a number (quantity.py), plain text (text.py). An answer that names nothing, or two things, is *unparsed*: it scores like a
+wrong one but is counted separately, since its fault is of form and not of content. Needs neither verl nor vLLM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>|<\|[^<>|]*\|>
 
 @dataclass(frozen=True)
 class Grade:
-    """``parsed``: the answer says one definite thing. ``correct``: it is the right one; ValueError if it was not parsed."""
+    """``parsed``: the answer names one definite thing. ``correct``: it is the right one; ValueError if it was not parsed."""
 
     correct: bool
     parsed: bool
@@ -36,9 +36,9 @@ class Grade:
 
 
 def answer_text(reply: str, tag: str = "answer") -> str | None:
-    """What stands in the only ``<answer>...</answer>`` of a reply, unedited but for the whitespace at its ends.
+    """Returns the text in the only ``<answer>...</answer>`` of a reply, without the whitespace at its ends.
 
-    None if there is no such pair, if a tag occurs twice or without its counterpart, or if nothing stands between them.
+    None if there is no such pair, if a tag occurs twice or without its counterpart, or if there is nothing between them.
     ``tag`` is another name for ``answer``.
     """
     if reply.count(f"<{tag}>") != 1 or reply.count(f"</{tag}>") != 1:
@@ -48,9 +48,9 @@ def answer_text(reply: str, tag: str = "answer") -> str | None:
 
 
 def truth_text(value: object) -> str:
-    """The right answer as a data set gives it, a text or a number, without the ``<answer>...</answer>`` round it.
+    """Returns the right answer of a data set, a text or a number, without the ``<answer>...</answer>`` around it.
 
-    Raises ValueError, saying what is wrong, if it is neither, is empty or not finite, or has another tag.
+    Raises ValueError, saying why, if it is neither a text nor a number, is empty or not finite, or has another tag.
     """
     if isinstance(value, Real) and not isinstance(value, bool):
         if not math.isfinite(value):
@@ -67,14 +67,14 @@ def truth_text(value: object) -> str:
 
 
 def grade(answer: str, truth: str, options: Sequence[str] | Mapping[str, str] | None = None) -> Grade:
-    """Compares an answer with ``truth``; of a text that has ``<answer>`` tags, what stands in them.
+    """Compares an answer with ``truth``; of a text with ``<answer>`` tags only the part between them counts.
 
-    With ``options``, a list or a mapping from letters, the question is multiple choice and ``truth`` the right option's letter
-    or text. Without, a ``truth`` that is one letter from A to J means that the options stand in the question: the answer's
-    letter is compared. Any other ``truth`` is an open answer, right if equal as text (``normalise``) or as a number
-    (``same_number``), and parsed if not empty.
+    With ``options``, a list or a mapping from letters, the question is multiple choice and ``truth`` is the right option's
+    letter or text. Without, a ``truth`` that is one letter from A to J means that the question contains the options: the
+    answer's letter is compared. Any other ``truth`` is for an open answer, which is right if equal as text (``normalise``) or
+    as a number (``same_number``), and parsed if not empty.
 
-    Raises ValueError if the options are not `texts`, or ``truth`` is none of them: such a question has no right answer.
+    Raises ValueError if `texts` refuses the options, or if ``truth`` is not one of them.
     """
     answer, truth = _untagged(answer), _untagged(truth)
     if texts := given(options):

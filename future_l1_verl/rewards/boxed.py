@@ -1,4 +1,4 @@
-r"""The ``\boxed{...}`` of a text, with whatever braces stand inside."""
+r"""Finds the ``\boxed{...}`` of a text, which may contain further braces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def boxes(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yields start, end and content of each box that is closed, in order; of nested ones the outermost.
+    """Yields start, end and content of each closed box, in order; of nested boxes only the outermost.
 
-    Takes time linear in the text.
+    The time is linear in the length of the text.
     """
     position = 0
     while opened := _OPENS.search(text, position):
@@ -23,5 +23,5 @@ def boxes(text: str) -> Iterator[tuple[int, int, str]]:
                 yield opened.start(), brace.end(), text[opened.end() : brace.start()].strip()
                 position = brace.end()
                 break
-        else:  # what is not closed holds all that follows
+        else:  # an unclosed box contains the rest of the text
             return

@@ -1,4 +1,4 @@
-"""R_fmt: whether a response has the shape that its config asks for (paper section 1), judged on token ids."""
+"""R_fmt: checks on token ids that a response has the shape that its config asks for (paper section 1)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def well_formed(
     max_spans: int = 8,
     shape: str = "interleaved",
 ) -> bool:
-    """Whether a response has the shape, with each span closed, not empty and within the budget, and at most ``max_spans``.
+    """Returns whether a response has the shape, and at most ``max_spans`` spans, each closed, not empty and within the budget.
 
     ``response_ids`` is int64 ``[L]`` without the end-of-turn token; ``decode`` turns ids into text and keeps ``<reason>`` and
-    ``<answer>``. Raises ValueError for a shape that is none of rewards/shape.py.
+    ``<answer>``. Raises ValueError for a shape that rewards/shape.py does not know.
     """
     spans = response_layout(response_ids, tokens, max_latents).spans.tolist()
     closed = all(after < len(response_ids) and response_ids[after] == tokens.end for _, after in spans)

@@ -1,4 +1,4 @@
-"""R_ctr and R_div: what the latents themselves earn (paper section 4)."""
+"""R_ctr and R_div: the rewards of the latents themselves (paper section 4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 
 class ContrastiveCase(IntEnum):
-    """Which form R_ctr took for a rollout."""
+    """The form that R_ctr took for a rollout."""
 
     UNDEFINED = 0  # it has no latents, or no verdict
     NO_POSITIVE = 1  # no other correct rollout with latents: 0
@@ -20,21 +20,21 @@ class ContrastiveCase(IntEnum):
 
 
 def outcome_contrastive(trajectories: Sequence[Tensor | None], correct: Sequence[bool | None], temperature: float) -> Tensor:
-    """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1]; 0 where it is not defined.
+    """Returns R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1]; 0 where it is not defined.
 
     ``trajectories``: per rollout its latents ``[T_i, H]`` or None; ``correct``: per rollout whether its answer is right, None
-    without a verdict. `contrast` has the formula and what is raised; ValueError too on latents that are not finite.
+    without a verdict. The formula is in `contrast`. Raises what `contrast` raises, and ValueError if latents are not finite.
     """
     return contrast(similarities(trajectories), correct, temperature)[0]
 
 
 def contrast(similar: Tensor, correct: Sequence[bool | None], temperature: float) -> tuple[Tensor, Tensor]:
-    """R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `ContrastiveCase`, int64 ``[N]``.
+    """Returns R_ctr of each rollout of one prompt, fp32 ``[N]`` in [0, 1], and its `ContrastiveCase`, int64 ``[N]``.
 
     ``similar`` is `similarities` of the rollouts' latents; ``correct`` their outcomes, None without a verdict. With P_i the
     other correct rollouts and N_i the other wrong ones, ``R_ctr(i) = e^(s_i/t) / (e^(s_i/t) + sum over N_i of e^(s_ij/t))``
-    where s_i is the largest s_ij in P_i. Without P_i it is 0, without N_i it is 1. A rollout is in none of its own sets, and
-    one without latents or verdict is in nobody's; its own value is not defined and 0 here.
+    where s_i is the largest s_ij in P_i. If P_i is empty it is 0; else, if N_i is empty, it is 1. A rollout without latents or
+    verdict is in no set, and its own value is not defined and 0 here.
 
     Raises ValueError on a temperature that is not positive or on lists of different lengths.
     """
@@ -59,9 +59,9 @@ def contrast(similar: Tensor, correct: Sequence[bool | None], temperature: float
 
 
 def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
-    """s_ij, the mean of (1 + cos)/2 over the latents that rollouts i and j both have, in order of time; fp32 ``[N, N]``.
+    """Returns s_ij, the mean of (1 + cos)/2 over the time steps at which rollouts i and j both have latents; fp32 ``[N, N]``.
 
-    ``trajectories``: per rollout its latents ``[T_i, H]`` or None (or no row), whose row and column are NaN. Raises ValueError
+    ``trajectories``: per rollout its latents ``[T_i, H]``; for None or T_i = 0 the row and column are NaN. Raises ValueError
     naming the first rollout whose latents are not finite.
     """
     present = {i: z for i, z in enumerate(trajectories) if z is not None and len(z) > 0}
@@ -86,7 +86,7 @@ def similarities(trajectories: Sequence[Tensor | None]) -> Tensor:
 
 
 def adjacent_cosines(spans: Sequence[Tensor]) -> Tensor:
-    """fp32 ``[M - 1]``: the cosines of the mean latents of adjacent spans; ``spans`` are the latents ``[L_m, H]`` of each."""
+    """Returns the cosines of the mean latents of adjacent spans, fp32 ``[M - 1]``; each span has latents ``[L_m, H]``."""
     if len(spans) < 2:
         return torch.zeros(0)
     means = torch.stack([span.float().mean(dim=0) for span in spans])
@@ -94,7 +94,7 @@ def adjacent_cosines(spans: Sequence[Tensor]) -> Tensor:
 
 
 def temporal_diversity(spans: Sequence[Tensor]) -> float:
-    """R_div of one rollout: minus the mean squared cosine of the mean latents of adjacent spans, in [-1, 0].
+    """Returns R_div of one rollout: minus the mean squared cosine of the mean latents of adjacent spans, in [-1, 0].
 
     0 for fewer than two spans, where it is not defined.
     """

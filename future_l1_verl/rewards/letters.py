@@ -1,7 +1,7 @@
-r"""The letters that an answer names: "B", "(b)", "the answer is b", "选B".
+r"""Finds the letters that an answer names: "B", "(b)", "the answer is b", "选B".
 
-"A" and "I" are English words too: before another word they are no letters, but for "A is", "A because", "A or B". Chinese,
-Japanese and Korean write no spaces round a letter: there it counts only between words that make it an answer.
+"A" and "I" are English words too: before another word they do not count, except in "A is", "A because", "A or B". Chinese,
+Japanese and Korean write no spaces around a letter: there it counts only next to words that mark an answer.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ _DENIAL = re.compile(
 
 
 def letter_alone(text: str) -> str | None:
-    """The letter that a `plain` text is, as a capital; None if there is more to it."""
+    """Returns the letter, as a capital, if a `plain` text is only one letter; else None."""
     return alone[1].upper() if (alone := _ALONE.match(text)) else None
 
 
 def letters(text: str) -> dict[Span, str]:
-    """The letters that a `plain` text names, as capitals, by where they stand."""
+    """Returns the letters that a `plain` text names, as capitals, by position."""
     found: dict[Span, str] = {}
     for form in _FORMS:
         for match in form.finditer(text):
@@ -77,10 +77,10 @@ def letters(text: str) -> dict[Span, str]:
 
 
 def denied(text: str, spans: Iterable[Span]) -> bool:
-    """Whether a `plain` text goes on to take back what stands at one of the ``spans``: "B is wrong", "B, wait, C"."""
+    """Returns whether a `plain` text withdraws what it says at one of the ``spans``: "B is wrong", "B, wait, C"."""
     return any(_DENIAL.match(text, end) for _, end in spans)
 
 
 def negated(text: str, position: int) -> bool:
-    """Whether a negation stands directly before ``position``."""
+    """Returns whether there is a negation directly before ``position``."""
     return _NEGATION.search(text[max(0, position - 24) : position]) is not None

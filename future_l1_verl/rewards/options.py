@@ -1,4 +1,4 @@
-"""Options of a multiple-choice question: as data sets write them, as lines of the question, and which of them is meant."""
+"""Reads the options of a multiple-choice question, writes them into the question, and finds the one that is meant."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BESIDE = re.compile(r"\W*(?:(?:the|an?)\s+)?", re.IGNORECASE)
 
 
 def texts(options: object) -> list[str]:
-    """The options of a list (or a numpy array), each behind its letter or not, or of a mapping from letters.
+    """Returns the options of a list (or numpy array), with or without letters before them, or of a mapping from letters.
 
-    Raises ValueError, saying what is wrong, unless they are 2 to 10 different texts.
+    Raises ValueError, saying why, unless they are 2 to 10 different texts.
     """
     options = _unpacked(options)
     if isinstance(options, Mapping):
@@ -43,14 +43,14 @@ def texts(options: object) -> list[str]:
 
 
 def given(options: object) -> list[str]:
-    """`texts` of options that may be missing; empty for None, for nothing in a list or mapping, or for nulls alone."""
+    """Returns `texts` of options that may be missing: empty for None, an empty list or mapping, or a mapping of nulls."""
     options = _unpacked(options)
     missing = options is None or (isinstance(options, Sequence | Mapping) and not options)
     return [] if missing else texts(options)
 
 
 def _unpacked(options: object) -> object:
-    """A numpy array as a list, and a mapping without nulls: a struct in a parquet file has the fields of its longest row."""
+    """Returns a numpy array as a list, and a mapping without nulls: a parquet struct has the fields of its longest row."""
     if hasattr(options, "tolist"):
         options = options.tolist()
     if isinstance(options, Mapping):
@@ -59,10 +59,10 @@ def _unpacked(options: object) -> object:
 
 
 def split(question: str) -> tuple[str, list[str]]:
-    """A question without the options that it ends with, and these, each behind its letter from A on; empty if there are none.
+    """Returns a question without the options at its end, and those options (lettered from A in the text), or an empty list.
 
-    Each starts a line, or the first follows the end of a sentence and the last does not end in a question mark: other letters
-    are those of prose ("Vitamin A. He picks B. then?").
+    Each option starts a line, or the first follows the end of a sentence and the last does not end in a question mark: other
+    letters belong to prose ("Vitamin A. He picks B. then?").
     """
     found = _run(_AT_LINE_START, question)
     if not found and not question.rstrip().endswith("?"):
@@ -76,7 +76,7 @@ def split(question: str) -> tuple[str, list[str]]:
 
 
 def _run(pattern: re.Pattern[str], question: str) -> list[re.Match[str]]:
-    """The last letters, as far as they go from A on without a gap; at least two, or none."""
+    """Returns the last letters if they run from A without a gap and are at least two; else none."""
     found = list(pattern.finditer(question))
     while found and "".join(letter[1] for letter in found) != LETTERS[: len(found)]:
         found = found[1:]
@@ -84,12 +84,12 @@ def _run(pattern: re.Pattern[str], question: str) -> list[re.Match[str]]:
 
 
 def inlined(question: str) -> list[str]:
-    """The options that a question ends with."""
+    """Returns the options at the end of a question."""
     return split(question)[1]
 
 
 def asked(question: str, options: list[str]) -> str:
-    """The question with its options, one a line, unless it has them already, whatever it says after them, or there are none."""
+    """Returns the question with its options, one per line, unless it has them already, even with text after them."""
     there, wanted = ([normalise(option) for option in each] for each in (inlined(question), options))
     if there[:-1] == wanted[:-1] and "".join(there[-1:]).startswith("".join(wanted[-1:])):
         return question
@@ -97,9 +97,9 @@ def asked(question: str, options: list[str]) -> str:
 
 
 def require_truth(truth: str, options: Sequence[str]) -> int:
-    """The index of the right answer, given as a letter or a text, among the `texts` of options.
+    """Returns the index of the right answer, given as a letter or a text, among the `texts` of options.
 
-    Raises ValueError if it is none of them.
+    Raises ValueError if it is not one of them.
     """
     index = chosen_option(truth, options)
     if index is None:
@@ -108,12 +108,12 @@ def require_truth(truth: str, options: Sequence[str]) -> int:
 
 
 def chosen_option(answer: str, options: Sequence[str]) -> int | None:
-    """Index of the one option that an answer names; None if it names none, several, or one that is not there.
+    """Returns the index of the one option that an answer names; None if it names none, several, or one that does not exist.
 
-    An answer that is an option's text names it. Else letters are looked for; a letter with another option's text right beside
-    it ("B. the right wall" where that is C) names two. Without a letter, options' texts inside the answer count, as whole
-    words, the longest where one lies in another, and not behind a negation; nothing is named by an answer that goes on to deny
-    it ("B is wrong"); without any of those, an option's number.
+    An answer equal to an option's text names that option. Else letters count; a letter directly beside the text of another
+    option ("B. the right wall" where that is C) names two. Without a letter, options' texts inside the answer count, as whole
+    words, the longest if one contains another, unless a negation precedes them. Without these, an option's number counts. An
+    answer that withdraws what it names ("B is wrong") names nothing.
     """
     wanted = [_option_text(index, option) for index, option in enumerate(options)]
     for text in (normalise(answer), normalise(without_lead_in(answer))):
@@ -134,31 +134,31 @@ def chosen_option(answer: str, options: Sequence[str]) -> int | None:
 
 
 def _option_text(index: int, option: str) -> str:
-    """An option without the letter that a data set may have written before it: "B. left wall"."""
+    """Returns an option without the letter that a data set may have written before it: "B. left wall"."""
     if index < len(LETTERS):
         option = re.sub(rf"^\s*\(?{LETTERS[index]}[).:]\s+", "", uniform(option))
     return normalise(option)
 
 
 def _option_of(letter: str, wanted: Sequence[str]) -> int | None:
-    """Options that are letters themselves are named by what they say, not by where they stand."""
+    """Returns the index of the option that a letter names; options that are letters themselves are named by their text."""
     if letter.lower() in wanted:
         return wanted.index(letter.lower())
     return LETTERS.index(letter) if LETTERS.index(letter) < len(wanted) else None
 
 
 def _mentions(answer: str, wanted: Sequence[str]) -> dict[Span, int]:
-    """Where options' texts stand in an answer as whole words, longer ones before those that they contain."""
+    """Returns the positions of options' texts in an answer, as whole words; longer texts win over those they contain."""
     sought = sorted((text for text in wanted if len(text) > 1 or text.isdigit()), key=len, reverse=True)
     if not sought:
         return {}
-    apart = r"(?<![\w/-])(?<!\d[.,:])(?:(?<!\d )|(?!\d+/\d))"  # "1/2" is no part of "10 1/2", nor is "10"
+    apart = r"(?<![\w/-])(?<!\d[.,:])(?:(?<!\d )|(?!\d+/\d))"  # neither "1/2" nor "10" is part of "10 1/2"
     word = re.compile(rf"{apart}(?:{'|'.join(map(re.escape, sought))})(?![\w/-]|[.,:]\d| \d+/\d)")
     return {match.span(): wanted.index(match[0]) for match in word.finditer(answer.lower())}
 
 
 def _masked(answer: str, spans: Iterable[Span]) -> str:
-    """``answer`` with an "x" for each character of the spans: the letters of "Team A and B" are no answers."""
+    """Returns ``answer`` with an "x" for each character of the spans: the letters of "Team A and B" are not answers."""
     for start, end in spans:
         answer = answer[:start] + "x" * (end - start) + answer[end:]
     return answer
@@ -169,6 +169,6 @@ def _between(text: str, one: Span, other: Span) -> str:
 
 
 def only(named: Iterable[Named]) -> Named | None:
-    """The one thing that was named; None if there are none or several."""
+    """Returns the one distinct item; None if there are none or several."""
     distinct = set(named)
     return distinct.pop() if len(distinct) == 1 else None

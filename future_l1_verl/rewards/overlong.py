@@ -1,12 +1,12 @@
-"""DAPO's soft penalty for replies that come near the limit of their length."""
+"""DAPO's soft penalty for replies that come near the maximum length."""
 
 from __future__ import annotations
 
 
 def overlong(length: int, max_length: int, buffer: int) -> float:
-    """Soft overlong punishment (DAPO, arXiv 2503.14476, eq. 13), in [-1, 0]; all three are numbers of tokens.
+    """Returns the soft overlong punishment (DAPO, arXiv 2503.14476, eq. 13), in [-1, 0]; all arguments count tokens.
 
-    0 up to ``max_length - buffer``, from there linear to -1 at ``max_length``, and -1 beyond. Raises ValueError unless
+    It is 0 up to ``max_length - buffer``, then linear to -1 at ``max_length``, and -1 beyond. Raises ValueError unless
     ``0 < buffer <= max_length``.
     """
     if not 0 < buffer <= max_length:

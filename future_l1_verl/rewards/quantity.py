@@ -1,4 +1,4 @@
-"""Numbers in answers, and whether two are the same."""
+"""Reads numbers in answers and compares them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Quantity(NamedTuple):
 
 
 def quantity(text: str) -> Quantity | None:
-    r"""The number that a whole text is; None if it is none.
+    r"""Returns the number if the whole text is a number; else None.
 
     Understood: decimals, "1,000", "1.5e-3", "1 1/2", powers of a number ("10²" too), ``\frac``, ``\sqrt``, pi, sums and
     products of these, one level of brackets, "%", and up to three words of unit. Not understood, so compared as text: number
@@ -57,8 +57,8 @@ def quantity(text: str) -> Quantity | None:
 
 
 def same_number(one: str, other: str) -> bool:
-    """Whether two texts are the same ``quantity``: exactly, or if one of them is a decimal to six decimals and to a thousandth
-    of the larger. A unit may be missing on one side, or differ by a plural s; "50%" equals 50, 0.5 and 1/2."""
+    """Returns whether two texts are the same ``quantity``: exactly, or, if one of them is a decimal, to six decimals and to a
+    thousandth of the larger. A unit may be missing on one side, or differ by a plural s; "50%" equals 50, 0.5 and 1/2."""
     left, right = quantity(one), quantity(other)
     if left is None or right is None or (left.unit and right.unit and left.unit.rstrip("s") != right.unit.rstrip("s")):
         return False
@@ -69,7 +69,7 @@ def same_number(one: str, other: str) -> bool:
 
 
 def _equal(one: str, other: str) -> bool:
-    # Imported here: it brings in sympy, half a second that multiple choice never needs.
+    # Imported here: it imports sympy, which takes half a second and which multiple choice does not need.
     from math_verify import LatexExtractionConfig, parse, verify
 
     left, right = (parse(f"${side}$", [LatexExtractionConfig()], "no_fallback", parsing_timeout=None) for side in (one, other))
@@ -77,6 +77,6 @@ def _equal(one: str, other: str) -> bool:
         return verify(left, right, timeout_seconds=None)
     try:
         a, b = float(left[0]), float(right[0])
-    except (ArithmeticError, TypeError):  # "1.0/0" is no number, and a float holds no more than 1e308
+    except (ArithmeticError, TypeError):  # "1.0/0" is not a number, and a float holds at most 1e308
         return False
     return round(a, 6) == round(b, 6) and abs(a - b) <= max(abs(a), abs(b)) / 1000

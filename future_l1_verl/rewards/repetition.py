@@ -1,4 +1,4 @@
-"""A penalty for saying the same again. It is a column of its own and never part of accuracy, which the group filter reads."""
+"""A penalty for repetition. It has its own column and is never part of accuracy, which the group filter reads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def repetition(tokens: Sequence[int] | Sequence[str], n: int = 20) -> float:
-    """Minus the share of n-grams that occurred before, in [-1, 0]: ``-(1 - distinct / T)`` for ``T = len(tokens) - n + 1``.
+    """Returns minus the share of repeated n-grams, in [-1, 0]: ``-(1 - distinct / T)`` for ``T = len(tokens) - n + 1``.
 
-    0 if T < 2, where nothing can recur. ``tokens`` are ids or words without the latents: a span is one id again and again and
-    would count as repetition. Raises ValueError if n < 1.
+    It is 0 if T < 2. ``tokens`` are ids or words without the latents: a span repeats one id and would count as repetition.
+    Raises ValueError if n < 1.
 
     After the n-gram repetition penalty of Yeo et al., arXiv 2502.03373, appendix C.2, which is per token; this is per reply.
     """

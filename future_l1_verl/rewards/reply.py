@@ -1,4 +1,4 @@
-r"""Finds the answer of a reply: behind its thoughts, in ``<answer>``, in ``\boxed{}``, or all that is left of it."""
+r"""Finds the answer of a reply, after its thoughts: in ``<answer>``, in ``\boxed{}``, or all the remaining text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ _THINK = "think"
 
 
 def said(reply: str, tags: Tags = TAGS) -> str | None:
-    r"""The answer of a reply, None if it has none.
+    r"""Returns the answer of a reply, None if it has none.
 
-    Reasons that are closed, and what stands between ``<think>`` and ``</think>``, are no part of the answer; nor is anything
-    behind a ``<think>`` that is not closed, or before a ``</think>`` whose other tag was a part of the prompt. Of what is left,
-    the answer is what stands in the answer's tags (see `answer_text`) if there is one of them, else in the last ``\boxed{}``,
-    else all of it.
+    The answer does not include closed reasons, the text between ``<think>`` and ``</think>``, the text after an unclosed
+    ``<think>``, or the text before a ``</think>`` whose opening tag was in the prompt. In the rest, the answer is the text in
+    the answer's tags (see `answer_text`) if there is such a tag, else in the last ``\boxed{}``, else all of it.
     """
     for tag in {_THINK, tags.reason}:
         reply = re.sub(rf"<{tag}>((?!<{tag}>).)*?</{tag}>", "", reply, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-r"""The score of a single reply, for any text model and any trainer; `adapters` has it as trainers call it.
+r"""Scores a single reply, for any text model and any trainer; `adapters` has functions that trainers can call.
 
 await score("<reason>3 and 4</reason><answer>7</answer>", "7")
 compute_score_sync("sums", r"<think>3 and 4</think> \boxed{7}", 7, shape="boxed", reason_tag="think")
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Trainers import this module before they train, and score the first reply long after.
+# Fail at import: trainers import this module before they train, and score the first reply much later.
 for _package in ("math_verify", "aiohttp"):
     if find_spec(_package) is None:
         raise ImportError(f"rewards need {_package}: pip install {_package.replace('_', '-')}")
 
 
 class NoVerdict(RuntimeError):
-    """The judge gave no usable verdict, so that a reply is neither right nor wrong."""
+    """The judge gave no usable verdict, so a reply is neither right nor wrong."""
 
 
 async def score(
@@ -47,14 +47,14 @@ async def score(
     row: str = "the row",
     scoring: Scoring = PAPER,
 ) -> dict[str, float | None]:
-    """``score``, the weighted sum of the parts, and the parts ``acc, format, repetition_penalty, overlong_penalty``, with
-    ``parsed`` (the answer says one definite thing) and ``verdict`` (1, or 0 where the judge failed, and ``acc`` is then NaN).
+    """Returns ``score``, the weighted sum of the parts; the parts ``acc, format, repetition_penalty, overlong_penalty``;
+    ``parsed`` (the answer names one definite thing); ``verdict`` (1, or 0 if the judge failed; ``acc`` is then NaN).
 
     ``truth`` is a text or a number; with ``options`` (see options.py) the question is multiple choice. The judge is asked about
     the ``question``. ``row`` is the name of the row in errors.
 
-    Raises NoVerdict if the judge fails, unless ``scoring.no_verdict`` is what the reply scores then; JudgeUnavailable if it
-    fails too often, and from then on; ValueError, naming row and field, for what no answer can be compared with.
+    Raises NoVerdict if the judge fails and ``scoring.no_verdict`` is "raise"; JudgeUnavailable if it failed too often, now or
+    before; ValueError, naming row and field, if the right answer, the options or the question cannot be used.
     """
     choices = _field(f"{row}: options", given, options)
     right = _field(f"{row}: ground_truth", truth_text, truth)
@@ -90,9 +90,9 @@ async def compute_score(
     reward_model_tokenizer: Any = None,
     **keywords: Any,
 ) -> dict[str, float | None]:
-    """`score` by verl's names: ``extra_info`` has ``question`` and ``options``, ``keywords`` are the fields of `Scoring`.
+    """Calls `score` with verl's names: ``extra_info`` has ``question`` and ``options``, ``keywords`` are fields of `Scoring`.
 
-    verl gives ``reward_router_address`` and ``reward_model_tokenizer`` where a job has a reward model; they are not used.
+    verl passes ``reward_router_address`` and ``reward_model_tokenizer`` if a job has a reward model; they are not used.
     """
     scoring = Scoring.from_keywords(keywords)
     extra = {} if extra_info is None else extra_info
@@ -104,12 +104,12 @@ async def compute_score(
 
 
 def compute_score_sync(*args: Any, **keywords: Any) -> dict[str, float | None]:
-    """`compute_score` for a caller that is no coroutine."""
+    """Returns what `compute_score` does, for a caller that is not a coroutine."""
     return wait(compute_score(*args, **keywords))
 
 
 def _overlong(reply: str, scoring: Scoring) -> float:
-    if not scoring.overlong > 0 or scoring.max_response_length is None:
+    if scoring.max_response_length is None or not scoring.overlong > 0:
         return 0.0
     length = len(_tokenizer(scoring.tokenizer)(reply, add_special_tokens=False)["input_ids"])
     return overlong_penalty(length, scoring.max_response_length, scoring.overlong_buffer)
@@ -124,7 +124,7 @@ def _field(name: str, rule: Callable[..., T], *values: Any) -> T:
 
 @lru_cache
 def _judge(settings: JudgeSettings, process: int) -> Judge:
-    """One a process: neither connections nor the file of verdicts are carried into a fork."""
+    """Returns the judge of a process: a fork must not share connections or the open file of verdicts."""
     from future_l1_verl.rewards.judge.client import Judge
 
     return Judge(settings)

@@ -1,4 +1,4 @@
-"""The settings of `score`, as a trainer's config gives them."""
+"""The settings of `score`, as given in a trainer's config."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def _refuse_unknown(names: Iterable[str], known: Collection[str], prefix: str) -
 
 @dataclass(frozen=True)
 class Scoring:
-    r"""How replies are scored.
+    r"""The settings of `score`.
 
-    ``accuracy, format, repetition, overlong`` are the weights of the parts. ``shape`` is what ``format`` asks for,
+    ``accuracy, format, repetition, overlong`` are the weights of the parts. ``shape`` is the shape that ``format`` asks for,
     ``text_only`` or ``boxed`` (see `has_shape`), with ``<reason_tag>`` and ``<answer_tag>``. ``repetition_ngram`` is the n of
     repeated n-grams of words. A weight on ``overlong`` needs the policy's ``tokenizer`` (a directory) and
-    ``max_response_length``, in tokens as ``overlong_buffer`` is. ``judge``, the fields of `JudgeSettings`, is asked about open
-    answers. ``no_verdict`` is what a reply scores whose verdict failed: a number, None, or ``"raise"`` for `NoVerdict`.
+    ``max_response_length``, in tokens like ``overlong_buffer``. ``judge``, the fields of `JudgeSettings`, is asked about open
+    answers. ``no_verdict`` is the score of a reply whose verdict failed: a number, None, or ``"raise"`` for `NoVerdict`.
 
-    Raises ValueError naming the first field that is of another type, impossible, or lacks what it needs.
+    Raises ValueError naming the first field that has a wrong type or value, or lacks a field that it needs.
     """
 
     accuracy: float = Weights.accuracy
@@ -59,11 +59,11 @@ class Scoring:
         if not isinstance(self.judge, Mapping | None):
             raise ValueError(f"judge must be a mapping of the fields of JudgeSettings, not {self.judge!r:.80}")
         _refuse_unknown(self.judge or {}, [field.name for field in fields(JudgeSettings)], "judge.")
-        _ = self.tags, self.judge_settings  # refuse what they do not take
+        _ = self.tags, self.judge_settings  # raise for values that these refuse
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> Scoring:
-        """Raises ValueError for a keyword that is none of the fields, and what the fields raise."""
+        """Returns the settings in keywords. Raises ValueError for an unknown keyword or a value that is not valid."""
         _refuse_unknown(keywords, [field.name for field in fields(cls)], "")
         return cls(**keywords)
 
@@ -73,9 +73,9 @@ class Scoring:
 
     @property
     def judge_settings(self) -> JudgeSettings | None:
-        """None without a ``judge.url``."""
+        """The settings of the judge; None without a ``judge.url``."""
         return JudgeSettings(**{"model": ""} | dict(self.judge)) if self.judge and self.judge.get("url") else None
 
 
 PAPER = Scoring()
-"""The weights of the paper (section 4), nobody asked."""
+"""The weights of the paper (section 4), without a judge."""

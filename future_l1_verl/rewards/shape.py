@@ -1,4 +1,4 @@
-r"""The shapes that a reply can be asked to have (paper section 1), read off its text."""
+r"""The shapes that a reply can be asked to have (paper section 1), checked on its text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from future_l1_verl.rewards.boxed import boxes
 SPAN = "\ue000"  # stands for a closed span in a text; a private-use character
 _BOX = "\ue001"
 STRAY = CONTROL_TOKENS[0]
-"""A control token outside a span has no place in any shape."""
+"""Stands for a control token outside a span, which no shape allows."""
 
 # One letter per piece of a reply: r, R open and close a reason, a, A an answer, s is a span, b a box, t text, x a stray token.
 _SHAPES = {
@@ -29,7 +29,7 @@ TEXT_SHAPES = ("text_only", "boxed")
 
 @dataclass(frozen=True)
 class Tags:
-    """The names of the tags round a reason and round the answer. Raises ValueError if one is no name, or both are the same."""
+    """The tags around a reason and around the answer. Raises ValueError if one is not a name, or both are equal."""
 
     reason: str = "reason"
     answer: str = "answer"
@@ -46,12 +46,12 @@ TAGS = Tags()
 
 
 def has_shape(text: str, shape: str, tags: Tags = TAGS) -> bool:
-    r"""Whether a text, in which ``SPAN`` stands for each latent span, has the shape; whitespace between its parts is free.
+    r"""Returns whether a text, with ``SPAN`` in place of each latent span, has the shape, with any whitespace between parts.
 
-    ``interleaved``: one or more pairs of a span and a reason, led by a reason or not, then one answer. ``latent_first``: not
-    led by a reason. ``reason_first``: led by one. ``text_only``: one reason, then one answer, no span. ``boxed``: one reason,
-    then text with one ``\boxed{...}``. No reason or answer may be empty or hold another tag. Takes time linear in the text.
-    Raises ValueError for a shape that is none of these.
+    ``interleaved``: optionally a reason, then one or more pairs of a span and a reason, then one answer. ``latent_first``: the
+    same without the first reason. ``reason_first``: the same with it. ``text_only``: one reason, then one answer, no span.
+    ``boxed``: one reason, then text with one ``\boxed{...}``. No reason or answer may be empty or contain another tag. The
+    time is linear in the length of the text. Raises ValueError for another shape.
     """
     if shape not in _SHAPES:
         raise ValueError(f"no shape {shape!r}; there are {', '.join(_SHAPES)}")
@@ -63,7 +63,7 @@ def has_shape(text: str, shape: str, tags: Tags = TAGS) -> bool:
 
 
 def _with_boxes_marked(text: str, after: str) -> str:
-    """``_BOX`` for each box that is not empty, behind the last ``after``: before it, a box is a part of the reasoning."""
+    """Returns the text with ``_BOX`` for each non-empty box after the last ``after``: earlier boxes belong to the reasoning."""
     head, closing, rest = text.replace(_BOX, "").rpartition(after)
     made, position = [], 0
     for start, end, content in boxes(rest):

@@ -1,11 +1,11 @@
-r"""Texts made comparable: one form of each character, no markup, no words that only announce an answer."""
+r"""Makes texts comparable: one form of each character, no markup, no words that only announce an answer."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# A superscript or subscript digit is no digit of the number before it: these keep their form.
+# A superscript or subscript digit is not a digit of the number before it, so these keep their form.
 _RAISED = "\u00b2\u00b3\u00b9\u2070-\u209c"
 _FLAT = re.compile(f"[^{_RAISED}]+")
 _FRACTION_BEHIND_DIGIT = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e\u2189])")
@@ -13,12 +13,12 @@ _PLAIN = str.maketrans(
     dict.fromkeys("\u2018\u2019", "'")
     | dict.fromkeys("\u201c\u201d\u00ab\u00bb\u300c\u300d\u300e\u300f", '"')
     | dict.fromkeys("\u2010\u2011\u2013\u2014\u2212", "-")
-    | dict.fromkeys("\u200b\u2060\ufeff\u00ad", "")  # they show nothing
+    | dict.fromkeys("\u200b\u2060\ufeff\u00ad", "")  # invisible
     | {"\u00d7": "*", "\u00f7": "/", "\u2044": "/", "\u3010": "[", "\u3011": "]", "\u3001": ", ", "\u3002": ". "}
 )
 _SUPERSCRIPTS = str.maketrans("+-0123456789", "\u207a\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
-# Only in pairs: "<B>" alone may be an answer. Struck text is not here, since it is taken back.
+# Only in pairs: "<B>" alone may be an answer. Strikethrough is not here, since it withdraws the text.
 _HTML = re.compile(
     r"<(b|i|u|em|strong|span|font|mark|code|kbd|tt|small|big|ins|p|div|center|li|h[1-6])(?:\s[^<>]*)?>([^<>]*)</\1\s*>",
     re.IGNORECASE,
@@ -41,13 +41,13 @@ _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 
 
 def uniform(text: str) -> str:
-    """Unicode's NFKC but for raised digits ("10²"), with plain quotes and dashes; "1½" is "1 1/2"."""
+    """Applies Unicode's NFKC, except to raised digits ("10²"), and makes quotes and dashes plain; "1½" becomes "1 1/2"."""
     text = _FRACTION_BEHIND_DIGIT.sub(" ", text.replace("\u00ba", "\u00b0"))
     return _FLAT.sub(lambda flat: unicodedata.normalize("NFKC", flat[0]), text).translate(_PLAIN)
 
 
 def plain(text: str) -> str:
-    r"""`uniform`, single spaces, no Markdown or HTML emphasis, no ``$``, no ``\boxed{}`` or ``\text{}`` around text."""
+    r"""Applies `uniform`, then removes double spaces, Markdown and HTML emphasis, ``$``, ``\boxed{}`` and ``\text{}``."""
     text = _HTML_POWER.sub(lambda power: power[1].translate(_SUPERSCRIPTS), _HTML_BREAK.sub(" ", uniform(text)))
     for _ in range(3):  # \boxed{\text{\mathbf{B}}}
         text = _WRAPPER.sub(r"\1", _HTML.sub(r"\2", text))
@@ -55,15 +55,15 @@ def plain(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """`plain` in lower case, with no punctuation at the ends and no leading article."""
+    """Applies `plain`, then lower-cases and removes punctuation at the ends and a leading article."""
     return _ARTICLE.sub("", bare(plain(text).lower()))
 
 
 def bare(text: str) -> str:
-    """Without punctuation at the ends; the point of ".5" is none."""
+    """Removes punctuation at the ends, but not the point of ".5"."""
     return _LEADING.sub("", text).rstrip(_TRAILING)
 
 
 def without_lead_in(text: str) -> str:
-    """`uniform`, without the "The answer is" that a text begins with."""
+    """Applies `uniform`, then removes a leading "The answer is"."""
     return _LEAD_IN.sub("", uniform(text)).strip()

@@ -15,8 +15,8 @@ from future_l1_verl.rewards.weights import Weights
 
 @dataclass(frozen=True)
 class Rollout:
-    """What the rewards look at: the grade of the answer (None if its verdict failed), its shape, the latents ``[L_m, H]`` of
-    each span, and the penalties in [-1, 0]."""
+    """The inputs of the rewards: the grade of the answer (None if its verdict failed), whether the reply is well formed, the
+    latents ``[L_m, H]`` of each span, and the penalties in [-1, 0]."""
 
     grade: Grade | None
     well_formed: bool
@@ -27,7 +27,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class GroupRewards:
-    """Rewards of the N rollouts of a prompt.
+    """The rewards of the N rollouts of a prompt.
 
     ``parts`` fp64 ``[N, P]`` in the order of `PARTS`; ``total`` fp64 ``[N]`` their weighted sum; ``case`` int64 ``[N]`` the
     `ContrastiveCase` of R_ctr; ``diverse`` bool ``[N]`` whether R_div is defined; ``similar`` fp32 ``[N, N]``, see
@@ -43,10 +43,10 @@ class GroupRewards:
 
 
 def group_rewards(rollouts: Sequence[Rollout], weights: Weights, temperature: float = 0.5) -> GroupRewards:
-    """``temperature`` is the tau of R_ctr.
+    """Returns the rewards of a group; ``temperature`` is the tau of R_ctr.
 
-    A latent part that is not defined for a rollout (no latents; fewer than two spans) counts as the mean of those for which
-    it is: having or lacking spans earns nothing by itself.
+    A latent part that is not defined for a rollout (no latents; fewer than two spans) counts as the mean over the rollouts
+    for which it is defined: having or lacking spans changes no reward by itself.
     """
     grades = [rollout.grade for rollout in rollouts]
     counted = torch.tensor([grade is not None for grade in grades], dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The parts of a reward and what each of them weighs (paper section 4)."""
+"""The parts of a reward and their weights (paper section 4)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 PARTS = ("accuracy", "format", "contrastive", "diversity", "repetition", "overlong")
 LATENT_PARTS = ("contrastive", "diversity")
-"""The parts that latents earn; they may be not defined for a rollout."""
+"""The parts that depend on latents; they may be undefined for a rollout."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The lambda of each part; those of the paper (section 4) by default."""
+    """The lambda of each part; the defaults are those of the paper (section 4)."""
 
     accuracy: float = 0.9
     format: float = 0.1
@@ -21,5 +21,5 @@ class Weights:
     overlong: float = 0.0
 
     def in_order(self) -> list[float]:
-        """The weights in the order of `PARTS`."""
+        """Returns the weights in the order of `PARTS`."""
         return [getattr(self, part) for part in PARTS]

@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.rl``: as ``future-l1 rl``."""
+"""``python -m future_l1_verl.rl`` does the same as ``future-l1 rl``."""
 
 import sys
 

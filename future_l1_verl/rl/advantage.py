@@ -1,4 +1,4 @@
-"""The advantage of LA-DAPO: each reward part of a rollout against those of its group.
+"""The advantage of LA-DAPO: compares each reward part of a rollout with those of its group.
 
 Index convention: row i is a rollout; ``groups[i]`` names its prompt; column k of the parts is a reward part with weight k.
 """
@@ -16,20 +16,20 @@ from verl.trainer.ppo.core_algos import register_adv_est
 from future_l1_verl.rewards.weights import LATENT_PARTS, PARTS, Weights
 
 EPSILON = 1e-6
-"""Added to every standard deviation, as in verl's GRPO (core_algos.py:268)."""
+"""Added to every standard deviation, as in verl's GRPO (core_algos.py)."""
 
 
 def part_advantages(
     parts: Tensor, weights: Tensor, groups: Sequence[object], counted: Tensor, normalise: str = "sum", by_std: bool = True
 ) -> Tensor:
-    """What each reward part adds to the advantage of each rollout, fp64 ``[B, P]``; a row's sum is its advantage.
+    """Returns the contribution of each reward part to each advantage, fp64 ``[B, P]``; a row's sum is its advantage.
 
     ``parts`` ``[B, P]`` are the rewards, ``weights`` ``[P]`` their lambdas. With w_k r_k centred in its group, ``sum``
     divides by the standard deviation of the group's summed reward (GRPO, DAPO) and ``parts`` by that of the part itself (GDPO,
-    arXiv 2601.05242, without its batch whitening). ``by_std`` False divides by nothing (Dr. GRPO).
+    arXiv 2601.05242, without its batch whitening). ``by_std`` False does not divide (Dr. GRPO).
 
-    Rows that are not ``counted`` (bool ``[B]``: padding, rollouts without a verdict) get 0 and count in no group. A group of
-    one has no baseline, and gets 0.
+    Rows that are not ``counted`` (bool ``[B]``: padding, rollouts without a verdict) get 0 and are left out of their group. A
+    group of one has no baseline, and gets 0.
     """
     parts, weights = parts.double(), weights.double()
     advantages = torch.zeros_like(parts)
@@ -49,10 +49,10 @@ def part_advantages(
 
 
 def per_token(advantages: Tensor, latent_parts: Tensor, mask: Tensor, slots: Tensor, route: str = "all") -> Tensor:
-    """fp32 ``[B, L]``: the advantage of each entry, 0 outside ``mask``.
+    """Returns the advantage of each entry, fp32 ``[B, L]``, 0 outside ``mask``.
 
-    ``advantages`` is ``[B, P]``; ``latent_parts`` (bool ``[P]``) are those that latents earn. ``all`` gives every token the sum
-    of all parts; ``slots`` keeps the latent parts for the entries in ``slots`` (bool ``[B, L]``).
+    ``advantages`` is ``[B, P]``; ``latent_parts`` (bool ``[P]``) marks the parts of latents. ``all`` gives every token the sum
+    of all parts; ``slots`` gives the latent parts only to the entries in ``slots`` (bool ``[B, L]``).
     """
     whole = advantages.sum(dim=1, keepdim=True)
     if route == "slots":
@@ -71,9 +71,9 @@ def rollout_advantages(
     latent_parts: str,
     by_std: bool,
 ) -> Tensor:
-    """fp32 ``[B, L]`` from the ``reward_extra_info`` of each rollout (agent_loop.py); masked rows count in no group.
+    """Returns fp32 ``[B, L]`` from the ``reward_extra_info`` of each rollout (agent_loop.py); masked rows are left out.
 
-    ``mask`` and ``slots`` are ``[B, L]``; ``latent_parts`` is where the parts that latents earn go: ``all`` or ``slots``.
+    ``mask`` and ``slots`` are ``[B, L]``; ``latent_parts`` says which entries get the parts of latents: ``all`` or ``slots``.
     """
     parts = torch.tensor(
         [[info["acc" if part == "accuracy" else part] for part in PARTS] for info in infos], dtype=torch.float64
@@ -88,9 +88,9 @@ def rollout_advantages(
 def la_dapo_advantage(
     token_level_rewards: Tensor, response_mask: Tensor, index: np.ndarray, config: Any, **_: Any
 ) -> tuple[Tensor, Tensor]:
-    """``(R_i - mean R) / std R`` over the rollouts of a prompt, ``[B, L]``; ``index`` names the prompt of each row.
+    """Returns ``(R_i - mean R) / std R`` over the rollouts of a prompt, ``[B, L]``; ``index`` names the prompt of a row.
 
-    For verl's own trainers, whose estimators see the summed reward alone; ours (trainer.py) uses the parts.
+    It is for verl's own trainers, whose estimators get only the summed reward; ours (trainer.py) uses the parts.
     """
     rewards = token_level_rewards.sum(dim=-1, keepdim=True)
     counted = response_mask.any(dim=-1).to(torch.bool)

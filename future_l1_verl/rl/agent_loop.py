@@ -1,4 +1,4 @@
-"""Rollouts on their way from the engine to the trainer: latents attached, rewards given."""
+"""Prepares rollouts for the trainer: attaches latents and computes rewards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LatentAgentLoopOutput(AgentLoopOutput):
     """What the processor made of the prompt for the model, besides its ids: one dict for all answers to the prompt."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Upstream leaves extra fields in a dict per row; latents become a field of their own, ragged ``[slots, H]``."""
+        """Upstream leaves extra fields in a dict per row; here latents become a separate field, ragged ``[slots, H]``."""
         output = super().as_dict()
         output["latents"] = output["extra_fields"].pop("latents")
         output["latents_checksum"] = torch.tensor([checksum(output["latents"])])
@@ -45,8 +45,8 @@ class LatentAgentLoopOutput(AgentLoopOutput):
 
 @register("latent_agent")
 class LatentAgentLoop(SingleTurnAgentLoop):
-    """One answer. Upstream reads the frames of the prompt for each (single_turn_agent_loop.py:44) and processes them twice
-    (:54, agent_loop.py:868); here the first answer does it for all, once."""
+    """Generates one answer. Upstream reads the frames of the prompt for each answer and processes them twice
+    (single_turn_agent_loop.py, agent_loop.py); here the first answer does it once for all."""
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> LatentAgentLoopOutput:
         self.row = kwargs["index"]
@@ -59,12 +59,12 @@ class LatentAgentLoop(SingleTurnAgentLoop):
         return await shared_prompt.once("media", super().process_multi_modal_info, messages)
 
     async def ct_build_initial_tokens(self, messages: list[dict], mm_inputs_out: dict[str, Any], **media: Any) -> list[int]:
-        """``mm_inputs_out`` stays empty: upstream hands it to SGLang (single_turn_agent_loop.py:64), and stores it too."""
+        """Upstream fills ``mm_inputs_out`` for SGLang, and stores it (single_turn_agent_loop.py); here it stays empty."""
         ids, self.multi_modal_inputs = await shared_prompt.once("prompt", self._processed, messages, **media)
         return ids
 
     async def _processed(self, messages: list[dict], **media: Any) -> tuple[list[int], dict[str, Any]]:
-        """Raises ValueError, naming the row, if the prompt is too long; upstream cuts it if it is text (agent_loop.py:437)."""
+        """Upstream (agent_loop.py) cuts a text prompt that is too long; here it raises ValueError, naming the row."""
         inputs: dict[str, Any] = {}
         build = partial(self.continuous_token_builder.build_initial_tokens, messages, mm_inputs_out=inputs, **media)
         ids = await self.loop.run_in_executor(None, build)
@@ -72,7 +72,7 @@ class LatentAgentLoop(SingleTurnAgentLoop):
             limit = f"data.max_prompt_length is {self.prompt_length}"
             raise ValueError(f"the prompt of row {self.row} has {len(ids)} tokens, {limit}")
         inputs.pop("attention_mask", None)
-        # Nearly all that a step stores is pixels. vLLM rounds them so as well (multimodal/processing/context.py:234).
+        # Nearly all that a step stores is pixels. vLLM rounds them so as well (multimodal/processing/context.py).
         dtype = PrecisionType.to_dtype(self.rollout_config.dtype)
         return ids, {name: value.to(dtype) if name.startswith("pixel") else value for name, value in inputs.items()}
 
@@ -90,12 +90,12 @@ class LatentAgentLoopWorker(GroupWorker):
         await super()._run_prompt(prompt, *args, **kwargs)
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, *, raw_prompt: Any, **row: Any) -> None:
-        """Upstream (agent_loop_tq.py:195) stores the chat as well, with its frames, for reward models of its own."""
+        """Upstream (agent_loop_tq.py) also stores the chat with its frames, for its reward models; here it is left out."""
         await super()._agent_loop_postprocess(output, validate, **row)
 
     def _compute_multi_modal_inputs(self, output: LatentAgentLoopOutput, input_ids: Tensor) -> dict[str, Any]:
-        """For the actor. Upstream (agent_loop.py, same name) decodes the whole answer and processes its images to find it, and
-        stores them with each. Here the first answer of a question that is stored has its pixels (training/engine.py)."""
+        """Upstream (agent_loop.py, same name) decodes each whole answer, processes its images for the actor, and stores them
+        with it. Here only the first stored answer of a question has the pixels (training/engine.py)."""
         carries = shared_prompt.first("pixels")
         return {name: value for name, value in output.multi_modal_inputs.items() if carries or not name.startswith("pixel")}
 
@@ -127,13 +127,13 @@ class LatentAgentLoopWorker(GroupWorker):
             output.extra_fields["reward_extra_info"] = named | {
                 "judged": float(counted),
                 "parsed": float(rollout.grade is not None and rollout.grade.parsed),
-                "split": output.extra_fields["split"],  # all that verl's validation passes on of a rollout is here
+                "split": output.extra_fields["split"],  # verl's validation passes on nothing else of a rollout
             }
             output.extra_fields["latent_usage"] = span_usage(layout, rollout.spans, rewards, i)
             output.response_mask = [int(free) for free in self._chosen(layout) & counted]
 
     def _layout(self, output: AgentLoopOutput) -> Layout:
-        """Raises ValueError unless the engine brought one latent per slot."""
+        """Returns the layout of the response. Raises ValueError unless the engine returned one latent per slot."""
         latent = self.config.latent
         layout = response_layout(
             torch.tensor(output.response_ids), self.latent.tokens, self.latent.max_latents, latent.min_latents
@@ -144,13 +144,13 @@ class LatentAgentLoopWorker(GroupWorker):
         return layout
 
     def _chosen(self, layout: Layout) -> Tensor:
-        """Entries with a likelihood (docs/concepts/spans.md): a forced end has none, a forced slot has its density or none."""
+        """Returns which entries have a likelihood (docs/concepts/spans.md): no forced ends; forced slots only by density."""
         likelihood = self.config.latent.likelihood != "none"
         return (layout.roles != Role.STOP_FORCED) & (likelihood | (layout.roles != Role.LATENT_FORCED))
 
 
 class LatentAgentLoopManager(AgentLoopManagerTQ):
-    """Chosen by ``actor_rollout_ref.rollout.agent.agent_loop_manager_class``."""
+    """The agent-loop manager, chosen by ``actor_rollout_ref.rollout.agent.agent_loop_manager_class``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Rows of stage 2 that can be asked: found before anything is started, without decoding whole clips."""
+"""Finds the rows that stage 2 can ask, before anything is started and without decoding whole clips."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CACHE = "askable.json"
 def askable(
     paths: Sequence[str], config: DictConfig, processor: ProcessorMixin, skipped: Skipped, limit: int | None = None
 ) -> list[Row]:
-    """The rows of files that stage 2 can ask with the settings ``config`` (the section ``data``); the others are listed.
+    """Returns the rows of files that stage 2 can ask with the settings ``config`` (the section ``data``); lists the others.
 
-    A prompt is built of each row with blank frames in the size of its clip's, so that its length is known. What was found is
-    kept beside the manifest, for the next start. Raises RowError, naming all rows, if too many cannot be read or asked.
+    To find its length, the prompt of each row is built with blank frames of the clip's size. The results are kept beside the
+    manifest, for the next start. Raises RowError, naming all rows, if too many cannot be read or asked.
     """
     rows = skipped.readable(read(paths, config.videos, limit, require=Row.require_answer), total(paths, limit))
     number = len(rows) + len(skipped.listed)
@@ -60,7 +60,7 @@ def askable(
 
 
 def _key(row: Row, settings: str) -> str:
-    """Returns a digest of all that the finding depends on: the row, the files that it shows, and how it is asked."""
+    """Returns a digest of all that the result depends on: the row, the files that it shows, and the form of the prompt."""
     files = [(path, (status := os.stat(path)).st_size, status.st_mtime_ns) for path in row.files]
     return hashlib.sha256(f"{row}\0{files}\0{settings}".encode()).hexdigest()
 
@@ -74,16 +74,16 @@ def prompt(row: Row, observed: Sequence[Frame | list[Frame]], config: DictConfig
 
 
 def _problem(row: Row, config: DictConfig, processor: ProcessorMixin, look: Callable[[str], Probe]) -> str:
-    """Why a row cannot be asked; empty if it can."""
+    """Returns why a row cannot be asked; empty if it can."""
     try:
         prompt(row, [_blank(row, item, config.video_frames, look) for item in row.observed], config, processor)
-    except Exception as error:  # a processor has errors of many kinds for what it cannot size
+    except Exception as error:  # processors raise many kinds of errors for sizes they do not accept
         return reason(error)
     return ""
 
 
 def _blank(row: Row, item: Shown, spread: int, look: Callable[[str], Probe]) -> Frame | list[Frame]:
-    """Returns what `see` would, as far as it is known without decoding a clip: the times of a video's frames are guessed."""
+    """Returns blank frames in place of those of `see`, without decoding a clip: the times of a video's frames are guessed."""
     if isinstance(item, Picture):
         return Frame(read_picture(item.content), math.nan)
     clip = look(item.path if isinstance(item, Clip) else row.video)

@@ -1,4 +1,4 @@
-"""Input of stage 2 that cannot work, found before any worker starts."""
+"""Finds input of stage 2 that cannot work, before any worker starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from future_l1_verl.training.checks import (
     skipping,
 )
 
-# Settings of verl that the likelihood of latents does not survive: what they must be, and why.
+# Settings of verl that would break the likelihood of latents: their required values, and the reasons.
 REQUIRED: dict[str, tuple[Any, str]] = {
     "trainer.v1.sampler.custom_sampler.path": (None, "the replay buffer ends the run when a rollout fails"),
     "algorithm.adv_estimator": ("la_dapo", "the trainer computes advantages of reward parts (rl/advantage.py)"),
@@ -54,7 +54,7 @@ REQUIRED: dict[str, tuple[Any, str]] = {
 }
 
 
-DTYPES = ("bfloat16", "float16", "float32")  # names that vLLM and verl have in common
+DTYPES = ("bfloat16", "float16", "float32")  # the names that vLLM and verl share
 MODES = ("sync", "colocate_async", "separate_async")
 
 
@@ -71,7 +71,7 @@ _SECTIONS = {
 
 
 def take_as_trained(config: DictConfig) -> None:
-    """Puts in what the checkpoint says of its training where the tree has ``as_trained``, and says what else differs from it.
+    """Replaces ``as_trained`` in the tree by the checkpoint's own settings, and prints other settings that differ from them.
 
     Raises ValueError without a checkpoint that stage 2 can use, FileNotFoundError if it has no config.json.
     """
@@ -125,7 +125,7 @@ def _check_pools(config: DictConfig) -> None:
         )
     if adapters and not model.lora.merge:
         raise ValueError(
-            "pools=separate sends a rollout no adapters (engine_workers.py:764): actor_rollout_ref.model.lora.merge=true"
+            "pools=separate sends a rollout no adapters (engine_workers.py): actor_rollout_ref.model.lora.merge=true"
         )
     steps, mini = config.trainer.v1.separate_async.parameter_sync_step, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if config.data.train_batch_size != steps * mini:
@@ -136,12 +136,12 @@ def _check_pools(config: DictConfig) -> None:
 
 
 def devices(config: DictConfig) -> int:
-    """Returns how many devices the pools have together."""
+    """Returns the number of devices of all pools together."""
     return sum(_world(pool) for pool in _pools(config).values())
 
 
 def _pools(config: DictConfig) -> dict[str, DictConfig]:
-    """Returns the sections that say how many nodes, of how many devices each, a pool has, by their names."""
+    """Returns, by name, the sections with the numbers of nodes and of devices per node of each pool."""
     rollout, reference = config.actor_rollout_ref.rollout, config.reference_pool
     separate = {"actor_rollout_ref.rollout": rollout} if config.trainer.v1.trainer_mode == "separate_async" else {}
     return {"trainer": config.trainer} | separate | ({"reference_pool": reference} if reference.nnodes else {})
@@ -152,7 +152,7 @@ def _world(pool: DictConfig) -> int:
 
 
 def _check_devices(config: DictConfig) -> None:
-    """Raises ValueError for pools that cannot be divided as asked, which upstream does not look at, or only in a worker."""
+    """Raises ValueError for pools that cannot be divided as configured; upstream checks this in a worker, if at all."""
     rollout, pools = config.actor_rollout_ref.rollout, _pools(config)
     parts = {
         name: rollout[name] for name in ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
@@ -201,9 +201,9 @@ def _check_latents(config: DictConfig) -> None:
 
 
 def _check_gaussian(config: DictConfig) -> None:
-    """The same latent in another micro-batch has another hidden state in the last bits of bfloat16. Its gaussian density is
-    a sum over dimensions, and feels that: by 0.02 nats in the mean and up to 0.6 at H = 128, and more at larger H. Vmf, of unit
-    vectors, does not (docs/precision.md). Without a pass before the update there is nothing to compare with."""
+    """Raises ValueError in half precision unless a batch is one update. In another micro-batch the last bits of a hidden state
+    differ, and the gaussian density, a sum over dimensions, by 0.02 nats in the mean and up to 0.6 at H = 128, more at larger
+    H. Vmf, which uses unit vectors, is not affected (docs/precision.md)."""
     actor = config.actor_rollout_ref.actor
     if (actor.fsdp_config.mixed_precision or {}).get("param_dtype", "bf16") in ("fp32", "float32"):
         return

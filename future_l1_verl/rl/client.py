@@ -1,4 +1,4 @@
-"""Asking the rollout servers: a prompt's answers on one replica; those that a weight update cuts continued, with latents."""
+"""Asks the rollout servers: all answers to a prompt on one replica; answers cut by a weight update are continued."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from future_l1_verl.rl import shared_prompt
 
 
 class _Attempts(LLMServerClient):
-    """Upstream's client of one attempt, which remembers what the attempts at an answer have brought so far."""
+    """Upstream's client of one attempt, which also keeps the results of the earlier attempts at an answer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -35,13 +35,13 @@ class _Attempts(LLMServerClient):
 
 class LatentServerClient(FullyAsyncLLMServerClient, _Attempts):
     async def _acquire_server(self, request_id: str, **extra: Any) -> tuple[str, ray.actor.ActorHandle]:
-        """Upstream (router.py:170) places each answer where fewest are running. Here it goes where its siblings are: their
-        prompt and its frames are read on one replica and found in its caches, instead of read on each."""
+        """Upstream (router.py) places each answer where the fewest are running. Here all answers to a prompt go to the same
+        replica, which reads the prompt and its frames once and then finds them in its caches."""
         return await super()._acquire_server(shared_prompt.uid(), **extra)
 
     async def generate(self, request_id: str, **kwargs: Any) -> TokenOutput:
-        """Upstream (llm_server.py:171) asks again with the tokens of a cut answer behind its prompt, merges what it knows
-        of and drops the rest. Here latents go along and come back merged.
+        """Upstream (llm_server.py) asks again with the tokens of a cut answer after its prompt, and merges only the fields
+        that it knows. Here latents are sent along and merged too.
 
         ``extra_fields``: ``latents`` ``[slots, H]``; ``segments``, pairs of the version of the weights and the number of tokens
         that it generated, in order.

@@ -1,4 +1,4 @@
-"""Questions of stage 2 as verl expects them, with the frames that stage 1 and evaluation show as well."""
+"""Gives verl the questions of stage 2, with the same frames as in stage 1 and evaluation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class LatentRLDataset(RLHFDataset):
     """verl's dataset interface (``data.custom_cls``), for rows of any format (future_l1_verl/data/formats).
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
-    here frames follow TwiFF's pool, and videos are never decoded before their turn comes. A row that cannot be asked then (its
-    clip breaks off, the times of its frames make it too long) is listed in the manifest, and the next one given in its place.
+    here frames follow TwiFF's pool, and a video is decoded only when its row is read. A row that cannot be asked then (its
+    clip is truncated, the times of its frames make it too long) is listed in the manifest and replaced by the next one.
     """
 
     def __init__(
@@ -57,5 +57,5 @@ class LatentRLDataset(RLHFDataset):
 
     @classmethod
     async def process_vision_info(cls, messages: list[dict], image_patch_size: int, config: DictConfig) -> tuple:
-        """Upstream (rl_dataset.py:414) takes the frames of a video for evenly spaced; ours know their times."""
+        """Upstream (rl_dataset.py) assumes that the frames of a video are evenly spaced; here they have their real times."""
         return await asyncio.get_running_loop().run_in_executor(None, vision_inputs, messages, image_patch_size)

@@ -1,4 +1,4 @@
-"""A place where all rollouts of a prompt meet before any of them is stored.
+"""Collects all rollouts of a prompt before any of them is stored.
 
 All rollouts of a prompt run in one worker process, so what depends on the whole group (R_ctr needs every rollout of a prompt)
 is computed there, before TransferQueue and the group filter see a score.
@@ -17,7 +17,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 @dataclass
 class _Group:
-    """The rollouts of one prompt that have arrived so far, each with what was found out about it."""
+    """The rollouts of one prompt that have arrived so far, each with its assessment."""
 
     size: int
     arrived: list[tuple[AgentLoopOutput, Any]] = field(default_factory=list)
@@ -25,7 +25,7 @@ class _Group:
     error: BaseException | None = None
 
 
-# AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py:52); this is the class it was made of.
+# AgentLoopWorkerTQ is a Ray actor class already (agent_loop_tq.py); this is the class behind it.
 _Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
@@ -37,7 +37,7 @@ class GroupWorker(_Worker):
         self.groups: dict[str, _Group] = {}
 
     async def _assess(self, output: AgentLoopOutput, row: dict[str, Any]) -> Any:
-        """What is known of a rollout by itself; ``row`` is its row of the data set."""
+        """Returns the assessment of a single rollout; ``row`` is its row of the data set."""
         raise NotImplementedError
 
     def _reward(self, arrived: list[tuple[AgentLoopOutput, Any]]) -> None:
@@ -54,9 +54,9 @@ class GroupWorker(_Worker):
             del self.groups[prompt["uid"]]
 
     async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> Any:
-        """A rollout that fails releases its siblings, which would wait for it for ever, and tells the trainer why.
+        """If a rollout fails, releases the others of its prompt, which wait for it, and tells the trainer why.
 
-        Upstream tells that it failed (agent_loop_tq.py:133), not why.
+        Upstream (agent_loop_tq.py) reports the failure without the reason.
         """
         group = self.groups[kwargs["uid"]]
         try:
@@ -71,8 +71,8 @@ class GroupWorker(_Worker):
             raise
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict) -> None:
-        """Upstream (agent_loop.py:967) scores each rollout for itself, as soon as it is there; the judge is asked then, while
-        its siblings and other prompts are still decoding (docs/differences.md, row 24). Here it then waits for its group."""
+        """Upstream (agent_loop.py) scores each rollout as soon as it ends; the judge is asked then, while other rollouts are
+        still decoding (docs/differences.md, row 24). Here the rollout then also waits for its group."""
         group, output = self.groups[kwargs["uid"]], outputs[-1]
         group.arrived.append((output, await self._assess(output, kwargs)))
         if len(group.arrived) == group.size:

@@ -1,4 +1,4 @@
-"""What stage 2 reports at every step, as plain functions."""
+"""The metrics of stage 2 at every step, as plain functions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ COUNTS = (
     *("filter/dropped", "filter/too_hard", "filter/too_easy"),
 )
 COLLAPSE = 0.1
-"""Below this share of answers with a span the latents are about to vanish, and R_ctr and R_div with them."""
+"""If fewer answers than this share have a span, latents are about to vanish, and R_ctr and R_div with them."""
 
 
 def token_versions(segments: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
-    """Which version of the weights generated each token: int64 ``[B, L]``, -1 on padding, from ``(version, tokens)`` a row."""
+    """Returns the version of the weights of each token, int64 ``[B, L]``, -1 on padding, from rows of ``(version, tokens)``."""
     rows = [torch.tensor([version for version, tokens in row for _ in range(tokens)]) for row in segments]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def off_policy_metrics(versions: Tensor, current: int) -> dict[str, float]:
-    """How many synchronisations the weights that wrote a token are behind the ``current`` ones, over all tokens; and the share
-    of answers that more than one version wrote. ``versions`` as `token_versions` gives them.
+    """Returns by how many synchronisations the weights behind a token lag the ``current`` ones, over all tokens, and the share
+    of answers written by more than one version. ``versions`` is from `token_versions`.
     """
     versions = versions[(versions >= 0).any(1)]
     present = versions >= 0
@@ -46,7 +46,7 @@ def off_policy_metrics(versions: Tensor, current: int) -> dict[str, float]:
 
 
 def span_usage(layout: Layout, spans: Sequence[Tensor], rewards: GroupRewards, row: int) -> dict[str, float]:
-    """What rollout ``row`` of a group does with its latents; NaN where there is nothing to measure.
+    """Returns how rollout ``row`` of a group uses its latents; NaN where there is nothing to measure.
 
     ``cross_cosine`` is its mean similarity to the other rollouts of the prompt, as a cosine.
     """
@@ -66,7 +66,7 @@ def span_usage(layout: Layout, spans: Sequence[Tensor], rewards: GroupRewards, r
 
 
 def reward_metrics(infos: Sequence[Mapping[str, float | str]], usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Reward parts and their cases over the rollouts of a step, from their ``reward_extra_info`` and ``latent_usage``."""
+    """Returns reward parts and their cases over a step, from the rollouts' ``reward_extra_info`` and ``latent_usage``."""
     info, used = _columns(infos), _columns(usage)
     judged = info["judged"] > 0
     metrics = {"answers/parsed": _mean(info["parsed"][judged]), "answers/unjudged": float(1 - info["judged"].mean())}
@@ -83,7 +83,7 @@ def reward_metrics(infos: Sequence[Mapping[str, float | str]], usage: Sequence[M
 
 
 def usage_metrics(usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """How the rollouts of a step use latents. ``trigger_collapse`` is 1 if fewer than `COLLAPSE` of them open a span."""
+    """Returns the use of latents in the rollouts of a step; ``trigger_collapse`` is 1 if fewer than `COLLAPSE` open a span."""
     used = _columns(usage)
     spans = float(used["spans"].sum())
     with_span = float((used["spans"] > 0).double().mean())
@@ -102,7 +102,7 @@ def usage_metrics(usage: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def judged_rows(
     sources: Sequence[str], uids: Sequence[str], infos: Mapping[str, Sequence], expected: dict[tuple[str, str], int]
 ) -> tuple[list[int], dict[tuple[str, str], int]]:
-    """Which validation answers have a verdict, and how many are to be expected of each question without the others.
+    """Returns the validation answers with a verdict, and the expected number of answers per question without the others.
 
     ``infos["judged"]`` is 1 or 0 per answer; ``expected`` counts answers by source and uid.
     """
@@ -114,10 +114,10 @@ def judged_rows(
 
 
 def validation_metrics(infos: Mapping[str, Sequence]) -> dict[str, float]:
-    """``val/SPLIT/{n,missing,parsed,accuracy,accuracy_low,accuracy_high}`` per split and for ``all``, scored as an evaluation
-    is (evaluation/scoring.py); the last four are not there if all verdicts of the split are missing.
+    """Returns ``val/SPLIT/{n,missing,parsed,accuracy,accuracy_low,accuracy_high}`` per split and for ``all``, scored as in an
+    evaluation (evaluation/scoring.py); without the last four if all verdicts of the split are missing.
 
-    ``infos`` has of each answer, several of one question included, what its ``reward_extra_info`` says (agent_loop.py).
+    ``infos`` has the ``reward_extra_info`` (agent_loop.py) of each answer; there may be several answers to a question.
     """
     scores = [{"accuracy": acc} if judged else None for acc, judged in zip(infos["acc"], infos["judged"], strict=True)]
     metrics = {}
@@ -144,7 +144,7 @@ def divide_ratio_sums(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def divide_parity_sums(metrics: dict[str, float]) -> dict[str, float]:
-    """Replaces the `sums` that an update brought, of tokens by its own weights and of others, by parity and the others' gap."""
+    """Replaces the `sums` of an update (of tokens by its own weights and by others) by parity and the gap of the others."""
     divided = dict(metrics)
     found = {
         name: {key.rsplit("/", 1)[1]: divided.pop(key) for key in metrics if key.startswith(f"actor/{name}/")}
@@ -157,12 +157,12 @@ def divide_parity_sums(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def _columns(rows: Sequence[Mapping[str, float | str]]) -> dict[str, Tensor]:
-    """Those of numbers."""
+    """Returns the numeric columns only."""
     keys = [key for key, value in rows[0].items() if not isinstance(value, str)]
     return {key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in keys}
 
 
 def _mean(values: Tensor) -> float:
-    """Over those that are numbers; 0 if none is."""
+    """Returns the mean of the values that are not NaN; 0 if there are none."""
     values = values[~values.isnan()]
     return float(values.mean()) if len(values) else 0.0

@@ -1,4 +1,4 @@
-"""The trainers of verl's three V1 modes, with latents: who waits for whom, and which devices each part has."""
+"""The trainers of verl's three V1 modes, with latents; modes differ in the order of steps and in the devices of each part."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class SyncTrainer(LatentTrainer, PPOTrainerSync):
 
 
 class ColocateAsyncTrainer(LatentTrainer, PPOTrainerColocateAsync):
-    """As sync, but answers that are not needed for a step yet are cut and continued after it."""
+    """Like sync, but answers that a step does not need yet are cut before it and continued after it."""
 
 
 class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
-    """The rollout has devices of its own and goes on while the actor learns; the reference may have its own too."""
+    """The rollout has separate devices and continues while the actor learns; the reference may have separate ones too."""
 
     parity_before: dict[str, float]
-    saved_version: int | None = None  # of the weights that the actor keeps on the host, from the step before
+    saved_version: int | None = None  # the version of the weights that the actor keeps on the host, from the step before
 
     def _setup(self) -> None:
-        """Upstream (trainer_separate_async.py:185) ends with ``logger.info(..., flush=True)``: TypeError where it is shown."""
+        """Upstream (trainer_separate_async.py) ends with ``logger.info(..., flush=True)``, a TypeError if it is shown."""
         level = separate_log.level
         separate_log.setLevel(logging.WARNING)
         try:
@@ -44,7 +44,7 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
             separate_log.setLevel(level)
 
     def _init_resource_pool_mgr(self) -> None:
-        """Upstream (trainer_base.py:795) puts the reference on the actor's devices, whatever the mode."""
+        """Upstream (trainer_base.py) always puts the reference on the actor's devices; here it may have separate ones."""
         super()._init_resource_pool_mgr()
         for role in self.role_worker_mapping.keys() & {Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy}:
             self.role_worker_mapping[role] = ray.remote(SeparateWorker)
@@ -59,13 +59,13 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
         return pool.nnodes * pool.n_gpus_per_node if Role.RefPolicy in self.role_worker_mapping else 0
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
-        """Upstream pads a batch for the actor's ranks alone."""
+        """Upstream pads a batch for the actor's ranks only; here for the reference's as well."""
         return math.lcm(super()._get_required_batch_multiple(dp_size), self._reference_devices or 1)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Upstream computes them with the weights of the beginning of the step, which it keeps on the host as number 0. A
-        rollout that is faster than the actor has written everything with the weights before: those are still there, and parity
-        is taken with them."""
+        """Upstream computes them with the weights from the start of the step, kept on the host as number 0. A rollout that is
+        faster than the actor wrote everything with the weights before those: they are still there, and parity is measured
+        with them."""
         before = {}
         if self.local_trigger_step == 0:
             versions = self._versions(batch)
@@ -74,7 +74,7 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
             self.saved_version = self.version
         batch = super()._compute_old_log_prob(batch, metrics)
         if self._needs_old_pass(batch) is None:
-            self.actor_rollout_wg.save_model_to_cpu(0)  # upstream does it in the pass that is left out
+            self.actor_rollout_wg.save_model_to_cpu(0)  # upstream does it in the pass that is skipped here
         self.parity_before = before
         return batch
 
@@ -84,7 +84,7 @@ class SeparateAsyncTrainer(LatentTrainer, PPOTrainerSeparateAsync):
         return batch
 
     def _parity_of_saved(self, batch: KVBatchMeta, compared: torch.Tensor) -> dict[str, float]:
-        """Costs a forward pass over the batch."""
+        """Returns parity with the saved weights; it costs a forward pass over the batch."""
         actor = self.actor_rollout_wg
         actor.save_model_to_cpu(1)
         actor.restore_model_from_cpu(0)

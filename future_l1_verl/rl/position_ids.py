@@ -1,7 +1,7 @@
-"""Mends verl's M-RoPE positions for batches whose sequences all have one length.
+"""Corrects verl's M-RoPE positions for batches whose sequences all have the same length.
 
-Upstream (verl/utils/tensordict_utils.py:910) takes it that positions ``[4, T_i]`` arrive ragged along T. If all T_i are equal,
-TransferQueue hands them over ragged along the 4, and upstream's correction of the axis then misreads them: the update
+Upstream (verl/utils/tensordict_utils.py) assumes that positions ``[4, T_i]`` arrive ragged along T. If all T_i are equal,
+TransferQueue delivers them ragged along the 4, and upstream's correction of the axis then misreads them: the update
 crashes, and the log-prob passes silently use wrong positions.
 """
 

@@ -1,4 +1,4 @@
-"""What verl must know of us, in every process: named as ``actor_rollout_ref.model.external_lib``, verl imports it there."""
+"""Registers our classes with verl in every process: verl imports this module as ``actor_rollout_ref.model.external_lib``."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def _replica() -> type:
     return LatentReplica
 
 
-# Under verl's own name: its code asks for rollout.name == "vllm" in many places (workers/rollout/replica.py:318).
+# Under verl's own name: its code checks rollout.name == "vllm" in many places (workers/rollout/replica.py).
 RolloutReplicaRegistry.register("vllm", _replica)

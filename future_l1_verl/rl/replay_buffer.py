@@ -1,4 +1,4 @@
-"""verl's replay buffers, with the group filter of the paper, and ending the run when a rollout fails."""
+"""verl's replay buffers with the paper's group filter; they end the run when a rollout fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from future_l1_verl.rl.settings import GroupFilter
 
 
 class RolloutError(RuntimeError):
-    """A rollout failed; the message carries its error."""
+    """A rollout failed; the message has its error."""
 
 
 class NothingPasses(RuntimeError):
@@ -26,19 +26,19 @@ class FilteringBuffer:
     """Mixin for verl's two buffers."""
 
     def __init__(self, *args: Any, sampler_kwargs: dict[str, Any], **kwargs: Any) -> None:
-        """``sampler_kwargs`` is the config section ``group_filter`` and ``dropped_file``, where dropped groups are listed."""
-        # Upstream looks every 2 s, which is most of a step of a small model.
+        """Reads ``sampler_kwargs``: the config section ``group_filter``, and ``dropped_file`` for a list of dropped groups."""
+        # Upstream polls every 2 s, which is most of a step of a small model.
         super().__init__(*args, sampler_kwargs=sampler_kwargs, poll_interval=0.05, **kwargs)
         settings = dict(sampler_kwargs)
         self.dropped_file = Path(settings.pop("dropped_file"))
         self.group_filter = GroupFilter(**settings)
         self.dropped: list[dict[str, Any]] = []
         self.stale: list[dict[str, Any]] = []
-        self.accuracies: list[float] = []  # of the groups answered since the last step, those that are dropped too
+        self.accuracies: list[float] = []  # of all groups answered since the last step, dropped ones too
         self.wanted = 0  # prompts of the batch that is being sampled
 
     def _sync_metadata_from_transfer_queue(self) -> None:
-        """Upstream (replay_buffer.py:317) trains on what is left of a failed group, or asks its prompt again and again."""
+        """Upstream (replay_buffer.py) trains on the rest of a failed group, or repeats its prompt forever; here it raises."""
         super()._sync_metadata_from_transfer_queue()
         for partition, failed in self.failure_keys.items():
             for key in failed:
@@ -46,7 +46,7 @@ class FilteringBuffer:
                 raise RolloutError(f"a rollout of prompt {key} failed: {error}")
 
     def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter]:
-        """Upstream drops groups whose metric is the same for all rollouts. The paper keeps mean accuracies in a range.
+        """Upstream drops groups whose rollouts all have the same metric; here groups stay if their mean accuracy is in a range.
 
         Rollouts without a verdict have no accuracy; a group without any is dropped.
         """
@@ -73,14 +73,14 @@ class FilteringBuffer:
         mean = float(np.mean(values)) if values else float("nan")
         if values:
             self.accuracies.append(mean)
-        # Means of n values such as 0.1 come with rounding errors far below 1/n.
+        # Means of n values such as 0.1 have rounding errors far below 1/n.
         if self.group_filter.low - 1e-9 <= mean <= self.group_filter.high + 1e-9:
             return None
         self.dropped.append({"row": rollouts[0][1], "accuracy": mean if values else None, "uid": uid})
         return mean if values else -1.0
 
     def _evict_terminal_groups(self, global_steps: int, partition_id: str, reasons: tuple) -> tuple[set[str], int, int, dict]:
-        """Upstream (replay_buffer.py:353) asks for more prompts for ever, and does not say which it has thrown away as too old
+        """Upstream (replay_buffer.py) requests prompts without limit, and does not report those dropped as too old
         (``max_off_policy_strategy=drop``)."""
         if stale := reasons[0]:
             keys = [f"{uid}_0_0" for uid in sorted(stale)]
@@ -103,9 +103,9 @@ class FilteringBuffer:
         return evicted
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
-        """Upstream's, with the number of groups that were dropped and kept, and the mean accuracy of all that were answered
-        since the last step, NaN if none was. Each dropped one is listed in a file, and listed again if a resumed run repeats
-        its step."""
+        """Samples as upstream does; adds the numbers of dropped and kept groups, and the mean accuracy of all groups answered
+        since the last step, NaN if there are none. Each dropped group is listed in a file, and listed again if a resumed run
+        repeats its step."""
         if partition_id == "val":
             return super().sample(global_steps, partition_id, batch_size)
         self.wanted = batch_size
@@ -117,19 +117,19 @@ class FilteringBuffer:
         if self.filter_groups_metric is None:
             return batch, metrics
         accuracy = [group["accuracy"] for group in dropped]
-        # Upstream generates more than it needs, and discards what is left over.
+        # Upstream generates more than it needs, and discards the rest.
         kept = batch_size + metrics.get("training/filter_groups/discarded_surplus_samples", 0)
         return batch, metrics | {
             "filter/dropped": len(dropped),
             "filter/too_hard": sum(value is not None and value < self.group_filter.low for value in accuracy),
             "filter/too_easy": sum(value is not None and value > self.group_filter.high for value in accuracy),
             "filter/keep_rate": kept / (kept + len(dropped)),
-            # Of the kept groups it stays near the middle of the range, however much the model learns.
+            # The mean over kept groups stays near the middle of the range, however much the model learns.
             "filter/accuracy_before": float(np.mean(answered)) if answered else float("nan"),
         }
 
     def _list_dropped(self, global_steps: int) -> list[dict[str, Any]]:
-        """Those since the last step; gives those that the filter has dropped."""
+        """Lists the groups dropped since the last step in the file; returns those dropped by the filter."""
         dropped, listed = self.dropped, self.dropped + self.stale
         self.dropped, self.stale = [], []
         if listed:
@@ -139,13 +139,13 @@ class FilteringBuffer:
 
 
 class StrictReplayBuffer(FilteringBuffer, ReplayBuffer):
-    """Of the sync mode."""
+    """The buffer of the sync mode."""
 
 
 class StrictReplayBufferAsync(FilteringBuffer, ReplayBufferAsync):
-    """Of the modes in which rollouts go on while the actor learns."""
+    """The buffer of the modes in which rollouts continue while the actor learns."""
 
     def wait_for_sampleable(self, global_steps: int, partition_id: str, target_count: int) -> tuple[set[str], dict]:
-        """Upstream calls it to sample, and before that where the actor's devices are lent to the rollout."""
+        """Upstream calls it to sample, and earlier if the rollout borrows the actor's devices."""
         self.wanted = target_count
         return super().wait_for_sampleable(global_steps, partition_id, target_count)

@@ -17,8 +17,8 @@ from future_l1_verl.decoding.vllm.wire import to_array
 
 
 class LatentHttpServer(vLLMHttpServer):
-    """Starts the engine with the latent worker and scheduler and hands its latents on as ``extra_fields["latents"]``, an array
-    as decoding/vllm/wire.py makes it of ``[slots, H]``."""
+    """Starts the engine with the latent worker and scheduler and returns its latents as ``extra_fields["latents"]``, an array
+    ``[slots, H]`` in the form of decoding/vllm/wire.py."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,7 +37,7 @@ class LatentHttpServer(vLLMHttpServer):
         self.engine.generate = self._keeping_latents(self.engine.generate)
 
     def _keeping_latents(self, generate: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-        """Upstream's `generate` (vllm_async_server.py:558) copies known fields of the engine's output and drops the rest."""
+        """Upstream's `generate` (vllm_async_server.py) drops unknown fields of the engine's output; here latents are kept."""
 
         async def generate_and_keep(*args: Any, request_id: str, **kwargs: Any) -> AsyncIterator[Any]:
             async for output in generate(*args, request_id=request_id, **kwargs):
@@ -56,12 +56,12 @@ class LatentHttpServer(vLLMHttpServer):
         return self.model_config.hf_config.get_text_config().hidden_size
 
     async def generate(self, prompt_ids: list[int], sampling_params: dict, request_id: str, **kwargs: Any) -> TokenOutput:
-        """Upstream's, whose prompt may end in a part of an answer: ``sampling_params["prompt_latents"]`` are its latents."""
+        """Generates as upstream does; a prompt may end in part of an answer, with ``sampling_params["prompt_latents"]``."""
         sampling_params["extra_args"] = (sampling_params.get("extra_args") or {}) | request_options(
             seed=zlib.crc32(request_id.encode()) if self.sigma > 0 else None,
             prompt_latents=sampling_params.pop("prompt_latents", None),
         )
-        sampling_params["detokenize"] = False  # nobody reads the text
+        sampling_params["detokenize"] = False  # the text is not used
         output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
         # An answer without latents has rows of the same dtype as the others: TransferQueue packs them together.
         nothing = torch.zeros(0, self.hidden_size, dtype=self.dtype)

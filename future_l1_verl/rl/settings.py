@@ -6,13 +6,13 @@ from dataclasses import fields
 from typing import Annotated, Literal, Self
 
 from omegaconf import DictConfig
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, create_model, model_validator
 
 from future_l1_verl.config.section import Section
 from future_l1_verl.latents.likelihood import FAMILIES, Family
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 from future_l1_verl.rewards.shape import SHAPES
-from future_l1_verl.rewards.weights import Weights
+from future_l1_verl.rewards.weights import PARTS, Weights
 from future_l1_verl.wording import did_you_mean
 
 RATIOS = ("shared", "decoupled")
@@ -27,7 +27,7 @@ class LatentRollout(Section):
 
     spans: bool
     likelihood: Literal[FAMILIES]
-    kappa: float | None
+    kappa: float
     sigma: NonNegativeFloat
     min_latents: PositiveInt
     freeze_tower: bool
@@ -69,19 +69,16 @@ class ReferencePool(Section):
         return self
 
 
-class RewardSettings(Section):
+_Weights = create_model("_Weights", __base__=Section, **{part: (NonNegativeFloat, ...) for part in PARTS})
+
+
+class RewardSettings(_Weights):
     """The section ``rewards``: the lambda of each part and what the parts need.
 
     ``temperature`` is the tau of R_ctr; ``shape`` one of rewards/shape.py; ``repetition_ngram`` the n of the n-grams, and
     ``overlong_buffer`` the last tokens of an answer over which its penalty grows.
     """
 
-    accuracy: NonNegativeFloat
-    format: NonNegativeFloat
-    contrastive: NonNegativeFloat
-    diversity: NonNegativeFloat
-    repetition: NonNegativeFloat
-    overlong: NonNegativeFloat
     temperature: PositiveFloat
     shape: Literal[SHAPES]
     repetition_ngram: PositiveInt
@@ -89,7 +86,7 @@ class RewardSettings(Section):
 
     @property
     def weights(self) -> Weights:
-        return Weights(**{field.name: getattr(self, field.name) for field in fields(Weights)})
+        return Weights(**{part: getattr(self, part) for part in PARTS})
 
 
 class GroupFilter(Section):

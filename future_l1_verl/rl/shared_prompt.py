@@ -1,4 +1,4 @@
-"""What all answers to a prompt have in common: made once a prompt, and known by one name."""
+"""Values that all answers to a prompt share: each is made once per prompt, under a name."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class _Prompt:
     done: set[str] = field(default_factory=set)
 
 
-# Of the task that runs a prompt and those it starts, one for each answer.
+# Set in the task that runs a prompt and in the tasks that it starts, one per answer.
 _current: ContextVar[_Prompt] = ContextVar("prompt")
 
 
 def begin(uid: str) -> None:
-    """In the task of a prompt, before any of its answers; ``uid`` is verl's name for it."""
+    """Starts a prompt; call it in the prompt's task, before any answer. ``uid`` is verl's name of the prompt."""
     _current.set(_Prompt(uid))
 
 
@@ -30,7 +30,7 @@ def uid() -> str:
 
 
 def first(name: str) -> bool:
-    """Whether this is the first time that one of the answers asks for ``name``."""
+    """Returns whether this is the first time that one of the answers asks for ``name``."""
     done = _current.get().done
     if name in done:
         return False
@@ -39,7 +39,7 @@ def first(name: str) -> bool:
 
 
 async def once(name: str, make: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-    """``make(*args, **kwargs)`` of the first answer that asks for ``name``, or what it raised; the others wait for it."""
+    """Returns or raises what ``make`` did for the first answer that asked for ``name``; the others wait for it."""
     made = _current.get().made
     if name not in made:
         made[name] = asyncio.ensure_future(make(*args, **kwargs))

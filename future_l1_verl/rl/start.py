@@ -1,4 +1,4 @@
-"""The beginning of stage 2: input that cannot work ends it here, before any worker starts."""
+"""Prepares stage 2: input that cannot work raises here, before any worker starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
     require_accelerator(config.trainer.device, config.ray_kwargs.ray_init.get("address"))
     take_platform(config.trainer.device)
     for name, value in (OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}).items():
-        os.environ.setdefault(name, value)  # for a Ray that starts here, and this process
+        os.environ.setdefault(name, value)  # for this process, and for Ray if it starts here
     from future_l1_verl.rl.checks import check, take_as_trained
 
     take_as_trained(config)

@@ -1,4 +1,4 @@
-"""verl's V1 trainer with the LA-DAPO loss and with the figures this project promises at every step."""
+"""verl's V1 trainer with the LA-DAPO loss and with our metrics at every step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 def loss_function(config: DictConfig, settings: LatentSettings) -> partial:
-    """The loss of the actor, from the whole config tree: `la_dapo_loss` without its first three arguments."""
+    """Returns the loss of the actor for the whole config tree: `la_dapo_loss` without its first three arguments."""
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     latent = LatentLoss.read(config, "latent_loss")
     return partial(
@@ -72,7 +72,7 @@ class SummingMetrics(MetricsAggregator):
 
 
 class LatentTrainer(trainer_base.PPOTrainer):
-    """What the trainers of all modes share (rl/modes.py)."""
+    """The base of the trainers of all modes (rl/modes.py)."""
 
     def _build_replay_buffer(self) -> StrictReplayBuffer | StrictReplayBufferAsync:
         """Upstream passes group filtering on to its own classes only, not to one named in ``custom_sampler``."""
@@ -80,7 +80,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return super()._build_replay_buffer()
 
     def get_llm_client(self) -> LLMServerClient:
-        """Upstream's differ by mode, and none carries latents. Servers apart from the actor, if there are any, come last."""
+        """Upstream's clients differ by mode, and none carries latents. Servers on separate devices, if any, come last."""
         return self._rollout_server_managers()[-1].get_client(client_cls=LatentServerClient)
 
     def on_init_end(self) -> None:
@@ -90,7 +90,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         self.watchdog = Watchdog([replica.servers[0] for replica in replicas])
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
-        """Upstream makes means of what it does not know over the updates of a step; counts are to stay counts."""
+        """Upstream averages unknown metrics over the updates of a step; here counts are summed."""
         trainer_base.MetricsAggregator = SummingMetrics
         return super().step(metrics, timing_raw)
 
@@ -103,25 +103,25 @@ class LatentTrainer(trainer_base.PPOTrainer):
         self.latent = LatentSettings.from_checkpoint(self.config.actor_rollout_ref.model.path)
         self.weights = RewardSettings.read(self.config, "rewards").weights
         self.said: str | None = ""
-        self.compared = False  # whether a step has shown how far rollout and actor are apart
-        # Upstream fixes the loss when it builds the actor (engine_workers.py:646).
+        self.compared = False  # whether a step has measured parity yet
+        # Upstream fixes the loss when it builds the actor (engine_workers.py).
         self.actor_rollout_wg.set_loss_fn(loss_function(self.config, self.latent))
 
     def _load_checkpoint(self) -> None:
-        """Upstream keeps what earlier processes saved for ever."""
+        """Upstream never deletes checkpoints of earlier processes; here the one resumed from is deleted when it is old."""
         super()._load_checkpoint()
         own = self.global_steps > 0 and self.config.trainer.resume_mode == "auto"
         self.saved = [self._checkpoint] if own else []
 
     @property
     def _checkpoint(self) -> Path:
-        """The folder of this step's."""
+        """The folder of this step's checkpoint."""
         return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
 
     def _save_checkpoint(self) -> None:
-        """Upstream (trainer_base.py:948) deletes the checkpoint before as soon as the actor's part of the new one is there, and
-        empties the file that names the last one before it writes it: whoever is killed in between, or finds the disk full, has
-        none to go on from. Here the old ones go once the new one is named."""
+        """Upstream (trainer_base.py) deletes the previous checkpoint once the actor's part of the new one is written, and
+        empties the file that names the last one before it writes it: if the process dies in between or the disk is full, there
+        is nothing to resume from. Here old checkpoints are deleted after the new one is named."""
         settings, folder = self.config.trainer, self._checkpoint
         keep, settings.max_actor_ckpt_to_keep = settings.max_actor_ckpt_to_keep, None
         trainer_base.open = open_whole
@@ -134,8 +134,8 @@ class LatentTrainer(trainer_base.PPOTrainer):
     def _balance_batch(
         self, batch: KVBatchMeta, metrics: dict, logging_prefix: str = "global_seqlen", keep_minibatch: bool = False
     ) -> KVBatchMeta:
-        """Upstream (trainer_base.py) divides answers among the actor's ranks one by one, as if each had a prompt of its own.
-        Here the answers to a question stay together, and cost what they cost together."""
+        """Upstream (trainer_base.py) divides answers among the actor's ranks one by one, as if each had its own prompt. Here
+        the answers to a question stay together, and their cost is computed together."""
         ranks = _data_parallel_size(self.actor_rollout_wg, "actor")
         batch = upsample_batch_to_divisible_size(batch, self._get_required_batch_multiple(ranks), self.tokenizer.eos_token_id)
         questions = _questions(batch)
@@ -149,7 +149,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return batch
 
     def _give_pixels(self, batch: KVBatchMeta, ranks: int) -> None:
-        """Stores the pixels of a question once more for each part of it, where it is divided among ranks or updates."""
+        """Stores the pixels of a question again for each of its parts, if it is divided among ranks or updates."""
         sizes = {len(batch) // ranks, self._rows_of_an_update // ranks}
         if self.use_reference_policy and not self.ref_in_actor:
             sizes.add(len(batch) // _data_parallel_size(self.ref_policy_wg, "ref"))
@@ -179,8 +179,8 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return self.config.actor_rollout_ref.actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n
 
     def _needs_old_pass(self, batch: KVBatchMeta) -> str | None:
-        """Why the log-probs before the update need a pass of their own; None where the batch is one update: they are then the
-        update's own, detached, whose gradient is the same."""
+        """Returns why the old log-probs need a separate pass; None if the batch is one update: they are then the update's own,
+        detached, with the same gradient."""
         epochs, size = self.config.actor_rollout_ref.actor.ppo_epochs, self._rows_of_an_update
         if epochs != 1:
             return f"actor_rollout_ref.actor.ppo_epochs is {epochs}"
@@ -191,8 +191,8 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return None
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Upstream makes a pass for them in any case, keeps one number per token and compares probabilities over all; latents
-        have a density of their own."""
+        """Upstream always makes a pass for them, keeps one number per token and compares probabilities of all tokens; here
+        latents have a separate density."""
         versions = self._versions(batch)
         metrics.update(off_policy_metrics(versions, self.version))
         reason = self._needs_old_pass(batch)
@@ -214,11 +214,11 @@ class LatentTrainer(trainer_base.PPOTrainer):
 
     @property
     def version(self) -> int:
-        """Of the weights that old log-probs are computed with: the step at whose end they were given to the rollout."""
+        """The version of the weights behind the old log-probs: the step at whose end the rollout got them."""
         return self.global_steps - 1
 
     def _versions(self, batch: KVBatchMeta) -> torch.Tensor:
-        """int64 ``[B, L]``: the version of the weights that wrote each token, -1 in rows that only fill the batch up."""
+        """Returns the version of the weights that wrote each token, int64 ``[B, L]``; -1 in padding rows."""
         rows = _get(batch, ["extra_fields"])["extra_fields"]
         return token_versions(
             [
@@ -234,7 +234,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return sums(rollout, actor, self._layout(fields["responses"]).roles, compared)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Upstream keeps log-probs alone; the KL of latents needs the reference's states at the feeding positions."""
+        """Upstream keeps only log-probs; the KL of latents also needs the reference's states at the feeding positions."""
         wanted = self.config.latent_loss.kl_coef > 0
         batch.extra_info["return_latent_states"] = wanted
         batch = super()._compute_ref_log_prob(batch, metrics)
@@ -242,9 +242,9 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return _put(batch, {"ref_latent_states": _get(batch, ["latent_states"])["latent_states"]}) if wanted else batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Upstream (trainer_base.py:1743) hands estimators the summed reward alone; ours needs its parts and the slots.
+        """Upstream (trainer_base.py) gives estimators only the summed reward; ours needs its parts and the slots.
 
-        Its KL in the reward and its rollout correction are refused at the start (checks.py).
+        Upstream's KL in the reward and rollout correction are refused at the start (checks.py).
         """
         data = _get(batch, ["uid", "responses", "response_mask", "extra_fields"])
         mask = data["response_mask"].to_padded_tensor(padding=0)
@@ -261,7 +261,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return _put(batch, {"advantages": each, "returns": each})
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """Upstream's metrics of an update are means; ours bring sums with them, parity's among them if it measured that."""
+        """Upstream's metrics of an update are means; ours include sums, with those of parity if it was measured."""
         batch.extra_info["one_update"] = self._needs_old_pass(batch) is None
         batch = super()._update_actor(batch, metrics)
         divided = divide_parity_sums(divide_ratio_sums(metrics))
@@ -283,7 +283,7 @@ class LatentTrainer(trainer_base.PPOTrainer):
             log.warning(f"trigger collapse: {share:.1%} of answers open a latent span (fewer than {COLLAPSE:.0%})")
 
     def _require_parity(self, metrics: dict) -> None:
-        """Upstream trains on, whatever the rollout computes with. Raises RuntimeError at the first step that can tell."""
+        """Raises RuntimeError, at the first step that measures parity, if it is bad; upstream would continue."""
         if not self.compared and metrics.get("parity/entries"):
             self.compared = True
             require_parity(metrics, self.config.parity.most_at_first)
@@ -296,8 +296,8 @@ class LatentTrainer(trainer_base.PPOTrainer):
         sample_turns: list[int],
         expected_acc_counts: dict[tuple[str, str], int],
     ) -> dict[str, float]:
-        """Upstream (trainer_base.py:1342) counts a missing accuracy as wrong, and one NaN makes all of a source NaN. Answers
-        without a verdict are left out, and counted. Beside its figures stand those of an evaluation, by split."""
+        """Upstream (trainer_base.py) counts a missing accuracy as wrong, and one NaN makes a whole source NaN. Here answers
+        without a verdict are left out, and counted. The figures of an evaluation, by split, are added."""
         kept, counts = judged_rows(data_sources, sample_uids, infos, expected_acc_counts)
         left = {name: [values[i] for i in kept] for name, values in infos.items()}
         sources, uids = ([values[i] for i in kept] for values in (data_sources, sample_uids))
@@ -305,20 +305,20 @@ class LatentTrainer(trainer_base.PPOTrainer):
         return metrics | validation_metrics(infos) | {"val-aux/unjudged": len(data_sources) - len(kept)}
 
     def _layout(self, responses: torch.Tensor) -> Layout:
-        """Roles of ragged responses, padded to ``[B, L]``."""
+        """Returns the roles of ragged responses, padded to ``[B, L]``."""
         padded, latent = responses.to_padded_tensor(padding=-1), self.config.latent
         return response_layout(padded, self.latent.tokens, self.latent.max_latents, latent.min_latents)
 
 
 def _data_parallel_size(workers: Any, mesh: str) -> int:
-    """How many ranks a batch is divided among."""
+    """Returns the number of ranks that a batch is divided among."""
     if mesh not in workers._dispatch_info:
         workers._dispatch_info[mesh] = workers._query_dispatch_info(mesh)
     return max(workers._dispatch_info[mesh]) + 1
 
 
 def _questions(batch: KVBatchMeta) -> list[str]:
-    """The uid of each row, with which its key begins."""
+    """Returns the uid of each row, the first part of its key."""
     return [key.split("_")[0] for key in batch.keys]
 
 

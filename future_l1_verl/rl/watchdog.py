@@ -1,7 +1,7 @@
-"""Ends a run of which a process has died while nobody was waiting for its answer.
+"""Ends a run if one of its processes dies while no call is waiting for it.
 
-The trainer waits without a limit for rollouts, for weight updates and for TransferQueue: it would never hear of a dead engine,
-agent-loop worker or storage unit.
+The trainer waits without a time limit for rollouts, for weight updates and for TransferQueue: it would never notice a dead
+engine, agent-loop worker or storage unit.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import ray
 import torch
 from ray.exceptions import ActorUnavailableError
 
-# Of whoever notices first that a node is gone, and cannot know it.
+# The errors of a process that cannot reach another one, for example after a node is lost.
 UNREACHABLE = (ActorUnavailableError, torch.distributed.DistError)
 
 
 class ProcessDied(RuntimeError):
-    """A process of the run no longer lives; the message says which, and carries what is known of its death."""
+    """A process of the run has died; the message says which one, and what is known of the cause."""
 
 
 class EngineDied(ProcessDied):
-    """A rollout engine no longer lives; the message carries what it said last."""
+    """A rollout engine has died; the message has its last output."""
 
 
 def interrupt(_signal: int, _frame: Any) -> NoReturn:
@@ -34,15 +34,15 @@ def interrupt(_signal: int, _frame: Any) -> NoReturn:
 
 
 def named_actors() -> set[tuple[str, str]]:
-    """Names and namespaces of the Ray actors that live, of this driver and of the TransferQueue that it shares by name."""
+    """Returns names and namespaces of the live Ray actors of this driver and of the TransferQueue that it shares by name."""
     ours = {ray.get_runtime_context().namespace, "transfer_queue"}
     found = ray.util.list_named_actors(all_namespaces=True)
     return {(actor["name"], actor["namespace"]) for actor in found if actor["namespace"] in ours}
 
 
 class Watchdog(threading.Thread):
-    """Looks every ``interval`` seconds whether the Ray actors live that had a name at the start, as all have that hold a part
-    of the run, and asks each rollout server's ``check_health``; no answer in ``patience`` seconds is death."""
+    """Checks every ``interval`` seconds that the Ray actors that had a name at the start, as all parts of a run have, are
+    alive, and calls each rollout server's ``check_health``; no answer within ``patience`` seconds counts as dead."""
 
     def __init__(self, servers: Sequence[Any], interval: float = 10.0, patience: float = 60.0) -> None:
         super().__init__(daemon=True, name="watchdog")
@@ -80,8 +80,8 @@ class Watchdog(threading.Thread):
         return None
 
     def _who(self, error: Exception) -> ProcessDied | None:
-        """Who died, where ``error`` says no more than that somebody could not be reached; Ray takes a while to know it of a
-        node. None if it does not within ``patience`` seconds."""
+        """Returns which process died if ``error`` only says that one could not be reached; None if Ray, which needs time to
+        notice a dead node, does not know within ``patience`` seconds."""
         deadline = time.monotonic() + self.patience
         while isinstance(error, UNREACHABLE) and time.monotonic() < deadline:
             if death := self._dead_actor():
@@ -91,9 +91,9 @@ class Watchdog(threading.Thread):
 
     @contextmanager
     def raising_here(self) -> Iterator[None]:
-        """Watches during the block, which ends with `ProcessDied` when a process dies. For the main thread."""
-        # asyncio.run puts a handler in the place of Python's own, and of no other, that only cancels the task: a blocking
-        # ray.get inside a coroutine, which is how verl updates weights (verl/checkpoint_engine/base.py:519), never notices.
+        """Watches during the block; raises `ProcessDied` in it when a process dies. Use it only in the main thread."""
+        # asyncio.run replaces only Python's own handler, by one that only cancels the task: a blocking ray.get inside a
+        # coroutine, by which verl updates weights (verl/checkpoint_engine/base.py), would never notice that.
         before = signal.signal(signal.SIGINT, interrupt)
         self.actors = {(name, namespace): ray.get_actor(name, namespace) for name, namespace in named_actors()}
         self.start()

@@ -1,4 +1,4 @@
-"""The actor's worker where the rollout has devices of its own."""
+"""The actor's worker if the rollout has separate devices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from verl.plugin.platform import get_platform
 class SeparateWorker(DetachActorWorker):
     @property
     def copy_handler(self) -> Callable[[torch.nn.Module], Any]:
-        """Upstream's (verl/utils/fsdp_utils.py:1146) is ``tensor.cpu()``, which is no copy of what is on the host already, as
-        parameters are without an accelerator and with ``param_offload``: what it keeps would change with every update. Copies
-        to the host that the offload has queued must have ended before they are copied on."""
+        """Upstream's (verl/utils/fsdp_utils.py) is ``tensor.cpu()``, which does not copy parameters that are on the host, as
+        they are without an accelerator or with ``param_offload``: the saved weights would change with every update. Here they
+        are copied, after the offload's queued copies to the host have ended."""
         upstream = super().copy_handler
 
         def copy(module: torch.nn.Module) -> Any:

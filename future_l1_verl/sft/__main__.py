@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.sft``: as ``future-l1 sft``."""
+"""``python -m future_l1_verl.sft`` does the same as ``future-l1 sft``."""
 
 import sys
 

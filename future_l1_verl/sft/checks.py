@@ -1,4 +1,4 @@
-"""Input of stage 1 that cannot work, found before any worker starts."""
+"""Finds input of stage 1 that cannot work, before any worker starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of stage 1 as a prompt and what is to be said after it."""
+"""Turns rows of stage 1 into a prompt and the answer to learn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from future_l1_verl.data.seeing import see
 
 @dataclass(frozen=True)
 class Conversation:
-    """``said`` are the texts of the answer, between which the ``future`` frames are imagined: one more than frames."""
+    """``said`` are the texts of the answer before, between and after the ``future`` frames: one more than frames."""
 
     prompt: list[Message]
     said: list[str]
@@ -24,9 +24,9 @@ class Conversation:
 def conversation(
     row: Row, system_prompt: str | None, form: str, video_frames: int, clips: Clips, text_only: bool
 ) -> Conversation:
-    """``form`` and ``video_frames`` say how clips are shown (see config/sft/main.yaml); with ``text_only`` nothing is imagined.
+    """Reads a row; ``form`` and ``video_frames`` are in config/sft/main.yaml; with ``text_only`` there are no future frames.
 
-    Raises RowError if a clip or picture cannot be decoded, or the response has not the paper's shape.
+    Raises RowError if a clip or picture cannot be decoded, or the response does not have the paper's shape.
     """
     seen = see(row, clips, video_frames)
     prompt, said = messages(row, seen.observed, system_prompt, form), row.said.split(IMAGE)

@@ -1,4 +1,4 @@
-"""Rows of stage 1 as token sequences whose latents are the future frames (paper section 2)."""
+"""Turns rows of stage 1 into token sequences whose latents are the future frames (paper section 2)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ END_OF_TURN = "<|im_end|>"
 class LatentSFTDataset(Dataset):
     """verl's dataset interface (``data.custom_cls``). An item is one sequence, unpadded:
 
-    ``input_ids``, ``loss_mask``: int64 ``[T]``; the mask is 1 on what the model is to say, latents excepted, and on the
-    decisions to go on with a span if ``supervise_decisions``.
-    ``position_ids``: int64 ``[4, T]``, text and M-RoPE. ``multi_modal_inputs``: what is observed, and the future frames as
+    ``input_ids``, ``loss_mask``: int64 ``[T]``; the mask is 1 on the answer without its latents, and on the decisions to
+    continue a span if ``supervise_decisions``.
+    ``position_ids``: int64 ``[4, T]``, text and M-RoPE. ``multi_modal_inputs``: the observed frames, and the future frames as
     ``latent_pixel_values`` and ``latent_grid_thw``.
 
-    Clips are decoded when their turn comes, in the loader's workers. A row that cannot become tensors then (its clip, its
-    pictures, its length) is listed in the manifest, and the next one is given in its place, so that batches stay full. Raises
-    RowError where there are more of them than ``max_bad_rate``.
+    Clips are decoded when they are needed, in the loader's workers. A row that cannot become tensors then (its clip, its
+    pictures, its length) is listed in the manifest and replaced by the next one, so that batches stay full. Raises RowError
+    if the share of such rows exceeds ``max_bad_rate``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LatentSFTDataset(Dataset):
         }
 
     def _supervised(self, response_ids: Tensor) -> Tensor:
-        """int64 ``[L]``: 1 on text and control tokens, and on latents that follow a decision if decisions are supervised."""
+        """Returns int64 ``[L]``: 1 on text and control tokens, and on latents after a decision if decisions are supervised."""
         layout = response_layout(response_ids, self.tokens, self.config.max_latents)
         wanted = ~layout.slots
         if self.config.supervise_decisions:
@@ -86,7 +86,7 @@ class LatentSFTDataset(Dataset):
         return wanted.long()
 
     def _future(self, images: list[Image.Image]) -> dict[str, Tensor]:
-        """``latent_pixel_values`` and ``latent_grid_thw`` of the future frames."""
+        """Returns ``latent_pixel_values`` and ``latent_grid_thw`` of the future frames."""
         if not images:
             return {}
         config = self.config
@@ -94,12 +94,12 @@ class LatentSFTDataset(Dataset):
         return {"latent_pixel_values": pixels, "latent_grid_thw": grid}
 
     def _response(self, talk: Conversation) -> str:
-        """The answer turn with a span of ``max_latents`` for each future frame."""
+        """Returns the answer turn with a span of ``max_latents`` for each future frame."""
         span = LATENT_START + LATENT * self.config.max_latents + LATENT_END
         return span.join(talk.said) + END_OF_TURN
 
     def _position_ids(self, input_ids: Tensor, pixels: dict[str, Tensor]) -> Tensor:
-        """As verl's agent loop computes them (agent_loop.py:920); ``get_rope_index`` is bound by verl's ``hf_processor``."""
+        """Computes them as verl's agent loop does (agent_loop.py); verl's ``hf_processor`` binds ``get_rope_index``."""
         kinds = torch.zeros_like(input_ids)
         kinds[input_ids == self.processor.image_token_id] = 1
         kinds[input_ids == self.processor.video_token_id] = 2

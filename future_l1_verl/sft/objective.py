@@ -16,7 +16,7 @@ from future_l1_verl.latents.errors import squared_error
 def latent_sft_loss(
     model_output: dict[str, Tensor], data: TensorDict, dp_group: object = None, *, weight: float
 ) -> tuple[Tensor, dict[str, Metric]]:
-    """``L_CE + weight * L_latent``, each a mean over the global batch.
+    """Returns ``L_CE + weight * L_latent``, each a mean over the global batch.
 
     ``data`` carries ``loss_mask`` (ragged ``[B, T]``: 1 on supervised tokens, 0 on latents), the global counts
     ``batch_num_tokens`` and ``batch_num_latents``, and ``dp_size``, by which FSDP will divide the gradient. If
@@ -37,15 +37,15 @@ def latent_sft_loss(
 
 
 def prediction_sums(h: Tensor, z: Tensor) -> dict[str, float]:
-    """Sums over the slots of a micro-batch, by which `prediction_metrics` divides.
+    """Returns sums over the slots of a micro-batch, from which `prediction_metrics` computes means.
 
-    ``retrieved`` counts latents whose nearest embedding, of all in the micro-batch, is their own; ``chance`` is what guessing
-    would retrieve; ``baseline`` is the squared error of the micro-batch's own mean embedding, which knows nothing of a row.
+    ``retrieved`` counts latents whose nearest embedding, of all in the micro-batch, is their own; ``chance`` is the expected
+    number for guesses; ``baseline`` is the squared error of the micro-batch's mean embedding, the same for every row.
     """
     if len(z) == 0:
         return dict.fromkeys(("latents", "squared_error", "baseline", "retrieved", "chance", "square_h", "square_z"), 0.0)
     h, z = h.float(), z.float()
-    # Equal embeddings (a still picture) are each other's own.
+    # Equal embeddings (a still picture) all count as a latent's own.
     _, which, copies = z.unique(dim=0, return_inverse=True, return_counts=True)
     own = which[torch.cdist(h, z).argmin(dim=1)] == which
     return {
@@ -60,7 +60,7 @@ def prediction_sums(h: Tensor, z: Tensor) -> dict[str, float]:
 
 
 def prediction_metrics(sums: dict[str, float]) -> dict[str, float]:
-    """From summed `prediction_sums`: errors, their ratio to the baseline's, retrieval, root mean squares of both sides."""
+    """Returns errors, their ratio to the baseline's, retrieval and root mean squares, from summed `prediction_sums`."""
     latents = sums["latents"]
     if not latents:
         return {}

@@ -1,4 +1,4 @@
-"""The beginning of stage 1: input that cannot work ends it here, before any worker starts."""
+"""Prepares stage 1: input that cannot work raises here, before any worker starts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
 
 
 def torchrun_arguments(trainer: DictConfig) -> list[str]:
-    """Returns how torchrun meets its like on the other nodes. Raises ValueError if that cannot work."""
+    """Returns the arguments by which torchrun finds the other nodes. Raises ValueError if they cannot work."""
     workers = f"--nproc-per-node={trainer.n_gpus_per_node}"
     if not 0 <= trainer.node_rank < trainer.nnodes:
         raise ValueError(

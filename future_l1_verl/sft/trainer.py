@@ -37,7 +37,7 @@ class LatentTrainingWorker(TrainingWorker):
         self.started = False
 
     def train_batch(self, data: TensorDict) -> TensorDict:
-        """Of the first batch, whose latents the untrained weights predict, the scales are said: lambda depends on them."""
+        """Trains on a batch; on the first one logs the scales of latents and predictions, on which lambda depends."""
         tu.assign_non_tensor(data, return_latent_states=not self.started)
         output = super().train_batch(data)
         if not self.started and output is not None:
@@ -53,7 +53,7 @@ class LatentTrainingWorker(TrainingWorker):
         return output
 
     def infer_batch(self, data: TensorDict) -> TensorDict:
-        """Upstream reports the loss of a validation batch alone; here it also counts how well latents are predicted."""
+        """Upstream reports only the loss of a validation batch; here also how well latents are predicted."""
         tu.assign_non_tensor(data, return_latent_states=True)
         output = super().infer_batch(data)
         if output is not None:
@@ -62,7 +62,7 @@ class LatentTrainingWorker(TrainingWorker):
         return output
 
     def _postprocess_output(self, output: Any, **kwargs: Any) -> Any:
-        """Upstream (engine_workers.py:181) leaves a loss's own metrics as lists of `Metric`, which trackers cannot log."""
+        """Upstream (engine_workers.py) leaves a loss's metrics as lists of `Metric`; here as numbers, for trackers."""
         result = super()._postprocess_output(output, **kwargs)
         metrics = tu.get(result, "metrics")
         for name, values in metrics.items():
@@ -72,18 +72,18 @@ class LatentTrainingWorker(TrainingWorker):
 
 
 class BestKeeper(CheckpointHandler):
-    """verl's checkpoints, of which ``trainer.max_ckpt_to_keep`` keeps the last; the one with the lowest validation loss stays
-    as ``best/huggingface``, with its step and loss in ``best/step.json``."""
+    """Keeps verl's last ``trainer.max_ckpt_to_keep`` checkpoints, and the one with the lowest validation loss as
+    ``best/huggingface``, with its step and loss in ``best/step.json``."""
 
     latest: tuple[int, float] = (-1, math.inf)
-    saved: list[Path]  # in order; of earlier processes' only the one that it goes on from
+    saved: list[Path]  # in order; of earlier processes' checkpoints only the one resumed from
 
     def validated(self, step: int, loss: float) -> None:
-        """Said before the checkpoint of that step is written, on the rank that logs."""
+        """Records a validation loss; called before the checkpoint of that step is written, on the rank that logs."""
         self.latest = (step, loss)
 
     def load_checkpoint(self) -> int:
-        """Upstream keeps what earlier processes saved for ever."""
+        """Upstream never deletes checkpoints of earlier processes; here the one resumed from is deleted when it is old."""
         step = super().load_checkpoint()
         own = step > 0 and self.resume_mode == "auto" and self.resume_from_path is None
         self.saved = [self._checkpoint(step)] if own else []
@@ -93,8 +93,8 @@ class BestKeeper(CheckpointHandler):
         return Path(self.default_local_dir) / f"global_step_{step}"
 
     def save_checkpoint(self, step: int) -> None:
-        """Upstream (checkpoint_handler.py:87) deletes the checkpoint before as soon as the engine's part of the new one is
-        there: whoever is killed before it is named has none to go on from. Here the old ones go once the new one is named."""
+        """Upstream (checkpoint_handler.py) deletes the previous checkpoint once the engine's part of the new one is written:
+        a process that dies before it is named has nothing to resume from. Here old ones are deleted after it is named."""
         saved = self._checkpoint(step)
         keep, self.max_ckpt_to_keep = self.max_ckpt_to_keep, None
         with saying_where(saved):
@@ -109,7 +109,7 @@ class BestKeeper(CheckpointHandler):
         best = Path(self.default_local_dir) / "best"
         record = best / "step.json"
         lowest = json.loads(record.read_text())["val/loss"] if record.is_file() else math.inf
-        # Without hf_model in checkpoint.save_contents there is nothing that loads by itself.
+        # Without hf_model in checkpoint.save_contents no folder can be loaded by itself.
         if self.latest[0] != step or self.latest[1] >= lowest or not (saved / "huggingface").is_dir():
             return
         new, old = (best.with_name(f"best.{name}") for name in ("new", "old"))
@@ -136,7 +136,7 @@ class LatentSFTTrainer(SFTTrainer):
             self.config.data.targets = self.config.latent.targets
 
     def fit(self) -> None:
-        """Upstream logs nothing of a validation but its loss, through a tracker that it makes itself (sft_trainer.py:330)."""
+        """Upstream (sft_trainer.py) logs only the loss of a validation, with its own tracker; here other metrics are added."""
         tracking = sft_trainer.Tracking
 
         def with_predictions(*args: Any, **kwargs: Any) -> Tracking:
@@ -166,7 +166,7 @@ class LatentSFTTrainer(SFTTrainer):
         self.ckpt_handler.__class__ = BestKeeper
 
     def _build_engine(self) -> None:
-        """Upstream (sft_trainer.py:162) hard-wires the loss and the model type."""
+        """Upstream (sft_trainer.py) hard-codes the loss and the model type; here they are ours."""
         self.loss_fn = partial(latent_sft_loss, weight=self.config.latent.weight)
         self.training_client = LatentTrainingWorker(
             config=TrainingWorkerConfig(
@@ -183,7 +183,7 @@ class LatentSFTTrainer(SFTTrainer):
 
 
 def train(config: DictConfig) -> None:
-    """One rank of stage 1, under torchrun."""
+    """Runs one rank of stage 1, under torchrun."""
     initialize_global_process_group()
     LatentSFTTrainer(config=config).fit()
     destroy_global_process_group()

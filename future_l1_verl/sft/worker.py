@@ -16,7 +16,7 @@ def main() -> None:
     config = composed("sft", sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     require_platform(config.trainer.device)
-    # verl's tracker takes its folder from here alone.
+    # verl's tracker reads its folder only from here.
     os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))
     check_verl("sft")
     train(config)

@@ -1,1 +1,1 @@
-"""What only the recipes on a CPU use: tiny models, and the report of their trainings."""
+"""Tiny models and the report of their trainings, only for the recipes on a CPU."""

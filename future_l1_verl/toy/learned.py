@@ -1,4 +1,4 @@
-"""What stage 2 taught, in one sentence, from its validation curves."""
+"""Describes in one sentence what stage 2 learned, from its validation curves."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Caption pretraining of the tiny checkpoint, all of it, the vision tower included.
+"""Pretrains the whole tiny checkpoint, including the vision tower, on captions.
 
-The captions of the synthetic set say what is where in each frame and how it moves, and end in words that their request
-names. They ask and answer nothing, so the result can see and read but has yet to learn the task.
+The captions of the synthetic set describe positions and motion in each frame, and end in words that their request names. They
+contain no questions or answers, so the result can see and read but has not learned the task.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def pretrain(checkpoint: Path, data: Path, steps: int, seed: int = 0, batch: int
         inputs, labels = _collate([examples[index] for index in chosen], processor)
         hidden = model.model(**inputs).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
-        # Only the captions' positions go through the head.
+        # Only the captions' positions are passed to the head.
         loss = cross_entropy(model.lm_head(hidden[targets != IGNORED]), targets[targets != IGNORED])
         (loss + _log_scale(features.pop()) ** 2).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -78,15 +78,15 @@ def pretrain(checkpoint: Path, data: Path, steps: int, seed: int = 0, batch: int
 
 
 def _log_scale(features: Tensor) -> Tensor:
-    """Logarithm of the features' root mean square, which is held at 0.
+    """Returns the logarithm of the features' root mean square, which training keeps at 0.
 
-    Left alone it grows to about 8. Stage 1 regresses hidden states, of root mean square 1, on frozen features.
+    Without this it grows to about 8. Stage 1 regresses hidden states, of root mean square 1, on frozen features.
     """
     return features.pow(2).mean().log() / 2
 
 
 def _rate(step: int, steps: int) -> float:
-    """The learning rate as a share of its peak: linear warm-up, then a cosine down to a tenth."""
+    """Returns the learning rate as a share of its peak: linear warm-up, then a cosine down to a tenth."""
     if step < WARM_UP:
         return (step + 1) / WARM_UP
     done = (step - WARM_UP) / max(steps - WARM_UP, 1)
@@ -109,7 +109,7 @@ def _load(data: Path) -> list[_Example]:
 
 
 def _collate(examples: list[_Example], processor: ProcessorMixin) -> tuple[dict[str, Tensor], Tensor]:
-    """Model inputs of a right-padded batch, and labels ``[batch, length]`` that cover captions and end tokens."""
+    """Returns model inputs of a right-padded batch, and labels ``[batch, length]`` that cover captions and end tokens."""
     prompts, texts = [], []
     for example in examples:
         content = [{"type": "image"} for _ in example.frames] + [{"type": "text", "text": example.request}]
@@ -127,7 +127,7 @@ def _collate(examples: list[_Example], processor: ProcessorMixin) -> tuple[dict[
 
 
 def _replace_weights(checkpoint: Path, model: PreTrainedModel) -> None:
-    """Writes the weights, under the names that transformers gives them in files, and leaves the rest of it as it is."""
+    """Writes the weights, under transformers' names in files, and leaves the rest of the checkpoint unchanged."""
     with TemporaryDirectory(dir=checkpoint) as folder:
         model.save_pretrained(folder)
         (Path(folder) / SAFE_WEIGHTS_NAME).replace(checkpoint / SAFE_WEIGHTS_NAME)

@@ -1,4 +1,4 @@
-"""``TRAINING 2>&1 | python -m future_l1_verl.toy.progress``: verl's long output as one line per step."""
+"""``TRAINING 2>&1 | python -m future_l1_verl.toy.progress``: shortens verl's output to one line per step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN = {
 
 
 def condense(line: str) -> str | None:
-    """What to show of a line of output; None for nothing."""
+    """Returns what to show of a line of output; None for nothing."""
     if match := _STEP.search(line):
         values = dict(field.split(":", 1) for field in match[2].split(" - ") if ":" in field)
         shown = [f"{name} {_number(values[key])}" for key, name in _SHOWN.items() if key in values]

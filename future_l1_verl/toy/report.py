@@ -1,5 +1,5 @@
-"""The report folder of a run: what was learnt, accuracy after each stage, curves of both trainings, sample answers beside their
-frames."""
+"""The report folder of a run: what was learned, accuracy after each stage, curves of both trainings, sample answers beside
+their frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[st
     """Writes ``run/report`` from ``run/tensorboard/{sft,rl}``, evaluation folders named by stage, in order, and folders of runs
     with interventions by their kind. The last two stages are compared question by question.
 
-    Returns the path of ``report.md``. Raises RunError if an evaluation is missing or no result, or the last two are not of the
+    Returns the path of ``report.md``. Raises RunError if an evaluation is missing or incomplete, or the last two are not of the
     same questions; FileNotFoundError if a tensorboard folder or a comparison is missing.
     """
     finished = {stage: read_finished(folder) for stage, folder in evaluations.items()}
@@ -70,8 +70,8 @@ def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _headroom_table(manifest: Path) -> list[str]:
-    """What readers without fault would reach on test questions of the synthetic set (data_prep/toy/synthetic/headroom.py), and
-    how often the teacher of stage 1 is right; of other sets nothing."""
+    """Returns the accuracy of perfect readers on test questions of the synthetic set (data_prep/toy/synthetic/headroom.py),
+    and of the teacher of stage 1; nothing for other sets."""
     said = json.loads(manifest.read_text()) if manifest.is_file() else {}
     if "headroom" not in said:
         return []
@@ -138,7 +138,7 @@ def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def _one_per_split(records: list[Record], count: int) -> list[Record]:
-    """The first answer of each split, then the next ones, up to ``count``."""
+    """Returns the first answer of each split, then the next ones, up to ``count``."""
     firsts = list({record.split: record for record in reversed(records)}.values())
     return [*firsts, *(record for record in records if record not in firsts)][:count]
 

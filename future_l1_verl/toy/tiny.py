@@ -2,7 +2,7 @@
 
 ``python -m future_l1_verl.toy.tiny --out DIR`` writes a checkpoint that transformers, vLLM and verl load unchanged.
 Its processors are the real ones; a 64x64 image becomes four embeddings. With ``--pretrain`` it is first trained to
-describe clips of the synthetic set, so that its vision features mean something before stage 1 freezes them.
+describe clips of the synthetic set, so that its vision features are useful before stage 1 freezes them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ QWEN_TOKENS = (
 )
 MARKUP = ("<reason>", "</reason>", "<answer>", "</answer>")
 
-# Newlines stand inside expressions, where no whitespace control can eat them.
+# Newlines are inside expressions, where whitespace control cannot remove them.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{%- if message['content'] is string -%}{{ message['content'] }}"
@@ -76,7 +76,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class _Backbone:
-    """The classes of an architecture, and the settings of its parts that the other lacks or has otherwise."""
+    """The classes of an architecture, and the settings of its parts that differ from the other architecture."""
 
     model: type[PreTrainedModel]
     config: type[PreTrainedConfig]
@@ -117,7 +117,7 @@ def build(
     """Writes a randomly initialised checkpoint (fp32) with tokenizer and processors to the directory ``out``.
 
     ``backbone`` is one of `BACKBONES`. ``texts`` train the tokenizer; by default they are the synthetic set's sentences. The
-    weights are a function of ``seed``, backbone and tokenizer alone. ``config.json`` carries the latent settings, with the
+    weights depend only on ``seed``, backbone and tokenizer. ``config.json`` has the latent settings, with the
     budget ``max_latents``.
     """
     out, kind = Path(out), BACKBONES[backbone]
@@ -136,11 +136,11 @@ def build(
 
 
 def tokenizer_of(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any text encodes, and the words of ``texts`` are mostly one token each."""
+    """Returns a byte-level BPE tokenizer: it encodes any text, and the words of ``texts`` are mostly one token each."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    # Markup is cut out before merges are learned, exactly as it is when encoding.
+    # Markup is split off before merges are learned, exactly as when encoding.
     plain = (_without_markup(text) for text in texts)
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
@@ -149,7 +149,7 @@ def tokenizer_of(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator((piece for pieces in plain for piece in pieces), trainer)
-    # Not special: answers are read off the decoded text, where special tokens may be left out.
+    # Not special: answers are read from the decoded text, which may omit special tokens.
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in MARKUP])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -174,9 +174,9 @@ def _without_markup(text: str) -> list[str]:
 
 
 def text_config(tokenizer: PreTrainedTokenizerFast, rope: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """The settings of the language model, with more of its ``rope_parameters``."""
+    """Returns the settings of the language model, with further ``rope_parameters``."""
     return {
-        # Exactly the tokenizer's length: vLLM masks padding rows, an actor would not.
+        # Exactly the tokenizer's length: vLLM masks padding rows, but an actor would not.
         "vocab_size": len(tokenizer),
         "hidden_size": HIDDEN_SIZE,
         "intermediate_size": 2 * HIDDEN_SIZE,
@@ -229,8 +229,8 @@ def _processor(tokenizer: PreTrainedTokenizerFast, backbone: _Backbone) -> Proce
 def _scale_features(model: PreTrainedModel) -> None:
     """Brings the merger's output to a root mean square of one, that of the last hidden state after its norm.
 
-    At the usual initialisation features are some ten times smaller than hidden states, and regressing one on the other
-    first fights the scale.
+    With the usual initialisation features are about ten times smaller than hidden states, and a regression between them
+    would first have to learn the scale.
     """
     visual = model.model.visual
     side = FRAME_SIZE // PATCH_SIZE

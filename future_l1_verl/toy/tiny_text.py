@@ -1,7 +1,7 @@
-"""A plain Qwen3 as small as the tiny Qwen3-VL, for jobs without vision and without latents.
+"""A plain Qwen3, as small as the tiny Qwen3-VL, for jobs without vision and latents.
 
 ``python -m future_l1_verl.toy.tiny_text --out DIR`` writes a checkpoint; with ``--data FILE``, a parquet file of chat
-prompts (``prompt``) and replies (``reply``), it is first taught to reply like that.
+prompts (``prompt``) and replies (``reply``), it is first trained to reply like that.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def teach(
         for i, (prompt, reply) in enumerate(chosen):
             inputs[i, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
             labels[i, len(prompt) : len(prompt) + len(reply)] = torch.tensor(reply)
-        # Padding is behind what is learnt, where causal attention does not see it.
+        # Padding follows the learned tokens, where causal attention does not see it.
         logits = model(inputs).logits[:, :-1]
         cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED).backward()
         optimizer.step()

@@ -1,1 +1,1 @@
-"""What both stages share: the engine on verl's FSDP, how a batch is cut into micro-batches, and checks of a run's settings."""
+"""The common part of both stages: the engine on verl's FSDP, micro-batches, and checks of a run's settings."""

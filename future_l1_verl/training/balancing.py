@@ -1,8 +1,8 @@
-"""How the rows of a batch are divided among ranks and micro-batches, with the answers to a question together.
+"""Divides the rows of a batch among ranks and micro-batches, with the answers to a question together.
 
 Index convention: row i is an answer. ``questions[i]`` names its question, ``prompts[i]`` and ``answers[i]`` are lengths in
-tokens; rows of a question have the same prompt, which costs once wherever they are together. Plain functions, which know
-nothing of verl.
+tokens; rows of a question have the same prompt, which is computed once for rows that are together. Plain functions that do
+not need verl.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Rows = list[int]
 
 
 def together(questions: Sequence[Hashable]) -> list[Rows]:
-    """The rows of each question, in the order of their first rows."""
+    """Returns the rows of each question, in the order of their first rows."""
     found: dict[Hashable, Rows] = {}
     for row, question in enumerate(questions):
         found.setdefault(question, []).append(row)
@@ -21,14 +21,14 @@ def together(questions: Sequence[Hashable]) -> list[Rows]:
 
 
 def packed_tokens(rows: Rows, questions: Sequence[Hashable], prompts: Sequence[int], answers: Sequence[int]) -> int:
-    """The length of ``rows`` packed: each prompt once, each answer."""
+    """Returns the packed length of ``rows``: each prompt once, and each answer."""
     return sum(prompts[part[0]] + sum(answers[row] for row in part) for part in _parts(rows, questions))
 
 
 def cost(rows: Rows, questions: Sequence[Hashable], prompts: Sequence[int], answers: Sequence[int]) -> int:
-    """Arithmetic of a pass over ``rows``, up to a factor: that of tokens, and that of pairs that attention looks at.
+    """Returns the arithmetic of a pass over ``rows``, up to a factor: that of tokens plus that of pairs in attention.
 
-    With one answer a question it is verl's (seqlen_balancing.py, calculate_workload), whose factor of tokens is a 7B model's.
+    With one answer per question it equals verl's for a 7B model (seqlen_balancing.py, calculate_workload).
     """
     pairs = 0
     for part in _parts(rows, questions):
@@ -38,7 +38,7 @@ def cost(rows: Rows, questions: Sequence[Hashable], prompts: Sequence[int], answ
 
 
 def over_ranks(questions: Sequence[Hashable], prompts: Sequence[int], answers: Sequence[int], ranks: int) -> list[Rows]:
-    """Divides all rows into as many parts of equal size, alike in cost. A question is divided where nothing else fits.
+    """Divides all rows into ``ranks`` parts of equal size and similar cost. A question is divided only if nothing else fits.
 
     Raises ValueError unless the number of rows is a multiple of ``ranks``.
     """
@@ -66,10 +66,10 @@ def over_ranks(questions: Sequence[Hashable], prompts: Sequence[int], answers: S
 def within(
     budget: int, questions: Sequence[Hashable], prompts: Sequence[int], answers: Sequence[int], at_least: int = 1
 ) -> list[Rows]:
-    """Divides all rows into ``at_least`` so many micro-batches of at most ``budget`` packed tokens, alike in cost.
+    """Divides all rows into ``at_least`` micro-batches or more, of at most ``budget`` packed tokens and similar cost.
 
-    A question of more tokens is divided, and each part has the prompt. Raises ValueError for a row that has more by itself,
-    and if there are fewer rows than micro-batches.
+    A question with more tokens is divided, and each part has the prompt. Raises ValueError for a single row with more, and if
+    there are fewer rows than micro-batches.
     """
     units = []
     for rows in together(questions):
@@ -116,7 +116,7 @@ def within(
 
 
 def first_of_parts(questions: Sequence[Hashable], sizes: Iterable[int]) -> Rows:
-    """The rows that come first of their question in a part, where the rows are cut into parts of each of ``sizes``."""
+    """Returns the rows that are the first of their question in a part, for parts of each of ``sizes``."""
     found = set()
     for size in sizes:
         for start in range(0, len(questions), size):

@@ -1,4 +1,4 @@
-"""What keeps a run's last checkpoint whole while the next one is written, whatever happens then."""
+"""Keeps a run's last checkpoint complete while the next one is written, even if that fails."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from future_l1_verl.data.files import whole
 
 
 class CheckpointFailed(RuntimeError):
-    """A checkpoint could not be written; the one before is still there."""
+    """A checkpoint could not be written; the previous one still exists."""
 
 
 @contextmanager
 def saying_where(folder: Path) -> Iterator[None]:
-    """Raises CheckpointFailed for whatever the block raises, with the room that is left: torch does not say of a file that it
-    could not write that the disk was full."""
+    """Raises CheckpointFailed for any error in the block, with the free disk space: torch's error for a file that it could not
+    write does not say that the disk was full."""
     try:
         yield
     except Exception as error:
@@ -30,13 +30,12 @@ def saying_where(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def open_whole(path: str, mode: str) -> Iterator[IO[Any]]:
-    """As `open` to write, but the file appears, in the place of the one that was there, when it is closed."""
+    """Opens a file for writing that replaces the one at ``path`` only when it is closed."""
     with whole(Path(path)) as temporary, temporary.open(mode) as file:
         yield file
 
 
 def delete_older(saved: list[Path], keep: int | None) -> None:
-    """Deletes folders of checkpoints, the oldest of which comes first, and their entries, until ``keep`` are left; None keeps
-    all."""
+    """Deletes folders of checkpoints, oldest first, and their entries, until ``keep`` are left; None keeps all."""
     while keep is not None and len(saved) > keep:
         shutil.rmtree(saved.pop(0))

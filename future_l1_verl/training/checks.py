@@ -1,4 +1,4 @@
-"""What both stages ask of their settings before any worker starts."""
+"""Checks of the settings of both stages, before any worker starts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class DataSettings(Section):
 
 
 def skipping(config: DictConfig) -> Skipped:
-    """Returns the list of the rows that cannot be used."""
+    """Returns the manifest of the rows that cannot be used."""
     return Skipped(config.data.manifest, config.data.max_bad_rate)
 
 
 def require_a_batch(name: str, rows: int, batch: int) -> None:
-    """Raises ValueError if there are fewer rows than a batch has, of which verl makes no step."""
+    """Raises ValueError if there are fewer rows than a batch needs, since verl would then make no step."""
     if rows < batch:
         raise ValueError(f"{name}: {rows} usable rows, fewer than a batch: data.train_batch_size={batch}")
 
@@ -43,19 +43,19 @@ def require_given(config: DictConfig, *keys: str) -> None:
 
 
 def files(value: str | ListConfig | None) -> list[str]:
-    """The files of ``data.train_files`` or ``data.val_files``: one, several or none."""
+    """Returns the files of ``data.train_files`` or ``data.val_files``: one, several or none."""
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def limit(max_samples: int) -> int | None:
-    """How many rows verl wants of files at most: None for its -1, all of them."""
+    """Returns the most rows that verl reads of files: None, for all of them, in place of its -1."""
     return max_samples if max_samples > 0 else None
 
 
 def require_effective(model: DictConfig) -> None:
     """Raises ValueError for settings of the section ``model`` that would have no effect: keys of ``override_config`` that verl
-    does not look at (beside ``model_config`` it reads the attention alone, verl/workers/config/model.py), an attention without
-    a kernel for questions, and unpacked rows."""
+    does not read (besides ``model_config`` it reads only the attention, verl/workers/config/model.py), an attention without
+    a kernel for packed questions, and unpacked rows."""
     override = model.override_config
     unknown = sorted(set(override) - {"attn_implementation", "latent", "model_config"})
     if unknown:

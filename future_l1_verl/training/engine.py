@@ -1,4 +1,4 @@
-"""The FSDP engine of stage 1, of the actor and of the reference: verl's own, with packed questions in and the role table out.
+"""The FSDP engine of stage 1, of the actor and of the reference: verl's, with packed questions and outputs by role.
 
 Chosen by the model type ``latent_language_model``; importing this module registers it with verl.
 """
@@ -36,20 +36,20 @@ from future_l1_verl.versions import require
 MODEL_TYPE = "latent_language_model"
 PIXELS = ("pixel_values", "pixel_values_videos")
 SEEN = (*PIXELS, "image_grid_thw", "video_grid_thw")
-"""What the model reads of a question's images and videos; of the row's own future frames it reads `TARGETS`."""
+"""The model's inputs from a question's images and videos; those from a row's future frames are `TARGETS`."""
 TARGETS = ("latent_pixel_values", "latent_grid_thw")
 
 
 @EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp", "fsdp2"], device=["cpu", "cuda"])
 class LatentEngine(PortableEngine):
-    """Computes each question once a pass, injects latents, and returns per-entry outputs that follow the role table.
+    """Computes each question once per pass, injects latents, and returns per-entry outputs that follow the role table.
 
     Rows of a batch with the same ``uid`` are answers to one question (`Packing`); without that field each row is its own. A
-    batch brings the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
+    batch has the latents of its slots either as the ragged field ``latents`` (rollouts) or as future frames among its
     ``multi_modal_inputs`` (stage 1). Outputs, ragged like ``input_ids`` and shifted like verl's (entry p is about token p +
     1), 0 in prompts:
 
-    ``log_probs``: what the output head decided. For a rollout the role table's entry without its density; in stage 1
+    ``log_probs``: the decision of the output head. For a rollout it is the role table's entry without its density; in stage 1
     log p(token), and log(1 - p(end)) where a slot follows.
     ``latent_term``: the objective of the slot that follows: the error in stage 1, the log-density in stage 2.
     ``latent_kl``: the KL of the latent that follows to the reference, for a batch with the field ``ref_latent_states``.
@@ -72,8 +72,8 @@ class LatentEngine(PortableEngine):
         super().__init__(model_config, engine_config, optimizer_config, checkpoint_config)
 
     def _build_module(self) -> LatentVL:
-        """Upstream (transformer_impl.py) knows two model types only, and leaves the model's forward to transformers, or to
-        functions of its own for packed rows and Ulysses, which know nothing of shared prompts."""
+        """Upstream (transformer_impl.py) has only two model types, and uses the forward pass of transformers, or its own for
+        packed rows and Ulysses; neither supports shared prompts. Here latents are installed."""
         self.model_config.model_type = "language_model"
         with self._unpatched():
             module = super()._build_module()
@@ -93,7 +93,7 @@ class LatentEngine(PortableEngine):
 
     @contextmanager
     def _unpatched(self) -> Iterator[None]:
-        """What upstream patches into transformers depends on these two (models/transformers/monkey_patch.py)."""
+        """Resets, in the block, two settings by which upstream patches transformers (models/transformers/monkey_patch.py)."""
         kept = self.use_remove_padding, self.ulysses_sequence_parallel_size
         self.use_remove_padding, self.ulysses_sequence_parallel_size = False, 1
         try:
@@ -102,8 +102,8 @@ class LatentEngine(PortableEngine):
             self.use_remove_padding, self.ulysses_sequence_parallel_size = kept
 
     def _build_lora_module(self, module: LatentVL) -> PeftModel:
-        """Upstream (transformer_impl.py) adapts every linear layer that ``target_modules`` fits, those of the vision tower
-        too, whose features are the latents of stage 1. Raises ValueError if a loaded adapter does so.
+        """Upstream (transformer_impl.py) adapts every linear layer that matches ``target_modules``; here not those of the
+        vision tower, whose features are the latents of stage 1. Raises ValueError if a loaded adapter does.
         """
         chosen = self.model_config.exclude_modules
         tower = r"model\.visual\..*"
@@ -117,19 +117,19 @@ class LatentEngine(PortableEngine):
             raise ValueError(
                 f"model.lora_adapter_path={self.model_config.lora_adapter_path} adapts the vision tower ({outside[0]})"
             )
-        # The class for causal language models adds arguments to a forward (attention_mask, labels) that ours does not have.
+        # The class for causal language models adds arguments (attention_mask, labels) that our forward does not have.
         adapted.__class__ = PeftModel
         return adapted
 
     def get_per_tensor_param(self, *args: Any, **kwargs: Any) -> tuple[Iterator[tuple[str, Tensor]], Any]:
-        """Upstream (transformer_impl.py:977) sends the rollout its master weights, in fp32; where the actor computes in half
-        precision, what it computes with is half as much."""
+        """Upstream (transformer_impl.py) sends the rollout its master weights in fp32; here they are sent in the precision
+        that the actor computes in, which may be half."""
         weights, adapter = super().get_per_tensor_param(*args, **kwargs)
         return ((name, weight.to(self._autocast_dtype)) for name, weight in weights), adapter
 
     def forward_backward_batch(self, data: TensorDict, loss_function: object, forward_only: bool = False) -> object:
-        """Upstream counts the supervised tokens of the global batch; stage 1's loss also needs the number of latents. Pixels
-        come with one row of a question, and any micro-batch may need them."""
+        """Upstream counts the supervised tokens of the global batch; here also the latents, for stage 1's loss. Pixels come
+        with one row of a question, and are given to all, since any micro-batch may need them."""
         if "latents" in data:
             _require_unchanged(data)
         _share_pixels(data)
@@ -139,8 +139,8 @@ class LatentEngine(PortableEngine):
         return super().forward_backward_batch(data, loss_function, forward_only)
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Upstream's rows have a prompt each; here they are packed by question. Token ids are looked at on the host, once: each
-        look at the device would wait for it."""
+        """Upstream's rows each have a prompt; here they are packed by question. Token ids are read on the host, once, since
+        each read from the device would wait for it."""
         ids, positions = micro_batch["input_ids"].unbind(), micro_batch["position_ids"].unbind()
         device, questions, rows = ids[0].device, questions_of(micro_batch), on_host(micro_batch["input_ids"])
         prompts = rows_of_prompts(micro_batch)
@@ -177,7 +177,7 @@ class LatentEngine(PortableEngine):
     def prepare_model_outputs(
         self, output: LatentOutput, output_args: dict, micro_batch: TensorDict, logits_processor_func: object
     ) -> dict[str, Tensor]:
-        """Upstream makes log-probs of the logits of all tokens; the model brings those of the answers."""
+        """Upstream computes log-probs from the logits of all tokens; here the model returns those of the answers."""
         ids, packing, rows = micro_batch["input_ids"], output_args["packing"], output_args["rows"]
         is_slot = torch.cat([row[len(row) - n :] for row, n in zip(rows, packing.answers, strict=True)]) == self._latent_id
         slots = queued(is_slot.nonzero()[:, 0], packing.device)
@@ -205,7 +205,7 @@ class LatentEngine(PortableEngine):
         return outputs
 
     def _forced(self, rows: Sequence[Tensor], packing: Packing) -> Tensor:
-        """bool ``[N]``: the scored tokens that the policy did not choose. ``rows`` are token ids."""
+        """Returns which scored tokens the policy did not choose, bool ``[N]``. ``rows`` are token ids."""
         latent = self.module.latent
         padded = pad_sequence(list(rows), batch_first=True, padding_value=-1)
         forced = response_layout(padded, latent.tokens, latent.max_latents, self.latent.min_latents).forced
@@ -233,14 +233,14 @@ def _require_possible(latent: EngineSettings, model: HFModelConfig, engine: FSDP
 
 
 def _require_unchanged(data: TensorDict) -> None:
-    """Raises ValueError naming the row if latents are not, byte for byte, those that left the agent loop."""
+    """Raises ValueError naming the row if latents differ in any byte from those that left the agent loop."""
     for index, (latents, expected) in enumerate(zip(data["latents"].unbind(), data["latents_checksum"].unbind(), strict=True)):
         if checksum(latents) != int(expected):
             raise ValueError(f"row {index} of the batch: its latents are not the ones the rollout used (checksum differs)")
 
 
 def _share_pixels(data: TensorDict) -> None:
-    """Gives every row of a question the pixels that one of them has, in place; nothing is copied."""
+    """Gives every row of a question the pixels of the one row that has them, in place, without a copy."""
     if "multi_modal_inputs" not in data:
         return
     questions, media = questions_of(data), list(data["multi_modal_inputs"])
@@ -257,16 +257,16 @@ def _share_pixels(data: TensorDict) -> None:
 
 
 def _joined(media: list[dict[str, Tensor]], names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
-    """The tensors of each name behind each other, on the device."""
+    """Returns the concatenated tensors of each name, on the device."""
     found = {name: [inputs[name] for inputs in media if name in inputs] for name in names}
     return {name: queued(torch.cat(tensors), device) for name, tensors in found.items() if tensors}
 
 
 def _rows_of_slots(micro_batch: TensorDict, field: str, slots: list[int]) -> Tensor:
-    """``[K, H]``: the rows of a ragged field ``[K_i, H]``, one per slot; ``slots`` is how many each row has.
+    """Returns ``[K, H]``: the rows of a ragged field ``[K_i, H]``, one per slot; ``slots`` has the number per row.
 
-    verl fills a batch up with copies of a row whose tokens are all end-of-text (uid ``pad...``): such a row has latents but
-    no slots, and contributes none. Raises ValueError naming the row if the numbers differ otherwise.
+    verl pads a batch with copies of a row whose tokens are all end-of-text (uid ``pad...``): such a row has latents but no
+    slots, and contributes none. Raises ValueError naming the row if the numbers differ otherwise.
     """
     rows = []
     for index, (count, values) in enumerate(zip(slots, micro_batch[field].unbind(), strict=True)):

@@ -1,7 +1,7 @@
-"""Micro-batches by packed tokens, with the answers to a question together; importing this module puts them in force.
+"""Micro-batches by packed tokens, with the answers to a question together; importing this module makes verl use them.
 
-Upstream (verl/workers/engine/utils.py, prepare_micro_batches) counts the tokens of each row and moves rows about one by one,
-which would compute a prompt in every micro-batch that has one of its answers.
+Upstream (verl/workers/engine/utils.py, prepare_micro_batches) counts the tokens of each row and places rows one by one, so
+that a prompt would be computed in every micro-batch with one of its answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from future_l1_verl.training.balancing import within
 
 
 def questions_of(batch: TensorDict) -> list[int]:
-    """The question of each row, numbered by first appearance: rows with one ``uid``, or each row where there is none."""
+    """Returns the question of each row, numbered by first appearance: rows with one ``uid``, or each row if there is none."""
     if "uid" not in batch:
         return list(range(len(batch)))
     numbers: dict[str, int] = {}
@@ -33,15 +33,15 @@ def on_host(ragged: Tensor) -> tuple[Tensor, ...]:
 
 
 def rows_of_prompts(batch: TensorDict) -> list[int]:
-    """The length of each row's prompt: of its field ``prompts``, or all before the first token in ``loss_mask`` (stage 1)."""
+    """Returns the length of each row's prompt, from ``prompts`` or the first token in ``loss_mask`` (stage 1)."""
     if "prompts" in batch:
         return batch["prompts"].offsets().diff().tolist()
     return [int(row.nonzero()[0, 0]) if row.any() else len(row) for row in on_host(batch["loss_mask"])]
 
 
 def prepare_micro_batches(data: TensorDict, dp_group: Any = None, **kwargs: Any) -> tuple[list[TensorDict], Any]:
-    """Micro-batches, and the rows of each. All ranks of ``dp_group`` get the same number; those of a fixed number of rows are
-    upstream's. Raises ValueError for a row that is longer than a micro-batch may be.
+    """Returns micro-batches, and the rows of each. All ranks of ``dp_group`` get the same number; micro-batches of a fixed
+    number of rows are upstream's. Raises ValueError for a row that is longer than a micro-batch may be.
     """
     if not tu.get_non_tensor_data(data, "use_dynamic_bsz", True):
         return upstream(data=data, dp_group=dp_group, **kwargs)

@@ -1,4 +1,4 @@
-"""The section ``latent`` of a config tree, as far as the engine is concerned."""
+"""The part of the section ``latent`` of a config tree that the engine uses."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from future_l1_verl.modeling.latent_vl import Objective
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Both trees pass their section on as ``model.override_config.latent``; other keys of it are none of the engine's business.
+    """The engine's settings. Both trees pass their section as ``model.override_config.latent``; its other keys are not used.
 
     Stage 1 has ``error``, ``targets`` and ``unit_targets``: the objective of a latent, and how future frames become latents.
-    Stage 2 has ``likelihood`` with ``kappa`` and ``sigma``, ``spans`` and ``min_latents``. ``freeze_tower`` is about the
-    vision tower's own parameters, ``freeze_merger`` about its mergers', which make embeddings of its features.
+    Stage 2 has ``likelihood`` with ``kappa`` and ``sigma``, ``spans`` and ``min_latents``. ``freeze_tower`` is for the
+    vision tower's own parameters, ``freeze_merger`` for those of its mergers, which turn its features into embeddings.
     """
 
     error: str | None = None
     targets: str = "resize"
     unit_targets: bool = False
     likelihood: str | None = None
-    kappa: float | None = None
-    sigma: float | None = None
+    kappa: float = 0.0
+    sigma: float = 0.0
     spans: bool = True
     min_latents: int = 1
     freeze_tower: bool = True

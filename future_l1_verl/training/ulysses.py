@@ -1,5 +1,4 @@
-"""Sequences cut over ranks (Ulysses, arXiv 2309.14509): each rank holds a part of the tokens, and in attention a part of the
-heads."""
+"""Splits sequences over ranks (Ulysses, arXiv 2309.14509): each has part of the tokens, and in attention of the heads."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from future_l1_verl.modeling.sequence import Whole
 
 
 class Ulysses(Whole):
-    """Among the ``size`` ranks of verl's sequence-parallel group. Gradients of what `whole` brings are added over them."""
+    """Splits over the ``size`` ranks of verl's sequence-parallel group, and sums gradients of `whole` over them."""
 
     name = "ulysses"
 
@@ -30,7 +29,7 @@ class Ulysses(Whole):
         return gather_outputs_and_unpad(tensor, gather_dim=dim)
 
     def scatter_heads(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Key heads are repeated if there are fewer of them than ranks."""
+        """Exchanges parts as `Whole` describes; key heads are repeated if there are fewer of them than ranks."""
         repeats = max(self.size // key.shape[2], 1)
         key, value = (repeat_kv(rows, repeats) for rows in (key, value))
         return tuple(gather_seq_scatter_heads(rows, seq_dim=1, head_dim=2) for rows in (query, key, value))

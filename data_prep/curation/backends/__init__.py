@@ -1,4 +1,4 @@
-"""What answers the questions: vLLM engines that Ray places (``vllm``), or a server that speaks the OpenAI API (``openai``)."""
+"""The backends that answer questions: vLLM engines placed by Ray (``vllm``), or a server with the OpenAI API (``openai``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from future_l1_verl.data.prompts import Message
 
 
 class Question(NamedTuple):
-    """A chat, and the seeds of the texts that are wanted."""
+    """A chat, and one seed for each text that is wanted."""
 
     chat: list[Message]
     seeds: list[int]
@@ -25,7 +25,7 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are drawn. The paper does not say; these are stage 2's settings, with room for a reasoning."""
+    """The sampling of texts. The paper does not give it; these are stage 2's settings, with room for reasoning."""
 
     temperature: float = 0.9
     top_p: float = 0.99
@@ -34,17 +34,17 @@ class Sampling:
 
 @dataclass
 class Tokens:
-    """Numbers of tokens read and written since the backend began."""
+    """The numbers of tokens read and written since the backend started."""
 
     prompt: int = 0
     generated: int = 0
 
 
 class Backend(Protocol):
-    """Made once per replica, where it answers; ``tokens`` only grow."""
+    """Answers questions; made once per replica, in its process. ``tokens`` never decrease."""
 
     tokens: Tokens
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
-        """For each question a text per seed. The same seeds give the same texts; what fails is a `Text` with its error."""
+        """Returns for each question a text per seed: the same texts for the same seeds, or a `Text` with an error."""
         ...

@@ -1,4 +1,4 @@
-"""Texts by a server that speaks the OpenAI chat API."""
+"""Gets texts from a server with the OpenAI chat API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from future_l1_verl.data.prompts import as_sent
 
 @dataclass(frozen=True)
 class OpenAISettings:
-    """``url`` is what comes before ``/chat/completions``; ``concurrency`` bounds the requests of a replica; ``timeout`` in
+    """``url`` is the part before ``/chat/completions``; ``concurrency`` bounds the requests of a replica; ``timeout`` is in
     seconds per request."""
 
     url: str
@@ -31,8 +31,8 @@ class OpenAISettings:
 
 
 class OpenAIBackend:
-    """Asks the server for each text on its own, with its seed. Waits for the server at the start; raises what the server says
-    to a request that it will never grant (an unknown model, a wrong key)."""
+    """Requests each text separately, with its seed. Waits for the server at the start; raises the server's error if a request
+    can never succeed (an unknown model, a wrong key)."""
 
     def __init__(self, settings: OpenAISettings) -> None:
         from openai import AsyncOpenAI
@@ -74,7 +74,7 @@ class OpenAIBackend:
             reply = await self.client.chat.completions.create(
                 model=self.settings.model, messages=chat, seed=seed, **self.request
             )
-        except (OpenAIError, ValueError) as error:  # a ValueError is a reply that is no JSON
+        except (OpenAIError, ValueError) as error:  # a ValueError means that the reply is not JSON
             return Text(None, f"{type(error).__name__}: {error}"[:500])
         if not isinstance(reply, ChatCompletion):
             return Text(None, f"no chat completion: {reply!r}"[:500])
@@ -85,7 +85,7 @@ class OpenAIBackend:
         return Text(text, None) if text is not None else Text(None, "no text: the reply holds none")
 
     async def _wrong(self) -> str | None:
-        """What keeps the server from answering at all."""
+        """Returns what keeps the server from answering at all, or None."""
         from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
 
         hello = [{"role": "user", "content": "Hello"}]
@@ -98,8 +98,8 @@ class OpenAIBackend:
         return None
 
     async def _request(self) -> dict[str, Any]:
-        """What each request says of sampling: everything that vLLM would else take from the model's files, and to a server that
-        is not vLLM what all of them know."""
+        """Returns the sampling parameters of each request: all that vLLM would otherwise take from the model's files; for
+        other servers only those that all servers accept."""
         from openai import APIStatusError
 
         from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM

@@ -1,4 +1,4 @@
-"""Texts by a vLLM engine in this process."""
+"""Gets texts from a vLLM engine in this process."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class VllmSettings:
 
 
 class VllmBackend:
-    """One engine. Raises what vLLM raises if the model or an argument is not fit."""
+    """One engine. Raises vLLM's error if the model or an argument cannot work."""
 
     def __init__(self, settings: VllmSettings) -> None:
-        # The engine runs in this process: it ends with it, and finds all prompts there before its first step, so that the
+        # The engine runs in this process: it ends with it, and has all prompts before its first step, so that the
         # same prompts always make the same batches.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from transformers import AutoProcessor
@@ -41,11 +41,11 @@ class VllmBackend:
         self.engine = LLM(model=settings.model, **engine_defaults() | settings.engine)
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
-        # What is in the prefix cache decides how a prompt is cut, and so the last bits of what is sampled from.
+        # The contents of the prefix cache decide how a prompt is split, and so the last bits of the logits.
         self.engine.reset_prefix_cache()
         try:
             return self._generate(questions)
-        except ValueError as error:  # vLLM refuses a prompt (too long, say), and with it all that came together
+        except ValueError as error:  # vLLM refuses a prompt (for example too long), and with it the whole call
             if len(questions) == 1:
                 return [[Text(None, f"refused: {error}")] * len(questions[0].seeds)]
             half = len(questions) // 2
@@ -59,7 +59,7 @@ class VllmBackend:
         params = [
             SamplingParams(
                 n=len(question.seeds),
-                seed=question.seeds[0],  # vLLM's own for the following are the numbers that follow
+                seed=question.seeds[0],  # vLLM uses the next numbers for the next texts
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,

@@ -1,1 +1,1 @@
-"""A synthetic video-event set: exactly simulated moving shapes, short clips, questions about what happens next."""
+"""A synthetic video-event set: exactly simulated moving shapes, short clips, and questions about the next events."""

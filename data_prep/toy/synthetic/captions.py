@@ -1,4 +1,4 @@
-"""Plain descriptions of frames, for pretraining: what is where, how it moves, what it touches.
+"""Plain descriptions of frames, for pretraining: positions, motion and contacts.
 
 They never look like the set's questions and answers.
 """
@@ -17,13 +17,13 @@ def caption(scene: Scene, entries: list[int]) -> str:
 
 
 def observed_caption(scene: Scene) -> str:
-    """Describes the observed frames and where the motion goes; in all of them nothing is about to turn."""
+    """Describes the observed frames and the direction of motion, which is about to change in none of them."""
     moves = [f"{body.name} moves {_direction(body)}." for body in scene.motion.at(scene.now)]
     return " ".join([caption(scene, list(OBSERVED)), *moves])
 
 
 def future_caption(scene: Scene) -> str:
-    """Describes the future frames and what is touched in each."""
+    """Describes the future frames and the contacts in each."""
     touched = [scene.touches(entry) for entry in FUTURE]
     return f"{caption(scene, list(FUTURE))} It touches {', '.join(touched)}."
 

@@ -1,4 +1,4 @@
-"""What readers without fault would answer: how much of a split can be learnt, and how much of it from the future frames."""
+"""Computes the answers of perfect readers: how much of a split can be learned, and how much only from the future frames."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from data_prep.toy.synthetic.physics import Body, simulate
 from data_prep.toy.synthetic.rendering import BOX
 from data_prep.toy.synthetic.scenes import CLEAR, OBSERVED, Question, Scene
 
-# Of the observed frames these show a straight way (scenes.pose).
+# The observed frames that show straight motion (scenes.pose).
 STRAIGHT = OBSERVED[1:]
 
 
 def headroom(asked: Sequence[tuple[Scene, Question]], examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    """Accuracies by split, of the questions ``asked``, which ``examples`` give options to.
+    """Returns accuracies by split, of the questions ``asked``, whose options are in ``examples``.
 
-    ``with_future`` is that of a reader who is shown the frames that the reasoning imagines, ``without_future`` that of one who
-    knows the physics and goes on from the observed frames; both see whole pixels. ``chance`` is that of guessing an option and
-    ``majority`` that of always giving the most frequent answer.
+    ``with_future`` is that of a reader who sees the frames that the reasoning imagines, ``without_future`` that of a reader who
+    knows the physics and continues from the observed frames; both see whole pixels. ``chance`` is that of guessing an option
+    and ``majority`` that of always giving the most frequent answer.
     """
     found = {}
     for split in words.SPLITS:
@@ -43,7 +43,7 @@ def headroom(asked: Sequence[tuple[Scene, Question]], examples: Sequence[Example
 
 
 def seen(scene: Scene, question: Question) -> str:
-    """What body 0 is nearest to in the last frame that the reasoning imagines."""
+    """Returns what body 0 is nearest to in the last frame that the reasoning imagines."""
     shown = _shown(scene, question.reasoning_image[-1])
     (x, y), r = shown[0].position, shown[0].radius
     gaps = {
@@ -57,7 +57,7 @@ def seen(scene: Scene, question: Question) -> str:
 
 
 def foreseen(scene: Scene, question: Question) -> str | None:
-    """What follows from the ways of all bodies in the observed frames; None if too little of it follows in time."""
+    """Returns the answer that follows from the motion of all bodies in the observed frames; None if it comes too late."""
     frames = [scene.pool[entry - 1] for entry in STRAIGHT]
     ways = [_shown(scene, entry) for entry in STRAIGHT]
     start = [_moving(frames, [bodies[index] for bodies in ways]) for index in range(len(scene.bodies))]
@@ -68,13 +68,13 @@ def foreseen(scene: Scene, question: Question) -> str | None:
 
 
 def _shown(scene: Scene, entry: int) -> list[Body]:
-    """The bodies in whole pixels, as a pool ``entry`` shows them."""
+    """Returns the bodies in whole pixels, as a pool ``entry`` shows them."""
     bodies = scene.motion.at(scene.pool[entry - 1])
     return [replace(b, position=tuple(float(round(c)) for c in b.position), radius=float(round(b.radius))) for b in bodies]
 
 
 def _moving(frames: Sequence[int], places: Sequence[Body]) -> Body:
-    """A body at the last of ``frames`` with the velocity of the straight line through its ``places`` (least squares)."""
+    """Returns a body at the last of ``frames`` with the velocity of a least-squares line through its ``places``."""
     slope, offset = np.polyfit(frames, [body.position for body in places], 1)
     radius = places[-1].radius
     position = [float(np.clip(c, BOX.left + radius, BOX.right - radius)) for c in slope * frames[-1] + offset]
@@ -82,7 +82,7 @@ def _moving(frames: Sequence[int], places: Sequence[Body]) -> Body:
 
 
 def _apart(bodies: list[Body]) -> list[Body]:
-    """Bodies that overlap in whole pixels touch instead."""
+    """Moves bodies that overlap in whole pixels apart until they touch."""
     if len(bodies) == 2 and (gap := math.dist(bodies[0].position, bodies[1].position)) < sum(body.radius for body in bodies):
         return [replace(body, radius=body.radius * gap / sum(b.radius for b in bodies)) for body in bodies]
     return bodies

@@ -1,6 +1,6 @@
-"""``python -m data_prep.toy.synthetic.hints --data DIR --out FILE``: the SFT rows, and each again with its future frames.
+"""``python -m data_prep.toy.synthetic.hints --data DIR --out FILE``: writes SFT rows, each also with its future frames.
 
-A model trained on them can answer under both conditions of curation; a large model can from the start.
+A model trained on them can answer under both conditions of curation; a large model can do so without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PROMPTS = resources.files("data_prep.toy.synthetic") / "prompts"
 
 
 def with_hints(row: Row, template: str) -> Row:
-    """The row, asked with the hint ``template`` and its future frames among the observed ones."""
+    """Returns the row, asked with the hint ``template`` and its future frames among the observed ones."""
     human, gpt = (turn["value"] for turn in row["conversations"])
     asked = template.replace("{question}", human).replace("{future}", "<image>" * len(row["reasoning_image"]))
     turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": gpt}]

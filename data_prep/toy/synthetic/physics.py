@@ -1,4 +1,4 @@
-"""Exact motion of shapes in a box: straight lines between events, no time step.
+"""Simulates the exact motion of shapes in a box: straight lines between events, without time steps.
 
 Lengths are pixels, times are frames, so a velocity is pixels per frame. Contacts are elastic and frictionless.
 """
@@ -59,7 +59,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Motion:
-    """Bodies from time 0 to ``until``. ``starts[i]`` is when ``states[i]`` (the bodies then) begins to hold."""
+    """The bodies from time 0 to ``until``; ``states[i]`` are the bodies from time ``starts[i]`` on."""
 
     starts: list[float]
     states: list[list[Body]]
@@ -67,7 +67,7 @@ class Motion:
     until: float
 
     def at(self, time: float) -> list[Body]:
-        """The bodies at ``time``; at the time of an event, after it. Raises ValueError outside [0, until]."""
+        """Returns the bodies at ``time``; at the time of an event, after it. Raises ValueError outside [0, until]."""
         if not 0 <= time <= self.until:
             raise ValueError(f"the motion covers times 0 to {self.until}, not {time}")
         index = bisect.bisect_right(self.starts, time) - 1
@@ -108,7 +108,7 @@ def _advance(bodies: Sequence[Body], time: float) -> list[Body]:
 
 
 def _next_event(bodies: Sequence[Body], box: Box) -> tuple[float, Event]:
-    """Time to wait for the next contact (infinite if there is none) and that contact."""
+    """Returns the time until the next contact (infinite if there is none) and that contact."""
     soonest, found = math.inf, Event(math.inf, 0)
     for index, body in enumerate(bodies):
         (x, y), (vx, vy), r = body.position, body.velocity, body.radius
@@ -127,7 +127,7 @@ def _next_event(bodies: Sequence[Body], box: Box) -> tuple[float, Event]:
 
 
 def _time_to_touch(a: Body, b: Body) -> float:
-    """When two discs touch next: the smaller root of |d + w t| = r_a + r_b while they approach, else infinity."""
+    """Returns when two discs touch next: the smaller root of |d + w t| = r_a + r_b if they approach, else infinity."""
     dx, dy = b.position[0] - a.position[0], b.position[1] - a.position[1]
     wx, wy = b.velocity[0] - a.velocity[0], b.velocity[1] - a.velocity[1]
     approach = -(dx * wx + dy * wy)

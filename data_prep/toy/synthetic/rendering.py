@@ -1,4 +1,4 @@
-"""Frames of a motion."""
+"""Renders the frames of a motion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WALL_COLOUR = (70, 70, 70)
 
 
 def render(motion: Motion, num_frames: int) -> np.ndarray:
-    """uint8 ``[num_frames, 64, 64, 3]``: frame f shows time f, shapes on black with smooth edges, walls around."""
+    """Returns uint8 ``[num_frames, 64, 64, 3]``: frame f shows time f, shapes on black with smooth edges, walls around."""
     frames = np.zeros((num_frames, SIZE, SIZE, 3), np.float32)
     frames[:, :WALL] = frames[:, -WALL:] = frames[:, :, :WALL] = frames[:, :, -WALL:] = WALL_COLOUR
     for number, frame in enumerate(frames):

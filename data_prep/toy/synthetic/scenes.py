@@ -1,4 +1,4 @@
-"""Random scenes about which questions can be asked, and the questions."""
+"""Draws random scenes, and poses questions about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from future_l1_verl.data.twiff import frame_pool
 
 OBSERVED = (1, 2, 3, 4)  # pool entries the model is shown
 FUTURE = (5, 6, 7, 8)
-# Frames. An event closer than this to another one, or to the last frame shown, is too close to call.
+# Frames. No question is asked if an event is closer than this to another one or to the last frame shown.
 CLEAR = 2.5
 # Frames. A pool frame shows an event if it is at most this far from it.
 SHOWN = 1.0
@@ -49,7 +49,7 @@ class Scene:
 
     @property
     def bodies(self) -> list[Body]:
-        """The bodies as the motion starts."""
+        """The bodies at the start of the motion."""
         return self.motion.states[0]
 
     @property
@@ -60,13 +60,13 @@ class Scene:
         return [event for event in self.motion.events if event.involves(body)]
 
     def target(self, event: Event, body: int = 0) -> str:
-        """What ``body`` hits in ``event``, in words."""
+        """Returns what ``body`` hits in ``event``, in words."""
         if event.wall is not None:
             return words.wall(event.wall)
         return self.bodies[event.other if event.body == body else event.body].name
 
     def touches(self, entry: int) -> str:
-        """What body 0 hits within a frame of pool ``entry``, or "nothing"."""
+        """Returns what body 0 hits within a frame of pool ``entry``, or "nothing"."""
         near = [event for event in self.events_of(0) if abs(event.time - self.pool[entry - 1]) <= SHOWN]
         return self.target(near[0]) if near else "nothing"
 
@@ -76,13 +76,13 @@ class Scene:
 
     @property
     def other_balls(self) -> list[str]:
-        """What body 0 could hit besides the walls."""
+        """The things that body 0 could hit besides the walls."""
         return [body.name for body in self.bodies[1:]]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question without its options: pool entries shown and imagined, and what each imagined frame shows hit."""
+    """A question without its options: pool entries shown and imagined, and the thing hit in each imagined frame."""
 
     split: str
     image: list[int]
@@ -95,7 +95,7 @@ class Question:
 
 
 def sample_scene(rng: np.random.Generator, pair: bool, split: str) -> Scene:
-    """A random scene that allows the question of ``split``: of one body, or of two balls that meet after the question."""
+    """Returns a random scene for the question of ``split``: one body, or two balls that meet after the question."""
     while True:
         scene = _draw(rng, pair, LEAST_WAY[split])
         if pair and all(event.other is None or event.time <= scene.now for event in scene.motion.events):
@@ -120,14 +120,14 @@ def _draw(rng: np.random.Generator, pair: bool, least_way: float) -> Scene:
         ]
         if pair and math.dist(bodies[0].position, bodies[1].position) <= bodies[0].radius + bodies[1].radius:
             continue
-        # Motion is reversible: what came before is what would follow if all velocities were turned round.
+        # Motion is reversible: the past is what would follow if all velocities were reversed.
         before = simulate([_reversed(body) for body in bodies], BOX, straight[0]).at(straight[0])
-        # Filmed for long enough to see what follows the last event that is asked about.
+        # Filmed for long enough to show what follows the last event in the question.
         return Scene(simulate([_reversed(body) for body in before], BOX, num_frames + CLEAR), num_frames)
 
 
 def _draw_body(rng: np.random.Generator, name: str, frames: float, least_way: float) -> Body:
-    """A body that stays clear of the walls for ``frames``: the two ends of its way are drawn, not its velocity."""
+    """Returns a body that avoids the walls for ``frames``: the two ends of its path are drawn, not its velocity."""
     radius = rng.uniform(*RADIUS)
     low, high = BOX.left + radius, BOX.right - radius  # the box is a square
     while True:
@@ -142,7 +142,7 @@ def _reversed(body: Body) -> Body:
 
 
 def pose(scene: Scene, split: str) -> Question:
-    """The question of ``split`` about body 0. Raises NoQuestionError with the reason if it has no certain answer."""
+    """Returns the question of ``split`` about body 0. Raises NoQuestionError with the reason without a certain answer."""
     pool, events = scene.pool, scene.events_of(0)
     if any(pool[1] <= event.time < scene.now + CLEAR for event in scene.motion.events):
         raise NoQuestionError("a shape bounces between or right after the last observed frames")
@@ -168,7 +168,7 @@ def _entry_showing(time: float, pool: list[int]) -> int:
 
 
 def _entry_between(times: list[float], pool: list[int]) -> int:
-    """The last pool entry that is clearly after the first event and clearly before the second."""
+    """Returns the last pool entry that is clearly after the first event and clearly before the second."""
     second = times[1] if len(times) > 1 else math.inf
     entries = [e for e in FUTURE if times[0] + SHOWN < pool[e - 1] and pool[e - 1] + SHOWN < second]
     if not entries:

@@ -21,12 +21,12 @@ ASKED = {
 # Position words of the captions, by fifths of the frame.
 COLUMNS = ("far left", "left", "center", "right", "far right")
 ROWS = ("top", "upper", "middle", "lower", "bottom")
-# Words that a caption ends in. A model that never had to look up a word of its prompt does not learn to from a few questions.
+# Words at the end of a caption. A model that never had to look up a word in its prompt does not learn it from a few questions.
 REPEATED = 4
 
 
 def names() -> list[str]:
-    """All things that move."""
+    """Returns the names of all things that move."""
     return [f"{colour} {shape}" for colour, shape in product(COLOURS, SHAPES)]
 
 
@@ -35,7 +35,7 @@ def wall(side: str) -> str:
 
 
 def reason(name: str, target: str, place: int) -> str:
-    """``place`` counts the hits from 0; said as in the question, it tells whether this is the hit that is asked about."""
+    """Returns a reason; ``place`` counts hits from 0, in the question's words, to show whether this is the hit asked about."""
     return f"{name} hits {target} {PLACES[place]}"
 
 
@@ -44,12 +44,12 @@ def caption_request(repeated: Iterable[str]) -> str:
 
 
 def to_repeat() -> list[str]:
-    """Returns what a caption request may name, any of it in any order."""
+    """Returns the words that a caption request may name, in any order."""
     return [*names(), *map(wall, WALLS), *PLACES]
 
 
 def sentences() -> Iterator[str]:
-    """Each sentence form with each word in it: what a tokenizer for the set has to know."""
+    """Yields each sentence form with each word, to train a tokenizer for the set."""
     yield "system\nuser\nassistant\n"
     yield caption_request([*names(), *PLACES])
     targets = [wall(side) for side in WALLS] + [f"{colour} ball" for colour in COLOURS]
@@ -63,6 +63,6 @@ def sentences() -> Iterator[str]:
             yield f"{name} moves {across} {along}. {name} moves {along} {across}. It touches nothing, {across} wall."
     for letter, target in product("ABCD", targets):
         yield f"\n{letter}. {target}"
-        # At the start of an answer there is no space before the word.
+        # There is no space before a word at the start of an answer.
         yield letter
         yield target

@@ -25,7 +25,7 @@ from future_l1_verl.data.video import write_video
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
-# Each part of the set draws from its own random streams, whatever the sizes of the others.
+# Each part of the set has its own random streams, independent of the sizes of the others.
 STREAMS = {"train": 0, "test": 1, "val": 2}
 DATA_SOURCE = "future_l1_synthetic"
 AT_ONCE = 16  # clips of a split that are drawn before its questions are counted again
@@ -34,7 +34,7 @@ AT_ONCE = 16  # clips of a split that are drawn before its questions are counted
 @dataclass(frozen=True)
 class Settings:
     """``train_questions``, ``val_questions`` and ``test_questions`` are questions of each split, ``pairs`` is the share
-    of clips with two balls, ``mistaken`` that of questions about a later hit to which the teacher of stage 1 answers the first.
+    of clips with two balls, ``mistaken`` that of questions about a later hit for which the teacher of stage 1 gives the first.
     """
 
     train_questions: int = 1000
@@ -68,8 +68,8 @@ class _Asked:
 def write_set(out: Path, settings: Settings, progress: Progress) -> None:
     """Writes the whole set to the new or empty directory ``out``; the same settings give the same bytes.
 
-    ``progress(iterable, label)`` passes an iterable through and may show how far it got. Raises FileExistsError if
-    ``out`` holds anything.
+    ``progress(iterable, label)`` returns the iterable and may show its progress. Raises FileExistsError if ``out`` is not
+    empty.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):
@@ -131,8 +131,8 @@ def _write_clips(
 
 
 def _filmed(out: Path, part: str, settings: Settings, counts: Counter[str], enough: int) -> Iterator[tuple[str, Scene, str]]:
-    """Writes clips, on all cores, until each split has ``enough`` questions in ``counts``, which the caller keeps. Yields the
-    name of each, its scene and the digest of its frames."""
+    """Writes clips, on all cores, until each split has ``enough`` questions in ``counts``, which the caller updates. Yields
+    the name of each, its scene and the digest of its frames."""
     film, first = partial(_film, out, part, settings), 0
     with ProcessPoolExecutor() as pool:
         while lacking := [split for split in words.SPLITS for _ in range(min(enough - counts[split], AT_ONCE))]:
@@ -141,7 +141,7 @@ def _filmed(out: Path, part: str, settings: Settings, counts: Counter[str], enou
 
 
 def _film(out: Path, part: str, settings: Settings, index: int, split: str) -> tuple[str, Scene, str]:
-    """Writes a clip drawn for ``split``; other questions are asked about it where they happen to fit."""
+    """Writes a clip drawn for ``split``; other questions are asked about it too if they fit."""
     rng = np.random.default_rng([settings.seed, STREAMS[part], index])
     scene = sample_scene(rng, bool(rng.random() < settings.pairs), split)
     frames = render(scene.motion, scene.num_frames)
@@ -151,7 +151,7 @@ def _film(out: Path, part: str, settings: Settings, index: int, split: str) -> t
 
 
 def _examples(asked: list[_Asked], part: str, seed: int) -> list[Example]:
-    """The questions with options; right letters are equally frequent within each split."""
+    """Returns the questions with options; right letters are equally frequent within each split."""
     rng = np.random.default_rng([seed, STREAMS[part], 0, 1])
     right: dict[str, list[int]] = {}
     for split in words.SPLITS:
@@ -161,13 +161,13 @@ def _examples(asked: list[_Asked], part: str, seed: int) -> list[Example]:
 
 
 def _taught(example: Example, hits: Sequence[str], mistaken: bool) -> Example:
-    """The example as the teacher of stage 1 answers it: one who is ``mistaken`` foresees all hits, and answers the first."""
+    """Returns the example as the teacher of stage 1 answers it; if ``mistaken``, he foresees all hits and gives the first."""
     return replace(example, right=example.options.index(hits[0])) if mistaken and hits[0] in example.options else example
 
 
 def _example(item: _Asked, right: int, rng: np.random.Generator) -> Example:
     question, scene = item.question, item.scene
-    # Another ball is always among the options, so its being there says nothing.
+    # Another ball is always among the options, so that its presence gives no hint.
     wrong = [target for target in scene.other_balls if target != question.answer]
     walls = [target for target in scene.walls if target != question.answer]
     wrong = [*wrong, *rng.permutation(walls)][: len(LETTERS) - 1]

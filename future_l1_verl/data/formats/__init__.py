@@ -1,8 +1,8 @@
-"""How rows of foreign data sets become ours: one file a format, found by being in this folder.
+"""Converts rows of other data sets to ours: every module in this folder is a format.
 
-A format has ``KEYS``, groups of fields by which a row is known (all fields of one group are there), ``FIELDS``, all that it
-reads, and ``parse(fields, locate)``, which returns the arguments of `Row` or raises RowError. Of several formats that know a
-row the one with the larger group takes it.
+A format has ``KEYS``, groups of fields that identify a row (all fields of one group are present); ``FIELDS``, all fields that
+it reads; and ``parse(fields, locate)``, which returns the arguments of `Row` or raises RowError. If several formats match a
+row, the one with the largest group is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FIELDS = frozenset(field for module in FORMATS.values() for field in module.FIEL
 
 
 def known(names: Iterable[str]) -> bool:
-    """Whether rows with fields of these names may have a format."""
+    """Returns whether rows with fields of these names can match a format."""
     present = set(names)
     return any(keys <= present for module in FORMATS.values() for keys in module.KEYS)
 
@@ -36,8 +36,8 @@ def unknown(names: Iterable[object]) -> RowError:
 
 @lru_cache
 def format_of(present: frozenset[str]) -> str:
-    """The name of the format of a row in which these fields have a value; a file has few kinds of rows. Raises RowError if no
-    format, or more than one, knows it."""
+    """Returns the name of the format of a row in which these fields have a value (cached: a file has few kinds of rows).
+    Raises RowError if no format, or more than one, matches."""
     sizes = {name: max((len(keys) for keys in module.KEYS if keys <= present), default=0) for name, module in FORMATS.items()}
     best = max(sizes.values())
     found = [name for name, size in sizes.items() if size == best]
@@ -49,7 +49,7 @@ def format_of(present: frozenset[str]) -> str:
 
 
 def parse(fields: Any, source: str, number: int, locate: Locate) -> Row:
-    """A row of any format. Raises RowError, without the source."""
+    """Returns a row of any format. Raises RowError, without the source."""
     if not isinstance(fields, dict):
         raise RowError(f"row is not an object with fields: {fields!r:.80}")
     name = format_of(frozenset(field for field, value in fields.items() if value is not None))

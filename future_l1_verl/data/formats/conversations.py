@@ -1,4 +1,4 @@
-"""Conversations: what a human asks about named frames and what a gpt says, as in Future-L1-50K and TwiFF's JSON lines."""
+"""Conversations: a human's question about named frames and a gpt's reply, as in Future-L1-50K and TwiFF's JSON lines."""
 
 from __future__ import annotations
 

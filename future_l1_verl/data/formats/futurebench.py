@@ -17,7 +17,7 @@ def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
 
 
 def questioned(fields: of.Fields, said: of.Fields, locate: of.Locate) -> dict[str, Any]:
-    """The row of a question about the first part of a clip; ``said`` has the question, its options and its answer."""
+    """Returns the row of a question about the first part of a clip; ``said`` has question, options and answer."""
     shown = (Clip(first_part(fields, of.text(fields, "video_path", "video"), locate)),)
     question, truth = of.text(said, "question", "Question"), of.truth(said, "answer", "Answer")
     options = of.choice(said, question, truth)

@@ -1,4 +1,4 @@
-"""Chat rows of stage 1: ``messages``, the last of which is learnt, and ``videos`` or ``images`` for the places in them."""
+"""Chat rows of stage 1: ``messages``, the last of which is learned, and ``videos`` or ``images`` for the places in them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ FIELDS = (*of.COMMON, *of.FRAMES, "problem", "answer", "solution", "images", "vi
 def parse(fields: of.Fields, locate: of.Locate) -> dict[str, Any]:
     question, truth = of.text(fields, "problem"), of.truth(fields, "answer", "solution")
     shown, options = _shown(fields, locate), of.choice(fields, bare(question), truth)
-    # Ours are asked to the letter; the others name options for the prompt to list.
+    # Our questions are asked unchanged; the others name options, which the prompt has to list.
     listed = options if not shown.get("video") or inlined(question) else ()
     asking = of.asking(question, listed, shown["observed"])
     return of.identity(fields) | shown | {"turns": asking, "truth": truth, "options": options}

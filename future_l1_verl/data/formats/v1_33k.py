@@ -1,6 +1,6 @@
 """V1-33K's main file: ``video_split``, ``ds_reasoning``, and a question with options (``mc_qa``) and an open one (``oe_qa``).
 
-A row is the one with options; the open one only where there is no other.
+The row uses the question with options, and the open one only if there is no other.
 """
 
 from __future__ import annotations

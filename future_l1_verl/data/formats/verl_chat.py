@@ -1,4 +1,4 @@
-"""verl's own rows of stage 2, as its examples write them (geo3k): ``prompt`` as a chat, ``images`` or ``videos`` for the
+"""verl's rows of stage 2, as in its examples (geo3k): ``prompt`` as a chat, ``images`` or ``videos`` for the
 placeholders in it, and ``reward_model.ground_truth``."""
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     for output in llm.generate(prompts, params):
         latents = completion_latents(output.outputs[0])
 
-An engine that is started without these arguments, ``vllm serve CHECKPOINT`` among them, gets them from `decoding.plugin` and
-``selection`` if its checkpoint has latent tokens; latents then come back to requests with ``return_latents`` alone.
+An engine that is started without these arguments, such as ``vllm serve CHECKPOINT``, gets them from `decoding.plugin` and
+``selection`` if its checkpoint has latent tokens; latents are then returned only to requests with ``return_latents``.
 
 The worker and scheduler classes are named by string and imported by vLLM's processes; importing this module does not
 import vLLM. What each part does: ``settings``; ``sampling`` (what a row gets), ``store`` (latents that are kept), ``outputs``
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 WORKER = f"{__name__}.worker.LatentWorker"
-# The first picks among the others by the engine's final async_scheduling.
+# The first picks one of the others by the engine's final async_scheduling.
 SCHEDULERS = tuple(f"{__name__}.scheduler.{name}" for name in ("latent_scheduler", "LatentScheduler", "LatentAsyncScheduler"))
 
 
@@ -48,11 +48,11 @@ def engine_arguments(
     return_latents: bool = True,
     async_scheduling: bool | None = None,
 ) -> dict[str, Any]:
-    """The engine arguments that select latent spans, to be added to the others of ``LLM`` or ``AsyncEngineArgs``.
+    """Returns the engine arguments that select latent spans, to be added to the others of ``LLM`` or ``AsyncEngineArgs``.
 
-    ``max_latents`` is the checkpoint's budget unless given; without ``spans`` the engine answers in text alone;
-    ``return_latents`` is for requests that do not say; ``async_scheduling`` is vLLM's choice unless given. The values are plain
-    strings, numbers and dicts, so that they survive a command line.
+    ``max_latents`` is the checkpoint's budget unless given; without ``spans`` the engine answers only in text;
+    ``return_latents`` is the default of requests; ``async_scheduling`` is vLLM's choice unless given. The values are plain
+    strings, numbers and dicts, so that they can be passed on a command line.
 
     Raises UnsupportedVersion for an untested vLLM, FileNotFoundError or ValueError if the checkpoint has no latent tokens,
     and ValueError for impossible options.
@@ -80,14 +80,14 @@ def request_options(
     intervention: Intervention | None = None,
     prompt_latents: Tensor | None = None,
 ) -> dict[str, Any]:
-    """``SamplingParams.extra_args`` of a request that differs from the engine's options; None leaves one as it is.
+    """Returns ``SamplingParams.extra_args`` of a request that differs from the engine's options; None keeps an option.
 
-    ``seed`` selects the noise of sigma > 0. With n > 1 give ``SamplingParams.seed`` instead: vLLM makes that one differ
-    between completions. Impossible values are refused by the engine, for that request alone; so are interventions on an engine
-    with async scheduling.
+    ``seed`` selects the noise of sigma > 0. With n > 1 give ``SamplingParams.seed`` instead: vLLM changes that one for each
+    completion. The engine refuses impossible values, for that request only; with async scheduling it also refuses
+    interventions.
 
-    ``prompt_latents`` ``[k, H]`` continue a response that was cut: the prompt ends with what there is of it, even within a
-    span, and these are the latents of its slots, in order (``[0, H]`` if there is none yet).
+    ``prompt_latents`` ``[k, H]`` continue a response that was cut: the prompt ends with its tokens so far, possibly inside a
+    span, and these are the latents of its slots, in order (``[0, H]`` if there are none yet).
     """
     kind = vectors = None
     if intervention is not None:
@@ -100,16 +100,16 @@ def request_options(
 
 
 def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """See ``outputs.completion_latents``."""
+    """Calls ``outputs.completion_latents``, which see."""
     from future_l1_verl.decoding.vllm import outputs
 
     return outputs.completion_latents(output, hidden_size, dtype)
 
 
 def require_live(engine: LLM) -> list[dict[str, Any]]:
-    """Asks every worker whether spans are in force. Returns their ``latent_status``.
+    """Asks every worker whether spans are active. Returns their ``latent_status``.
 
-    Raises RuntimeError if they are not, as when ``engine_arguments`` got lost on the way to the engine.
+    Raises RuntimeError if they are not, for example if ``engine_arguments`` did not reach the engine.
     """
     try:
         statuses = engine.collective_rpc("latent_status")
@@ -119,7 +119,7 @@ def require_live(engine: LLM) -> list[dict[str, Any]]:
 
 
 async def require_live_async(engine: AsyncLLM) -> list[dict[str, Any]]:
-    """``require_live`` for an AsyncLLM."""
+    """Does what ``require_live`` does, for an AsyncLLM."""
     try:
         statuses = await engine.collective_rpc("latent_status")
     except Exception as error:

@@ -1,4 +1,4 @@
-"""How latents leave the engine: on the request's own output.
+"""Returns latents from the engine on the request's own output.
 
 ``ModelRunnerOutput`` → ``LatentRunnerOutput.latents`` (worker to scheduler) → ``EngineCoreOutput.routed_experts``
 (scheduler to front end) → ``CompletionOutput.routed_experts``, which the front end concatenates over steps. Of the two
@@ -24,7 +24,7 @@ from future_l1_verl.decoding.vllm.wire import from_array, to_array
 
 @dataclass
 class LatentRunnerOutput(ModelRunnerOutput):
-    """Upstream's output of a step, with the latent of each request that got a slot and wants it back: id to ``[1, H]``."""
+    """Upstream's output of a step, plus the latents of requests that got a slot and want it back: id to ``[1, H]``."""
 
     latents: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -34,11 +34,11 @@ class LatentRunnerOutput(ModelRunnerOutput):
 
 
 def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The latents of a finished (or aborted) completion, in the order of its slots.
+    """Returns the latents of a finished (or aborted) completion, in the order of its slots.
 
-    Returns ``[slots, H]`` in the model's dtype (float32, float16 or bfloat16), and ``[0, hidden_size]`` of ``dtype`` if the
-    completion has no slot, or its request wanted none back: the engine sends nothing then, so that both have to be named where
-    they matter.
+    The result is ``[slots, H]`` in the model's dtype (float32, float16 or bfloat16), or ``[0, hidden_size]`` of ``dtype`` if
+    the completion has no slot or its request wanted none back: the engine sends nothing then, so a caller that needs this
+    shape and dtype must pass them.
 
     Raises ValueError if the completion is not finished, or ``hidden_size`` is given and is not the latents' width.
     """
@@ -53,10 +53,10 @@ def completion_latents(output: CompletionOutput, hidden_size: int = 0, dtype: to
 
 
 class LatentAsyncOutput(AsyncModelRunnerOutput):
-    """Upstream's output of a step in flight, with its latents.
+    """Upstream's output of a step in flight, plus its latents.
 
-    ``get_output`` runs in a thread of its own, and on the rank that reports to the scheduler only; so it reads, and the
-    stores, one on every rank, are filled as later steps begin.
+    ``get_output`` runs in a separate thread, and only on the rank that reports to the scheduler; so it only reads, and the
+    stores, one on every rank, are filled when later steps begin.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
             self._copied.record()
 
     def on_host(self) -> tuple[list[Slot], np.ndarray | None, bool]:
-        """Returns the slots of the step, their latents ``[S, H]``, None without any, and whether a row is in a span now; waits
-        until that is known."""
+        """Waits for the copies, then returns the slots of the step, their latents ``[S, H]`` (None if there are none), and
+        whether a row is in a span now."""
         if self._copied is not None:
             self._copied.synchronize()
         state = [OUTSIDE] if self._state is None else self._state.tolist()
@@ -89,7 +89,7 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         return self.step.slots(rows), latents, any_span
 
     def get_kv_connector_output(self) -> Any:
-        """Abstract in newer versions: upstream's own."""
+        """Returns upstream's value; the method is abstract in newer versions."""
         return self._output.get_kv_connector_output()  # type: ignore[attr-defined]
 
     def get_output(self) -> ModelRunnerOutput:
@@ -100,5 +100,5 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
 
 
 def by_request(slots: list[Slot], latents: np.ndarray, returned: frozenset[str]) -> dict[str, np.ndarray]:
-    """Views ``[1, H]`` of ``latents [S, H]``, by request, of those that want them back."""
+    """Returns views ``[1, H]`` of ``latents [S, H]``, by request, for the requests that want them back."""
     return {request: latent for (request, _), latent in zip(slots, latents[:, None], strict=True) if request in returned}

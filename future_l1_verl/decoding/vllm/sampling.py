@@ -1,6 +1,6 @@
-"""Decides, from what was sampled for a row, which token it gets, whether that is a slot, and whether it had a choice.
+"""Decides, from the sampled token of a row, which token it gets, whether that is a slot, and whether it was forced.
 
-Pure tensor code on the device, no host synchronisation; knows nothing of requests or vLLM.
+Pure tensor code on the device, without host synchronisation; does not depend on requests or vLLM.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from future_l1_verl.latents.tokens import LatentTokens
 
 
 class SpanRows(NamedTuple):
-    """Span state of the rows of a batch before they are sampled.
+    """The span state of the rows of a batch before they are sampled.
 
-    ``state`` is int64 ``[n]``: latents so far in the row's span, or OUTSIDE, which bool ``outside`` ``[n]`` says too.
-    ``min_latents`` and ``max_latents`` are int64 ``[n]``. Without ``free`` no row has a choice: no span is longer than 0.
+    ``state`` is int64 ``[n]``: latents so far in the row's span, or OUTSIDE (also in bool ``outside`` ``[n]``).
+    ``min_latents`` and ``max_latents`` are int64 ``[n]``. Without ``free`` no row has a choice: all spans are still empty.
     """
 
     state: Tensor
@@ -37,20 +37,20 @@ class Decided(NamedTuple):
 
 
 def opened(sampled: Tensor, tokens: LatentTokens) -> Tensor:
-    """Span state, int64 ``[n]``, after ``sampled``, integer ``[n]``, of rows that were all outside."""
+    """Returns the span state, int64 ``[n]``, after ``sampled``, integer ``[n]``, of rows that were all outside spans."""
     return (sampled == tokens.start).to(torch.int64).add_(OUTSIDE)
 
 
 def decide(sampled: Tensor, rows: SpanRows, tokens: LatentTokens) -> Decided:
-    """Replaces in place the sampled ids inside spans. ``sampled`` is integer ``[n]``.
+    """Replaces the sampled ids inside spans, in place, and returns the decision. ``sampled`` is integer ``[n]``.
 
-    Inside a span an end token is a decision to stop and everything else one to go on, unless the row has no choice: below
-    ``min_latents`` it goes on, at ``max_latents`` it stops.
+    Inside a span an end token means stop and any other token means continue, unless the row has no choice: below
+    ``min_latents`` it continues, at ``max_latents`` it stops.
     """
-    # Each of the three implies the one before: in a span, enough, full.
+    # Each condition implies the one before: in a span, enough, full.
     enough, full = rows.state >= rows.min_latents, rows.state >= rows.max_latents
     stop = torch.where(sampled == tokens.end, enough, full)
-    slot = rows.outside == stop  # neither of the two; both cannot be
+    slot = rows.outside == stop  # inside a span and not a stop; outside and stop exclude each other
     sampled.masked_fill_(stop, tokens.end).masked_fill_(slot, tokens.latent)
     left = (sampled != tokens.start) ^ slot  # a span opens at 0, one more than OUTSIDE
     return Decided(slot, (rows.outside == enough) ^ full, (rows.state + 1).masked_fill_(left, OUTSIDE))

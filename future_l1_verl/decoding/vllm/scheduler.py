@@ -1,4 +1,4 @@
-"""Scheduler side of latent spans: requests are checked, cached blocks kept apart, latents put on their output."""
+"""The scheduler of latent spans: checks requests, keeps cached blocks separate, and adds latents to the output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXTRA_KEYS = kv_cache_utils.generate_block_hash_extra_keys
 
 
 def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
-    """Raises ValueError, naming the request, if it asks for what latent spans cannot give."""
+    """Raises ValueError, naming the request, if it has settings that do not work with latent spans."""
     params, prompt, tokens = request.sampling_params, request.prompt_token_ids, settings.tokens
     reasons = []
     if params is None or prompt is None:
@@ -42,7 +42,7 @@ def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
         raise ValueError(f"request {request.request_id}: {'; '.join(reasons)}")
     try:
         options = settings.of_request(params)
-        if options.sigma > 0 and options.seed is None:  # noise that nobody can make again is of no use
+        if options.sigma > 0 and options.seed is None:  # the trainer could not compute the noise again
             raise ValueError("sigma > 0 needs a seed: request_options(seed=...) or SamplingParams(seed=...)")
     except ValueError as error:
         raise ValueError(f"request {request.request_id}: {error}") from error
@@ -58,9 +58,9 @@ def check_request(request: EngineCoreRequest, settings: EngineSettings) -> None:
 
 
 def _check_requests(settings: EngineSettings) -> None:
-    """Upstream (vllm/v1/request.py) makes a Request of what came over the wire; a ValueError here fails that request only.
+    """Upstream (vllm/v1/request.py) builds a Request from a received message; a ValueError here fails only that request.
 
-    Raised any later, in the scheduler or worker, it would end the engine.
+    Raised later, in the scheduler or worker, it would end the engine.
     """
 
     @wraps(_REQUEST_OF)
@@ -74,9 +74,9 @@ def _check_requests(settings: EngineSettings) -> None:
 def _keep_blocks_private(latent: int) -> None:
     """Upstream (vllm/v1/core/kv_cache_utils.py) hashes a block by its token ids, images and adapters.
 
-    Slots have one token id and different latents, so a block that holds one must not be found by another request. The
-    hash of a block includes that of the block before: what follows a slot is private too, the prompt stays shared. The
-    arrival time tells apart requests that use one id after the other.
+    All slots have the same token id but different latents, so a block with a slot must not be found by another request. The
+    hash of a block includes that of the block before: blocks after a slot are private too, the prompt stays shared. The
+    arrival time separates requests that reuse an id.
     """
 
     @wraps(_EXTRA_KEYS)
@@ -105,11 +105,11 @@ class _LatentScheduling(Scheduler):
                 "name future_l1_verl.decoding.vllm.scheduler.latent_scheduler, which picks the right one"
             )
         super().__init__(vllm_config, *args, **kwargs)
-        room = (self.kv_cache_config.num_blocks - 1) * self.block_size  # one is vLLM's own, which its check forgets
+        room = (self.kv_cache_config.num_blocks - 1) * self.block_size  # one block is vLLM's own; its check forgets it
         if self.max_model_len > room:
             raise ValueError(
                 f"the KV cache holds {room} tokens, fewer than a request of max_model_len={self.max_model_len}, which would be "
-                f"preempted for ever: lower max_model_len to {room}, or give the cache more memory"
+                f"preempted forever: lower max_model_len to {room}, or give the cache more memory"
             )
         settings = EngineSettings.from_vllm(vllm_config)
         self.latent_token = settings.tokens.latent
@@ -119,10 +119,10 @@ class _LatentScheduling(Scheduler):
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
-        """Upstream builds the outputs of a step; it knows no field for latents.
+        """Upstream builds the outputs of a step; they have no field for latents.
 
-        A latent is put on the output only if its request wants it back and its token was accepted: async scheduling may drop
-        one of a request that has stopped.
+        A latent is added only if its request wants it back and its token was accepted: async scheduling may drop a token of
+        a request that has stopped.
         """
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         if isinstance(model_runner_output, LatentRunnerOutput):
@@ -142,9 +142,9 @@ class LatentAsyncScheduler(_LatentScheduling, AsyncScheduler):
 
 
 def latent_scheduler(vllm_config: VllmConfig, **kwargs: Any) -> Scheduler:
-    """The scheduler that goes with the engine's final ``async_scheduling``, which vLLM may have changed since it was asked.
+    """Returns the scheduler for the engine's final ``async_scheduling``, which vLLM may have changed from the given value.
 
-    To be named as ``scheduler_cls``; vLLM calls it like a class.
+    It is given as ``scheduler_cls``; vLLM calls it like a class.
     """
     chosen = LatentAsyncScheduler if vllm_config.scheduler_config.async_scheduling else LatentScheduler
     return chosen(vllm_config=vllm_config, **kwargs)

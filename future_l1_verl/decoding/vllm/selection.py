@@ -1,7 +1,7 @@
-"""Chooses worker and scheduler for an engine of our checkpoints, and refuses what cannot work in the process that was asked.
+"""Chooses worker and scheduler for engines of our checkpoints, and refuses bad settings and requests in the front end.
 
-Settings are refused as the engine's are made, requests as they come in. Worker and scheduler refuse them as well, but in
-another process, where the reason is lost among the logs. `decoding.plugin` calls `choose` and `check`.
+Settings are checked when the engine's config is made, requests when they arrive. Worker and scheduler check them as well, but
+in another process, where the reason is hard to find in the logs. `decoding.plugin` calls `choose` and `check`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def choose(arguments: EngineArgs, model_config: ModelConfig) -> None:
     """Chooses our worker and scheduler.
 
     Raises UnsupportedVersion for an untested vLLM. Raises ValueError if the checkpoint lacks one of the latent keys, or if
-    another worker or scheduler was asked for: it would answer in text with ``<|latent|>`` among it.
+    another worker or scheduler was requested: its text would contain ``<|latent|>``.
     """
     versions.require("vllm")
     try:
@@ -39,9 +39,9 @@ def choose(arguments: EngineArgs, model_config: ModelConfig) -> None:
 
 
 def _choose_memory(arguments: EngineArgs) -> None:
-    """Gives the key-value cache a quarter of the free memory of a CPU, at most 4 GiB, unless something was said about it.
+    """Gives the key-value cache a quarter of the free memory of a CPU, at most 4 GiB, unless its size was set.
 
-    Upstream (vllm/config/cache.py) wants 92 % of all memory, as of a GPU that nothing else uses, and starts on few machines.
+    Upstream (vllm/config/cache.py) wants 92 % of all memory, as on a GPU that nothing else uses, and fails on most machines.
     """
     from vllm.platforms import current_platform
 
@@ -51,9 +51,9 @@ def _choose_memory(arguments: EngineArgs) -> None:
 
 
 def check(config: VllmConfig) -> None:
-    """Raises ValueError for what latents do not work with, of which upstream knows nothing, and for impossible options; sees to
-    it that requests are checked as well."""
-    from future_l1_verl.decoding.vllm.compatibility import check_config  # brings in the model runner
+    """Raises ValueError for impossible options and for settings that latents do not work with but upstream accepts; makes
+    the front end check requests as well."""
+    from future_l1_verl.decoding.vllm.compatibility import check_config  # imports the model runner
 
     check_config(config)
     EngineSettings.from_vllm(config)
@@ -62,7 +62,7 @@ def check(config: VllmConfig) -> None:
 
 @cache
 def _check_requests() -> None:
-    """Wraps, once a process, the front end's input processor (vllm/v1/engine/input_processor.py)."""
+    """Wraps, once per process, the front end's input processor (vllm/v1/engine/input_processor.py)."""
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine import EngineCoreRequest
     from vllm.v1.engine.input_processor import InputProcessor
@@ -74,20 +74,19 @@ def _check_requests() -> None:
     @wraps(upstream_init)
     def init(self: InputProcessor, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         upstream_init(self, vllm_config, *args, **kwargs)
-        vars(self)["check_latents"] = None
-        if decodes_latents(vllm_config.model_config):
-            vars(self)["check_latents"] = partial(check_request, settings=EngineSettings.from_vllm(vllm_config))
+        checks = decodes_latents(vllm_config.model_config)
+        self.check_latents = partial(check_request, settings=EngineSettings.from_vllm(vllm_config)) if checks else None  # type: ignore[attr-defined]
 
     @wraps(upstream_process)
     def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> EngineCoreRequest:
-        """Upstream makes what goes to the engine of a prompt and its parameters.
+        """Upstream builds the engine's request from a prompt and its parameters.
 
         Raises VLLMValidationError, a ValueError, for a request that cannot work. The chat API answers it with status 400 and
-        its message; it answers any other ValueError so too, but closes the connection, and what fails in the engine with a
-        bare 500.
+        its message. It does the same for any other ValueError, but closes the connection; an error in the engine is answered
+        with a 500 without a message.
         """
         request = upstream_process(self, *args, **kwargs)
-        if (check_latents := vars(self)["check_latents"]) is not None:
+        if (check_latents := self.check_latents) is not None:  # type: ignore[attr-defined]
             try:
                 check_latents(request)
             except ValueError as error:

@@ -1,9 +1,9 @@
-"""What the engine and a request say about latent spans.
+"""The options of latent spans, of an engine and of a request.
 
-The token ids and the budget stand in the checkpoint's ``config.json``. ``additional_config["latent"]`` of the engine, an
+The token ids and the budget are in the checkpoint's ``config.json``. ``additional_config["latent"]`` of the engine, an
 optional mapping with any of ``ENGINE_OPTIONS``, sets the defaults of all requests; ``SamplingParams.extra_args["latent"]``,
-with any of ``REQUEST_OPTIONS``, says what is different for one. There it may be JSON as well: the chat API (``vllm_xargs``) has
-no nested values. ``extra_args["return_latents"]``, true or false, stands by itself.
+with any of ``REQUEST_OPTIONS``, changes them for one request. There it may be JSON as well: the chat API (``vllm_xargs``) has
+no nested values. ``extra_args["return_latents"]``, true or false, is a separate entry.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 LATENT_KEY = "latent"
 RETURN_KEY = "return_latents"
 PROMPT = "prompt_latents"
-LARGEST_SIGMA = 1000  # noise that half precision holds
+LARGEST_SIGMA = 1000  # half precision can represent such noise
 ENGINE_OPTIONS = ("max_latents", "min_latents", "sigma", "spans", RETURN_KEY)
 REQUEST_OPTIONS = ("max_latents", "min_latents", "sigma", "seed", "intervene", "given", PROMPT)
 
 
 @dataclass(frozen=True)
 class SpanOptions:
-    """How the spans of a request are decoded.
+    """The options of the spans of a request.
 
     A span holds at least ``min_latents`` latents, opened without a decision, and at most ``max_latents``; the two are
     equal for a fixed budget. ``sigma`` is the scale of the noise on a latent and ``seed`` selects that noise. Without
-    ``spans`` the start token is never sampled: the model answers in text alone. Latents leave the engine if ``return_latents``.
-    ``intervention`` replaces them. ``prompt_latents`` ``[k, H]`` are those of the slots in the prompt, which then is a response
-    to be continued, and may end in a span.
+    ``spans`` the start token is never sampled: the model answers only in text. ``return_latents`` returns them to the client.
+    ``intervention`` replaces them. ``prompt_latents`` ``[k, H]`` are those of the slots in the prompt, which then ends with a
+    response to be continued, possibly inside a span.
 
-    Raises ValueError unless 1 <= min_latents <= max_latents < 2**31 and 0 <= sigma <= 1000, and for what is no number at all:
-    the values may be a client's, and in the worker they become tensors, where a fault ends the engine.
+    Raises ValueError unless 1 <= min_latents <= max_latents < 2**31 and 0 <= sigma <= 1000, and for values that are not
+    numbers: they may come from a client, and in the worker, where they become tensors, an error ends the engine.
     """
 
     max_latents: int
@@ -70,12 +70,12 @@ class SpanOptions:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Fewest and most latents of a span."""
+        """The fewest and the most latents of a span."""
         dropped = self.intervention is not None and self.intervention.kind == "drop"
         return (0, 0) if dropped else (self.min_latents, self.max_latents)
 
     def updated(self, values: Mapping[str, Any], allowed: tuple[str, ...]) -> SpanOptions:
-        """These options with some replaced. Raises ValueError for a name that is not in ``allowed``."""
+        """Returns these options with some replaced. Raises ValueError for a name that is not in ``allowed``."""
         unknown = sorted(set(values) - set(allowed))
         if unknown:
             raise ValueError(f"unknown latent option {', '.join(unknown)[:100]}; there are {', '.join(allowed)}")
@@ -84,7 +84,7 @@ class SpanOptions:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Control tokens of the checkpoint and the options of a request that names none."""
+    """The control tokens of the checkpoint and the default options of requests."""
 
     tokens: LatentTokens
     defaults: SpanOptions
@@ -94,7 +94,7 @@ class EngineSettings:
 
     @classmethod
     def from_vllm(cls, vllm_config: VllmConfig) -> EngineSettings:
-        """Raises ValueError if the checkpoint lacks control tokens or an option is unknown or impossible."""
+        """Reads vLLM's config. Raises ValueError if the checkpoint lacks control tokens or an option is not valid."""
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
         additional = vllm_config.additional_config
         options = additional.get(LATENT_KEY, {}) if isinstance(additional, dict) else {}
@@ -104,13 +104,13 @@ class EngineSettings:
         return cls(checkpoint.tokens, defaults, model.get_hidden_size(), model.max_model_len, asynchronous)
 
     def of_request(self, params: SamplingParams) -> SpanOptions:
-        """Options of one request; its noise seed is ``SamplingParams.seed`` unless its own options name one.
+        """Returns the options of one request; its noise seed is ``SamplingParams.seed`` unless its own options name one.
 
         vLLM adds the index of a completion to ``SamplingParams.seed`` but not to a seed among the options, so with n > 1
         only the former gives the completions different noise.
 
-        Raises ValueError for unknown or impossible options, and for an intervention while steps overlap: what it puts in
-        depends on what was put in before.
+        Raises ValueError for unknown or impossible options, and for an intervention with async scheduling: its replacement
+        depends on earlier latents, which must be on the host.
         """
         extra = params.extra_args or {}
         _check_names(extra)
@@ -119,7 +119,7 @@ class EngineSettings:
         if PROMPT in given:
             given[PROMPT] = self._vectors(given[PROMPT])
         returned = extra.get(RETURN_KEY, self.defaults.return_latents)
-        if returned not in (0, 1):  # the chat API makes whole numbers of true and false
+        if returned not in (0, 1):  # the chat API turns true and false into whole numbers
             raise ValueError(f"{RETURN_KEY} must be true or false, not {shown(returned)}")
         options = replace(self.defaults, seed=params.seed, return_latents=bool(returned)).updated(given, REQUEST_OPTIONS)
         if kind is None and vectors is None:
@@ -131,13 +131,13 @@ class EngineSettings:
         return replace(options, intervention=Intervention(kind, self._vectors(vectors), options.seed or 0))
 
     def _vectors(self, text: str | None) -> Tensor | None:
-        """Raises ValueError for what is no ``[k, H]`` of the model's width, or has more rows than a request has tokens."""
+        """Reads vectors ``[k, H]``. Raises ValueError for another width H or more rows than a request can have tokens."""
         return None if text is None else from_text(text, self.hidden_size, self.max_model_len)
 
 
 def _check_names(extra: Mapping[str, Any]) -> None:
-    """Raises ValueError for a name that is nearly one of ours, or belongs into ``latent``: vLLM would say nothing of it. Other
-    names are other people's."""
+    """Raises ValueError for a name that is nearly one of ours, or belongs into ``latent``, since vLLM would ignore it. Other
+    names may belong to other plugins."""
     for name in extra.keys() - {LATENT_KEY, RETURN_KEY}:
         if near := get_close_matches(name, (LATENT_KEY, RETURN_KEY, *REQUEST_OPTIONS), 1, 0.8):
             meant = near[0] if near[0] in (LATENT_KEY, RETURN_KEY) else f"{near[0]} within {LATENT_KEY}"
@@ -145,7 +145,7 @@ def _check_names(extra: Mapping[str, Any]) -> None:
 
 
 def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
-    """Raises ValueError for what is none."""
+    """Returns a mapping, given as such or as JSON. Raises ValueError if it is not a mapping."""
     try:
         found = json.loads(given) if isinstance(given, str) else given
     except RecursionError:
@@ -156,5 +156,5 @@ def _mapping(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """Returns a client's value for an error message: it may be long, or nested too deeply to print."""
+    """Returns a client's value, shortened, for an error message: it may be long, or nested too deeply to print."""
     return reprlib.repr(value)

@@ -1,7 +1,7 @@
-"""Latents of the live requests, and what a step sampled.
+"""The latents of the live requests, and the results of a step.
 
-Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch. Latents on the host are arrays as they travel
-(wire.py): an array has cheap rows, a tensor has not.
+Needs numpy and torch, not vLLM. "Row" is an index into the batch. Latents on the host are arrays in the form in which they
+are sent (wire.py), since the rows of an array are cheaper than those of a tensor.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.decoding.vllm.wire import from_array, to_array
 from future_l1_verl.latents.tokens import LatentTokens
 
-OUTSIDE = -1  # span state of a row that is in no span
+OUTSIDE = -1  # span state of a row that is not in a span
 Slot = tuple[str, int]  # request and absolute position
 
 
 @dataclass
 class RequestLatents:
-    """Options of a request and its latents so far: absolute position to ``[H]``."""
+    """The options of a request and its latents so far: absolute position to ``[H]``."""
 
     options: SpanOptions
     at: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def from_options(cls, options: SpanOptions, prompt: list[int], latent: int) -> RequestLatents:
-        """Of a request that begins: the latents of the slots in its prompt, of which the scheduler has checked the number."""
+        """Returns the state of a new request, with the latents of its prompt's slots; the scheduler checked their number."""
         if options.prompt_latents is None:
             return cls(options)
         slots = [position for position, token in enumerate(prompt) if token == latent]
         return cls(options, dict(zip(slots, to_array(options.prompt_latents), strict=True)))
 
     def run_before(self, position: int) -> int:
-        """How many latents stand directly before ``position``: those of its span so far."""
+        """Returns the number of latents directly before ``position``: those of its span so far."""
         first = position
         while first - 1 in self.at:
             first -= 1
@@ -47,13 +47,13 @@ class RequestLatents:
 
 @dataclass
 class LatentStore:
-    """What is kept to inject latents again when tokens are prefilled a second time (preemption)."""
+    """Keeps latents, to inject them again when tokens are prefilled a second time (preemption)."""
 
     requests: dict[str, RequestLatents] = field(default_factory=dict)
     digest: int = 0  # crc32 of all latents ever put, in order: equal on every tensor-parallel rank
 
     def put(self, slots: Sequence[Slot], latents: np.ndarray) -> None:
-        """Keeps views of ``latents`` ``[S, H]``, one a slot, but for requests that have finished meanwhile."""
+        """Keeps views of ``latents`` ``[S, H]``, one per slot, except for requests that have finished meanwhile."""
         live = [i for i, (request, _) in enumerate(slots) if request in self.requests]
         if len(live) < len(slots):
             latents = latents[live]
@@ -70,10 +70,10 @@ class LatentStore:
             raise RuntimeError(f"request {request_id}: no latent is kept for the slot at position {position}") from None
 
     def replaced(self, latents: Tensor, rows: list[int], request_ids: list[str], positions: np.ndarray) -> Tensor:
-        """``latents [n, H]`` of a step with those of ``rows`` replaced by what their requests' interventions say; a row that is
-        no slot may get anything.
+        """Returns ``latents [n, H]`` of a step, with those of ``rows`` replaced by their requests' interventions; the values
+        of rows that are not slots do not matter.
 
-        What was injected before is here: without async scheduling (settings.py) no step is in flight.
+        All earlier latents are in the store: without async scheduling (settings.py) no step is in flight.
         """
         latents = latents.clone()
         for row in rows:
@@ -90,7 +90,7 @@ class LatentStore:
 
 @dataclass
 class Step:
-    """What a step sampled. The tensors stay on the device; nothing of this waits for them."""
+    """The results of a step. The tensors stay on the device; nothing here waits for them."""
 
     request_ids: list[str]
     positions: np.ndarray  # int64 [n]: absolute position of the sampled token
@@ -98,9 +98,9 @@ class Step:
     state: Tensor | None  # int64 [n]: span state after the sampled token; None if no row is known to be in a span
     slot: Tensor | None  # bool [n]: the sampled token is <|latent|>; None if no row was in a span
     latents: Tensor  # [n, H]: for a row that is a slot, the latent to feed next
-    any_span: bool = True  # False: known that no row is in a span now
-    any_slot: bool = True  # False: known that no row is a slot
-    entered: bool = True  # False: known that every row was in no span before, or continues one of the step before
+    any_span: bool = True  # False: it is known that no row is in a span now
+    any_slot: bool = True  # False: it is known that no row is a slot
+    entered: bool = True  # False: it is known that each row was outside spans before, or continues a row of the step before
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -112,7 +112,7 @@ class Step:
 
 
 def span_state(token_ids: np.ndarray, last: int, tokens: LatentTokens) -> int:
-    """Latents so far in the span that index ``last`` lies in, or OUTSIDE."""
+    """Returns the number of latents so far in the span that contains index ``last``, or OUTSIDE."""
     first = last
     while first >= 0 and token_ids[first] == tokens.latent:
         first -= 1
@@ -121,7 +121,7 @@ def span_state(token_ids: np.ndarray, last: int, tokens: LatentTokens) -> int:
 
 @dataclass(frozen=True)
 class _Tensors(Sequence[Tensor]):
-    """Arrays that become tensors as they are asked for."""
+    """A sequence of arrays that become tensors when they are read."""
 
     arrays: list[np.ndarray]
 

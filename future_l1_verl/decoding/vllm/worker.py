@@ -17,10 +17,10 @@ else:
 
 
 class LatentWorker(PlatformWorker):
-    """To be named as ``worker_cls``; a ``worker_extension_cls`` such as verl's may be named as well."""
+    """The worker, given as ``worker_cls``; a ``worker_extension_cls`` such as verl's may be given as well."""
 
     def init_device(self) -> None:
-        """Upstream (vllm/v1/worker/{cpu,gpu}_worker.py) constructs the model runner, which has to learn about spans.
+        """Upstream (vllm/v1/worker/{cpu,gpu}_worker.py) constructs the model runner; here spans are installed in it.
 
         Raises UnsupportedVersion, RuntimeError or ValueError, with the reason, if spans cannot work.
         """
@@ -33,7 +33,7 @@ class LatentWorker(PlatformWorker):
         generation(self.vllm_config).install(self.model_runner, EngineSettings.from_vllm(self.vllm_config))
 
     def latent_status(self) -> dict[str, Any]:
-        """For ``collective_rpc("latent_status")``: whether the hooks are in force, and what they hold.
+        """Returns, for ``collective_rpc("latent_status")``, whether the hooks are active, and what they hold.
 
         ``live``; ``requests`` known and ``entries`` (latents) kept; latents ``reinjected`` so far; ``digest``, a crc32 of
         all latents so far, which is the same on every rank of a tensor-parallel group.

@@ -1,7 +1,7 @@
-"""A run of the evaluation to look at: ``inspect/index.html`` in its folder, with figures and answers beside their frames.
+"""Writes a page about an evaluation run, ``inspect/index.html`` in its folder, with figures and answers beside their frames.
 
-``folder`` writes it, from what the other modules make: ``replies`` draws text and spans apart, ``nearest`` finds the future
-frame that a latent is nearest to, ``maps`` lays latents out in a plane, ``figures`` draws PNGs, and ``page`` fills
+``folder`` writes it with the other modules: ``replies`` separates text and spans, ``nearest`` finds the future frame nearest to
+a latent, ``maps`` projects latents to a plane, ``figures`` draws PNGs, and ``page`` fills
 ``page.html.jinja``.
 """
 

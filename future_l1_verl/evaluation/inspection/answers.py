@@ -1,4 +1,4 @@
-"""Answers beside the frames of their clips."""
+"""Puts answers beside the frames of their clips."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST = 256  # pixels of a thumbnail's longer side
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """``file`` relative to the page; ``number`` is the frame's in its clip, from 0."""
+    """``file`` is relative to the page; ``number`` is that of the frame in its clip, from 0."""
 
     file: str
     number: int
@@ -32,8 +32,8 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Answer:
-    """``nearest`` has for each latent the future frame that it is nearest to, and their cosine; empty if latents were not kept
-    or no frame lies in the future."""
+    """``nearest`` has for each latent the nearest future frame and their cosine; empty if latents were not kept or there are
+    no future frames."""
 
     record: Record
     shown: list[Thumbnail]
@@ -42,8 +42,8 @@ class Answer:
 
 
 def illustrate(records: Sequence[Record], kept: Mapping[int, list[Tensor]], tower: Tower | None, out: Path) -> list[Answer]:
-    """The ``records`` in their order; JPEGs go to ``out/frames``. ``kept`` has by row the latents ``[T, H]`` of each span, if
-    any ``tower`` is what embeds frames. Raises VideoError if a clip cannot give a frame."""
+    """Returns the answers of ``records`` in order, and writes JPEGs to ``out/frames``. ``kept`` has by row the latents
+    ``[T, H]`` of each span; ``tower``, needed if there are any, embeds frames. Raises VideoError if a frame cannot be read."""
     (out / FRAMES).mkdir(parents=True, exist_ok=True)
     by_clip = defaultdict(list)
     for record in records:
@@ -57,7 +57,7 @@ def illustrate(records: Sequence[Record], kept: Mapping[int, list[Tensor]], towe
 def _of_clip(
     video: str, records: Sequence[Record], kept: Mapping[int, list[Tensor]], tower: Tower | None, out: Path
 ) -> list[Answer]:
-    if not video:  # pictures that the data brought along are not kept
+    if not video:  # pictures embedded in the data are not kept
         return [Answer(record, [], [], []) for record in records]
     clips = Clips()
     future = {record.row: record.future or unseen(record.frames, clips.count(video)) for record in records}
@@ -84,7 +84,7 @@ def _of_clip(
 
 
 def _thumbnail(video: str, number: int, image: Image.Image, out: Path) -> Thumbnail:
-    """Questions about one clip share its frames."""
+    """Writes a thumbnail once, since questions about one clip share its frames."""
     file = f"{FRAMES}/{hashlib.sha256(video.encode()).hexdigest()[:16]}-{number}.jpg"
     small = image.copy()
     small.thumbnail((LARGEST, LARGEST))

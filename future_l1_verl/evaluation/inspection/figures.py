@@ -15,9 +15,9 @@ from future_l1_verl.evaluation.runs import Record
 from future_l1_verl.rewards.latent import adjacent_cosines
 from future_l1_verl.statistics import bootstrap_interval, columns
 
-MOST = 5  # spans; more are counted with them
+MOST = 5  # spans; answers with more are counted here too
 NAMES = [*map(str, range(MOST)), f"{MOST}+"]
-# Okabe and Ito's, which stay apart in any kind of colour vision; grey for none.
+# Okabe and Ito's colours, distinct in any kind of colour vision; grey for none.
 COLOURS = ("#bbbbbb", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
 ON_COLOURS = ("black", "white", "black", "white", "black", "white")
 MARKERS = "osD^v"
@@ -26,7 +26,7 @@ METHOD_NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def spans_per_split(records: Sequence[Record]) -> Figure:
-    """A donut per split: which share of its answers has how many spans."""
+    """Draws a donut per split: the shares of its answers by number of spans."""
     splits = sorted({record.split for record in records})
     side = math.ceil(len(splits) ** 0.5)
     rows = math.ceil(len(splits) / side)
@@ -35,7 +35,7 @@ def spans_per_split(records: Sequence[Record]) -> Figure:
         counts = Counter(_bin(record) for record in records if record.split == split)
         axes = figure.add_subplot(rows, side, place)
         total = counts.total()
-        # Labels of slivers would lie upon each other.
+        # Labels of thin slices would overlap.
         shares = [f"{counts[key] / total:.0%}" if counts[key] >= 0.06 * total else "" for key in range(MOST + 1)]
         _, texts = axes.pie(
             [counts[key] for key in range(MOST + 1)],
@@ -56,7 +56,7 @@ def spans_per_split(records: Sequence[Record]) -> Figure:
 
 
 def score_by_spans(records: Sequence[Record]) -> Figure:
-    """Mean of each score over the answers with a verdict, by number of spans, with 95 % bootstrap intervals."""
+    """Draws each score's mean over answers with a verdict, by number of spans, with 95 % bootstrap intervals."""
     judged = [record for record in records if record.scores is not None]
     scores = columns([record.scores for record in judged])
     figure = Figure(figsize=(1 + 4.5 * len(scores), 3.6), layout="constrained")
@@ -79,7 +79,7 @@ def score_by_spans(records: Sequence[Record]) -> Figure:
 
 
 def latent_map(method: str, points: np.ndarray, order: Sequence[int]) -> Figure:
-    """``points [N, 2]`` of a map's ``method``; ``order`` says of each latent in which span of its answer it is, from 1."""
+    """Draws the ``points [N, 2]`` of a ``method``; ``order`` is the number of each latent's span in its answer, from 1."""
     figure = Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.add_subplot(xlabel=f"{METHOD_NAMES[method]} 1", ylabel=f"{METHOD_NAMES[method]} 2", xticks=[], yticks=[])
     key = np.minimum(order, MOST)
@@ -95,8 +95,8 @@ def latent_map(method: str, points: np.ndarray, order: Sequence[int]) -> Figure:
 
 
 def adjacent_cosine(answers: Sequence[Sequence[Tensor]]) -> Figure:
-    """Histogram of the cosines of adjacent spans' means; ``answers`` are the latents ``[T, H]`` of the spans of each answer,
-    of which one has two spans at least."""
+    """Draws a histogram of the cosines of adjacent spans' means; ``answers`` are the latents ``[T, H]`` of the spans of each
+    answer, and at least one answer has two spans."""
     cosines = np.concatenate([adjacent_cosines(spans).clamp(-1, 1).numpy() for spans in answers])
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.add_subplot(xlabel="cosine of the mean latents of adjacent spans", ylabel="pairs of spans")

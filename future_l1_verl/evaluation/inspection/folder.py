@@ -36,13 +36,13 @@ def inspect(
     methods: Sequence[str] = tuple(maps.METHODS),
     device: str = "cpu",
 ) -> Path:
-    """Writes ``folder/inspect`` of a run of the evaluation, as far as the run got, and returns the path of its page.
+    """Writes ``folder/inspect`` of an evaluation run, finished or not, and returns the path of its page.
 
-    The page has at most ``answers`` answers, evenly over the run, and the figures of all. Where latents were kept, they are
-    mapped by ``methods`` (of `maps.METHODS`), and each is shown with the future frame that it is nearest to, as the
-    checkpoint's vision tower embeds frames on ``device``. ``training`` holds ``tensorboard/sft`` and ``tensorboard/rl``.
+    The page has at most ``answers`` answers, evenly spaced over the run, and figures of all. If latents were kept, they are
+    mapped by ``methods`` (of `maps.METHODS`), and each is shown with its nearest future frame, by embeddings of the
+    checkpoint's vision tower on ``device``. ``training`` holds ``tensorboard/sft`` and ``tensorboard/rl``.
 
-    Raises RunError if the folder holds no answers or latents that do not fit them, VideoError if a clip is gone,
+    Raises RunError if the folder has no answers or latents that do not fit them, VideoError if a clip is missing,
     FileNotFoundError if the training has no curves.
     """
     run = runs.read(folder)
@@ -74,7 +74,7 @@ def _is_kept(folder: Path, record: Record) -> bool:
 
 
 def _latents(folder: Path, record: Record) -> list[Tensor]:
-    """``[T, H]`` of each span. Raises RunError if there are more or fewer than the answer has."""
+    """Returns ``[T, H]`` of each span. Raises RunError if their number is not that of the answer."""
     latents = runs.latents(folder, record.row)
     if len(latents) != sum(record.spans):
         raise RunError(f"{folder}: row {record.row} has {sum(record.spans)} latents by its spans, {len(latents)} were kept")

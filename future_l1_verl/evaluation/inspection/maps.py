@@ -1,4 +1,4 @@
-"""Latents in a plane: PCA, t-SNE, and UMAP where it is installed."""
+"""Projects latents to a plane: PCA, t-SNE, and UMAP if it is installed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn.functional import normalize
 
-POINTS = 2000  # t-SNE takes time by their square
-LEAST = 5  # fewer make no map
-DIRECTIONS = 50  # principal ones, of which t-SNE and UMAP see the distances
+POINTS = 2000  # the time of t-SNE is quadratic
+LEAST = 5  # no map for fewer
+DIRECTIONS = 50  # principal components, whose distances t-SNE and UMAP use
 
 Map = Callable[[np.ndarray], np.ndarray]
 
 
 def unavailable(method: str, points: int) -> str | None:
-    """Why there is no map of so many ``points`` by a ``method``; None if there is one."""
+    """Returns why there is no map of this number of ``points`` by a ``method``; None if there is one."""
     if points < LEAST:
         return f"{points} latents are too few, {LEAST} are needed"
     if method == "umap" and find_spec("umap") is None:
@@ -28,14 +28,14 @@ def unavailable(method: str, points: int) -> str | None:
 
 
 def sample(points: int) -> np.ndarray:
-    """Indices of at most `POINTS` of ``points``, sorted; always the same ones."""
+    """Returns the sorted indices of at most `POINTS` of ``points``; always the same ones."""
     if points <= POINTS:
         return np.arange(points)
     return np.sort(np.random.default_rng(0).choice(points, POINTS, replace=False))
 
 
 def project(method: str, latents: Tensor) -> np.ndarray:
-    """``latents [N, H]`` as points ``[N, 2]`` by a method of `METHODS`. Lengths do not count, as in the rewards."""
+    """Projects ``latents [N, H]`` to ``[N, 2]`` by a method of `METHODS`. Lengths are ignored, as in the rewards."""
     return METHODS[method](normalize(latents.float(), dim=-1).numpy())
 
 

@@ -1,4 +1,4 @@
-"""Which future frame a latent is nearest to, among embeddings made as stage 1 made its targets."""
+"""Finds the future frame nearest to a latent, among embeddings made like the targets of stage 1."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Nearest(NamedTuple):
 class Tower:
     """The vision tower and merger of a checkpoint: float32 on a CPU, the checkpoint's type elsewhere.
 
-    Frames are shrunk to ``max_latents`` embeddings, which is ``latent.targets=resize`` of stage 1.
+    Frames are shrunk to ``max_latents`` embeddings, as by ``latent.targets=resize`` of stage 1.
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "cpu") -> None:
@@ -40,7 +40,7 @@ class Tower:
 
     @torch.inference_mode()
     def embed(self, frames: Sequence[Image.Image]) -> Tensor:
-        """e* of RGB frames: fp32 ``[F, max_latents, H]``, on the CPU."""
+        """Returns e* of RGB frames: fp32 ``[F, max_latents, H]``, on the CPU."""
         return torch.cat([self._embed(frames[at : at + BATCH]) for at in range(0, len(frames), BATCH)])
 
     def _embed(self, frames: Sequence[Image.Image]) -> Tensor:
@@ -51,17 +51,17 @@ class Tower:
 
 
 def nearest(span: Tensor, candidates: Tensor) -> list[Nearest]:
-    """Of each latent of a ``span [T, H]`` the frame among ``candidates [F, L, H]``, F > 0 and L >= T, whose embedding at the
-    latent's own place has the highest cosine with it; the first of equal ones."""
+    """Returns for each latent of a ``span [T, H]`` the frame among ``candidates [F, L, H]``, F > 0 and L >= T, whose embedding
+    at the latent's index has the highest cosine with it; the first of equal ones."""
     cosines = cosine_similarity(span.float()[None], candidates[:, : len(span)].float(), dim=-1)
     best, which = cosines.max(dim=0)
     return [Nearest(*pair) for pair in zip(which.tolist(), best.tolist(), strict=True)]
 
 
 def unseen(shown: Sequence[int], count: int) -> list[int]:
-    """0-based numbers of the frames of TwiFF's pool, in a clip of ``count``, that come after the last one ``shown``.
+    """Returns the 0-based numbers of TwiFF's pool frames, in a clip of ``count``, after the last one ``shown``.
 
-    Where the pool itself is what is shown, a gap in it counts too: questions on what lies between (Interp.) have one.
+    If only frames of the pool are shown, a gap between them counts too: questions on the time between (Interp.) have one.
     """
     pool = sorted(set(frame_pool(count)))
     known = min(shown, default=-1) if set(shown) <= set(pool) else max(shown)

@@ -1,4 +1,4 @@
-"""The page of a run: settings, figures per split, pictures, and answers with their spans drawn."""
+"""Makes the page of a run: settings, figures per split, pictures, and answers with their spans."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LETTERED = re.compile(r"\s*\(?[A-J][).:]\s+")
 
 
 class Picture(NamedTuple):
-    """``file`` relative to the page, and what it shows."""
+    """A ``file``, relative to the page, and its description."""
 
     file: str
     about: str
 
 
 class Verdict(NamedTuple):
-    """``kind`` is one of right, wrong, graded, unparsed, missing; ``label`` says it with its scores, ``group`` without all."""
+    """``kind`` is right, wrong, graded, unparsed or missing; ``label`` has all scores, ``group`` only the answer's."""
 
     kind: str
     label: str
@@ -44,9 +44,9 @@ class Option(NamedTuple):
 
 
 def render(run: Run, pictures: Sequence[Picture], skipped: Sequence[str], answers: Sequence[Answer]) -> str:
-    """HTML. Whatever the run holds is text: markup in replies and questions is shown, not obeyed.
+    """Returns the HTML. Everything in the run is escaped: markup in replies and questions is shown as text.
 
-    ``skipped`` are sentences on figures that are not there.
+    ``skipped`` are sentences on missing figures.
     """
     summary = summarise(run.records)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -90,13 +90,13 @@ def verdict(record: Record) -> Verdict:
 
 
 def clip(answer: Answer) -> list[tuple[Thumbnail, bool]]:
-    """Frames in order of time, and whether the model was shown them."""
+    """Returns frames in order of time, each with whether the model was shown it."""
     frames = [*((frame, True) for frame in answer.shown), *((frame, False) for frame in answer.future)]
     return sorted(frames, key=lambda frame: frame[0].number)
 
 
 def question(record: Record) -> str:
-    """The problem without placeholders of frames and without the lines that list its options."""
+    """Returns the problem without placeholders of frames and without the lines that list its options."""
     listed = {_unlettered(option) for option in record.options}
     lines = record.problem.replace("<image>", "").strip().splitlines()
     return "\n".join(line for line in lines if _unlettered(line) not in listed)

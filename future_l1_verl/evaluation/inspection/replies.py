@@ -1,4 +1,4 @@
-"""A reply as what it is made of: words, markup and latent spans (docs/concepts/spans.md)."""
+"""Splits a reply into words, markup and latent spans (docs/concepts/spans.md)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START
 _FREE, _FORCED, _STOP, _STOP_FORCED = (
     ROLE_LETTERS[role] for role in (Role.LATENT, Role.LATENT_FORCED, Role.STOP, Role.STOP_FORCED)
 )
-# A budget of 0 closes a span that has no latents.
+# With a budget of 0 a span is closed without latents.
 _SPAN = re.compile(f"([{_FREE}{_FORCED}]*)([{_STOP}{_STOP_FORCED}])|[{_FREE}{_FORCED}]+")
 _MARKUP = re.compile("(</?(?:reason|answer)>)")
 
 
 @dataclass(frozen=True)
 class Words:
-    """``markup``: one of the tags of a well-formed reply, by itself."""
+    """A piece of text; ``markup``: it is a single tag of a well-formed reply."""
 
     text: str
     markup: bool = False
@@ -28,8 +28,8 @@ class Words:
 
 @dataclass(frozen=True)
 class Span:
-    """The ``number``-th span of a reply, from 1. ``forced`` says of each of its latents whether the decoder opened it without
-    asking; ``slots`` which of the reply's latents they are; ``end`` is "stop" (chosen), "budget" (forced) or "cut" (none)."""
+    """The ``number``-th span of a reply, from 1. ``forced`` says for each latent whether the decoder opened it without a
+    decision; ``slots`` are their indices among the reply's latents; ``end`` is "stop" (chosen), "budget" (forced) or "cut"."""
 
     number: int
     forced: tuple[bool, ...]
@@ -38,7 +38,7 @@ class Span:
 
 
 def parts(record: Record) -> list[Words | Span]:
-    """A reply in its order. Control tokens that belong to no span are words, as they are to the decoder.
+    """Returns the parts of a reply in order. Control tokens outside spans are words, as for the decoder.
 
     Raises RunError naming the row if ``text`` does not hold the spans that ``roles`` has.
     """
@@ -55,7 +55,7 @@ def parts(record: Record) -> list[Words | Span]:
 
 
 def spans(roles: str) -> list[Span]:
-    """The spans of a reply, of which ``roles`` has a letter per token."""
+    """Returns the spans of a reply; ``roles`` has a letter per token."""
     found: list[Span] = []
     slot = 0
     for number, match in enumerate(_SPAN.finditer(roles), start=1):

@@ -3,7 +3,7 @@
     worker.reward.reward_function=.../future_l1_verl/rewards/adapters/easyr1.py:compute_score
     worker.reward.reward_function_kwargs.reason_tag=think
 
-EasyR1 hands over reply and right answer alone: there are no options, and no question to ask a judge about.
+EasyR1 passes only the reply and the right answer: there are no options, and no question to ask a judge about.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Scores = dict[str, float | None]
 
 
 def compute_score(reward_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]], **settings: Any) -> Scores | list[Scores]:
-    """The scores of one input, or of each in a list, with ``overall`` and ``accuracy`` as EasyR1 names them.
+    """Returns the scores of one input, or of each in a list, with EasyR1's names ``overall`` and ``accuracy``.
 
-    Raises what `score` raises, and ValueError for settings that `Scoring` refuses, and for a judge.
+    Raises what `score` raises, and ValueError for settings that `Scoring` refuses or that name a judge.
     """
     scoring = Scoring.from_keywords(settings)
     if scoring.judge_settings:

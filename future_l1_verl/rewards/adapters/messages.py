@@ -1,4 +1,4 @@
-"""The text of a reply or a prompt that may be a chat."""
+"""Reads the text of a reply or a prompt that may be a chat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Chat = str | Sequence[Any]
 
 
 def text_of(chat: Chat, role: str) -> str:
-    """A text itself; of messages, mappings or objects, that of the last one of the ``role``; empty if there is none."""
+    """Returns a text unchanged; of messages (mappings or objects) the text of the last one with the ``role``, or ''."""
     if isinstance(chat, str):
         return chat
     said = [_field(message, "content") for message in chat if _field(message, "role") == role]

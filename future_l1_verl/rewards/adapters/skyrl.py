@@ -18,7 +18,7 @@ from future_l1_verl.rewards.scoring import Scoring
 
 
 class FutureL1Env(BaseTextEnv):
-    """Raises ValueError for settings that `Scoring` refuses, and KeyError for a row without a right answer."""
+    """The environment. Raises ValueError for settings that `Scoring` refuses, and KeyError for a row without a right answer."""
 
     def __init__(self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class FutureL1Env(BaseTextEnv):
         self.truth = self.row["reward_spec"]["ground_truth"]
 
     def step(self, action: str) -> BaseTextEnvStepOutput:
-        """The score of the reply ``action``, its parts as metadata. Raises what `score` raises."""
+        """Returns the score of the reply ``action``, with its parts as metadata. Raises what `score` raises."""
         source = str(self.row.get("data_source", "future_l1"))
         scored = compute_score_sync(source, action, self.truth, self.row.get("extra_info"), **self.settings)
         return BaseTextEnvStepOutput(observations=[], reward=scored["score"], done=True, metadata=scored)

@@ -17,12 +17,12 @@ from future_l1_verl.rewards.waiting import gather, wait
 def reward(
     truth: str = "solution", question: str = "question", options: str = "options", **settings: Any
 ) -> Callable[..., list[float | None]]:
-    """A function of prompts, completions and the data set's columns, of which ``truth``, ``question`` and ``options`` are read.
+    """Returns a function of prompts, completions and the columns ``truth``, ``question`` and ``options`` of the data set.
 
-    The column ``truth`` is needed. Without ``question`` the judge is asked about the prompt, or its last user message. With
-    ``no_verdict=None`` TRL 1.16 leaves a reply without a verdict out; versions that sum what is missing to 0 must not be given
-    that. Raises ValueError for settings that `Scoring` refuses; the function raises KeyError if the column is missing, and what
-    `score` raises.
+    The column ``truth`` is required. Without ``question`` the judge is asked about the prompt, or its last user message. With
+    ``no_verdict=None`` TRL 1.16 leaves out a reply without a verdict; do not use it with versions that count a missing reward
+    as 0. Raises ValueError for settings that `Scoring` refuses; the function raises KeyError if the column is missing, and
+    what `score` raises.
     """
     scoring = Scoring.from_keywords(settings)
 

@@ -1,4 +1,4 @@
-"""Errors that get past trainers who give every reply that fails to be scored a 0.0."""
+"""Errors that stop trainers which would score a reply 0.0 if its reward function fails."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 
 class Unscored(BaseException):
-    """A reply could not be scored; the message has the reason. No ``Exception``, for some trainers catch those and score 0."""
+    """A reply could not be scored; the message has the reason. Not an Exception: some trainers catch those and score 0."""
 
 
 def number(score: float | None) -> float:
-    """Returns a score for a trainer that takes None for 0. Raises Unscored if it is None, as ``no_verdict=None`` makes it."""
+    """Returns a score for a trainer that treats None as 0. Raises Unscored if it is None (see ``no_verdict=None``)."""
     if score is None:
         raise Unscored("no verdict, and this trainer would score None 0: choose no_verdict=raise or a number")
     return score
@@ -20,7 +20,7 @@ def number(score: float | None) -> float:
 
 @contextmanager
 def never_zero() -> Iterator[None]:
-    """Raises Unscored for any exception, and for a cancellation, which is how a trainer's own time limit arrives."""
+    """Raises Unscored for any exception in the block, and for a cancellation: a trainer's own time limit cancels."""
     try:
         yield
     except asyncio.CancelledError as error:

@@ -20,9 +20,9 @@ Reward = Callable[..., Coroutine[Any, Any, float | None]]
 
 
 def reward(**settings: Any) -> Reward:
-    """A function of ``completion``, ``answer`` and ``info``, whose ``question`` and ``options`` are read, for a Rubric.
+    """Returns a function for a Rubric, of ``completion``, ``answer`` and ``info`` (with ``question`` and ``options``).
 
-    Raises ValueError for settings that `Scoring` refuses. The function raises Unscored, for a Rubric scores any Exception 0.
+    Raises ValueError for settings that `Scoring` refuses. The function raises Unscored, since a Rubric scores any Exception 0.
     """
     scoring = Scoring.from_keywords(settings)
 
@@ -37,9 +37,9 @@ def reward(**settings: Any) -> Reward:
 
 
 def task_reward(**settings: Any) -> Reward:
-    """A method of a ``verifiers.v1.Task`` whose data has ``answer`` and may have ``question`` and ``options``.
+    """Returns a method for a ``verifiers.v1.Task`` whose data has ``answer`` and may have ``question`` and ``options``.
 
-    Raises ValueError for settings that `Scoring` refuses. The method raises what `score` raises, and the rollout has an error.
+    Raises ValueError for settings that `Scoring` refuses. The method raises what `score` raises; the rollout then has an error.
     """
     scoring = Scoring.from_keywords(settings)
 

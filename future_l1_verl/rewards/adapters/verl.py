@@ -4,11 +4,11 @@
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.repetition=0.1
 
-``naive``, ``dapo``, ``gdpo`` and ``rate_limited`` take `compute_score`; ``remote`` and the managers of verl's legacy trainer
-``naive`` and ``dapo`` `compute_score_sync`; legacy ``batch`` `compute_scores`; legacy ``prime`` `compute_number`. Settings are
-the fields of `Scoring`. recipes/stock_verl_rewards.sh is a whole job.
+The managers ``naive``, ``dapo``, ``gdpo`` and ``rate_limited`` call `compute_score`. ``remote``, and ``naive`` and ``dapo`` of
+verl's legacy trainer, call `compute_score_sync`; legacy ``batch`` calls `compute_scores`, legacy ``prime`` `compute_number`.
+Settings are the fields of `Scoring`. recipes/stock_verl_rewards.sh is a complete example.
 
-``rate_limited``, ``prime`` and time limits score 0 where a function raises an Exception. These raise Unscored, which is none.
+``rate_limited``, ``prime`` and time limits score 0 if a function raises an Exception. These raise Unscored, which is not one.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Scores = dict[str, float | None]
 
 
 async def compute_score(*args: Any, **keywords: Any) -> Scores:
-    """`score.compute_score`; raises Unscored for all that it raises."""
+    """Calls `score.compute_score`; raises Unscored in place of any exception."""
     with never_zero():
         return await score.compute_score(*args, **keywords)
 
 
 def compute_score_sync(*args: Any, **keywords: Any) -> Scores:
-    """`compute_score` for managers that call no coroutines."""
+    """Returns what `compute_score` does, for managers that cannot await a coroutine."""
     with never_zero():
         return score.compute_score_sync(*args, **keywords)
 
 
 def compute_number(*args: Any, **keywords: Any) -> float:
-    """The ``score`` of `compute_score` alone: ``prime`` takes nothing else, and None for 0."""
+    """Returns only the ``score`` of `compute_score`: ``prime`` accepts nothing else, and treats None as 0."""
     return number(compute_score_sync(*args, **keywords)["score"])
 
 
@@ -47,7 +47,7 @@ def compute_scores(
     extra_infos: Sequence[Any],
     **keywords: Any,
 ) -> list[Scores]:
-    """`compute_score` of each row of a batch."""
+    """Returns the result of `compute_score` for each row of a batch."""
     rows = zip(data_sources, solution_strs, ground_truths, extra_infos, strict=True)
     with never_zero():
         return wait(gather(score.compute_score(*row, **keywords) for row in rows))

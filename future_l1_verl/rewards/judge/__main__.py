@@ -1,4 +1,4 @@
-"""``python -m future_l1_verl.rewards.judge --check URL``: as ``future-l1 judge``."""
+"""``python -m future_l1_verl.rewards.judge --check URL`` does the same as ``future-l1 judge``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a judge said, kept so that no question is put to it twice."""
+"""Keeps a judge's verdicts, so that no question is asked twice."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class VerdictCache:
     """Maps `key` to a verdict (any JSON value but null), in the SQLite file ``path`` or, without one, in memory.
 
     Processes of one machine may share the file; machines may not, since SQLite's write-ahead log does not work over a network
-    file system. Raises sqlite3.DatabaseError if the file is something else.
+    file system. Raises sqlite3.DatabaseError if the file is not such a database.
     """
 
     def __init__(self, path: str | None = None) -> None:
-        # Not bound to a thread: a Ray actor is built in one and serves in another.
+        # Not bound to a thread: a Ray actor is built in one thread and serves in another.
         if path is None:
             self._rows = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             self._create()
@@ -29,7 +29,7 @@ class VerdictCache:
         folder.mkdir(parents=True, exist_ok=True)
         directory = os.open(folder, os.O_RDONLY)
         try:
-            # When two processes switch a file to the write-ahead log at once, one is told "locked" whatever its timeout.
+            # When two processes switch a file to the write-ahead log at once, one gets "locked" whatever its timeout.
             fcntl.flock(directory, fcntl.LOCK_EX)
             self._rows = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._rows.execute("PRAGMA journal_mode = WAL")
@@ -43,15 +43,15 @@ class VerdictCache:
         self._rows.execute("CREATE TABLE IF NOT EXISTS said (key BLOB PRIMARY KEY, verdict TEXT NOT NULL) WITHOUT ROWID")
 
     def get(self, key: bytes) -> Any:
-        """The verdict, or None if there is none yet."""
+        """Returns the verdict, or None if there is none yet."""
         row = self._rows.execute("SELECT verdict FROM said WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
     def put(self, key: bytes, verdict: Any) -> None:
-        """Keeps a verdict; one that is there already stays, so that all processes go by the same."""
+        """Stores a verdict unless there is one already, so that all processes use the same."""
         self._rows.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", (key, json.dumps(verdict)))
 
 
 def key(model: str, template: str, parts: Iterable[str], more: Mapping[str, Any]) -> bytes:
-    """What a verdict depends on, as a digest; ``parts`` fill the template, ``more`` names what else is sent, if anything."""
+    """Returns a digest of all that a verdict depends on; ``parts`` fill the template, ``more`` is what else is sent."""
     return hashlib.sha256(json.dumps([model, template, *parts, *([more] if more else [])]).encode()).digest()

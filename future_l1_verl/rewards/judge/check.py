@@ -1,4 +1,4 @@
-"""Whether a server is fit to judge: it answers, in the right form, and knows right from wrong."""
+"""Checks that a server is fit to judge: it answers, in the right form, and mostly correctly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailabl
 
 @dataclass(frozen=True)
 class Example:
-    """An answer of which the right verdict is known."""
+    """An answer whose right verdict is known."""
 
     question: str
     truth: str
@@ -49,9 +49,9 @@ async def _served_models(url: str, api_key_file: str | None, timeout: float) -> 
 
 
 async def check(settings: JudgeSettings, model: str | None) -> str | None:
-    """Prints a table of verdicts on `EXAMPLES`, and returns what is wrong with the judge, None if nothing is.
+    """Prints a table of verdicts on `EXAMPLES`, and returns what is wrong with the judge, or None.
 
-    It is fit if every reply is of the right form and at most one of six verdicts is wrong. ``model`` is by default the only one
+    It is fit if every reply has the right form and at most one of six verdicts is wrong. ``model`` None means the only model
     that the server lists. Raises JudgeUnavailable if the server gives no list.
     """
     url = settings.url

@@ -1,4 +1,4 @@
-"""Asking a judge that speaks the OpenAI chat API, without losing a verdict or inventing one."""
+"""Asks a judge over the OpenAI chat API. A failed request is repeated; a failed verdict is None and never a guess."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailabl
 from future_l1_verl.rewards.judge.verdict import parse_verdict
 
 LONGEST_PAUSE = 30.0  # seconds
-RATE_WINDOW = 1000  # verdicts that the failure rate looks back on: an outage must show late in a long run as well
-RATE_FROM = 20  # verdicts before which there is no failure rate
+RATE_WINDOW = 1000  # verdicts in the failure rate: only recent ones, so that an outage shows late in a long run as well
+RATE_FROM = 20  # the failure rate is defined from this many verdicts on
 
 _REFUSED = {
     400: "it refuses the request",
@@ -30,9 +30,9 @@ _REFUSED = {
     413: "it refuses the request as too long",
     422: "it refuses the request",
 }
-_LATER = (408, 409, 425, 429)  # the other 4xx: the same request may do better later
+_LATER = (408, 409, 425, 429)  # unlike other 4xx, these may succeed later
 _PROBE = {"question": "What is one plus one?", "answer": "2", "truth": "2"}  # refused only by a judge that refuses everything
-# What a model thought before it replied; the block may have been opened by its chat template.
+# The thoughts before a reply; the chat template may have opened the block.
 _THOUGHTS = re.compile(
     r"(?:\s*<think(?:ing)?>.*?</think(?:ing)?>|(?:(?!<think(?:ing)?>).)*?</think(?:ing)?>)+", re.DOTALL | re.IGNORECASE
 )
@@ -43,11 +43,11 @@ T = TypeVar("T")
 
 @dataclass
 class Counts:
-    """What a judge did so far.
+    """Counts of a judge's work so far.
 
-    ``asked``: verdicts asked of the server that came to an end, the ``failed`` among them; ``cached``: those from the cache or
-    shared with the same question in flight; ``attempts``: requests; ``reasons``: how many requests for a verdict gave none, by
-    reason (``timeout``, ``connection``, ``http 500``, ``unusable reply``); ``last_error``: the last of them in words.
+    ``asked``: finished verdicts that the server was asked for, including the ``failed`` ones; ``cached``: verdicts from the
+    cache or shared with the same question in flight; ``attempts``: requests; ``reasons``: the number of requests without a
+    verdict per reason (``timeout``, ``connection``, ``http 500``, ``unusable reply``); ``last_error``: the last such error.
     """
 
     asked: int = 0
@@ -67,8 +67,8 @@ class _Connection:
 
 
 class Judge:
-    """Asks a judge about open answers: `verdict` whether they are right, `ask` anything. For one event loop at a time; `close`
-    belongs in the loop that asked.
+    """Asks a judge whether open answers are right (`verdict`), or anything else (`ask`). Use it in one event loop at a time,
+    and call `close` in the loop that asked.
 
     Raises ValueError if the prompt lacks a placeholder or the file of the API key is empty.
     """
@@ -85,29 +85,29 @@ class Judge:
         self._broken: JudgeUnavailable | None = None
 
     def require_available(self) -> None:
-        """Raises the JudgeUnavailable that was raised before, if any: a job that goes on without a judge would keep only the
-        answers that need none."""
+        """Raises the JudgeUnavailable that was raised before, if any: a job that continues without a judge would keep only
+        answers that need no judge."""
         if self._broken is not None:
             raise self._broken
 
     async def verdict(self, question: str, answer: str, truth: str) -> bool | None:
-        """Whether ``answer`` is right, ``truth`` being right; None if every attempt failed. ``answer`` is sent as it is. `ask`
-        says what is raised."""
+        """Returns whether ``answer`` is right, given the right answer ``truth``; None if every attempt failed. ``answer`` is
+        sent unchanged. Raises what `ask` raises."""
         return await self.ask(self._template, {"question": question, "answer": answer, "truth": truth}, parse_verdict)
 
     async def ask(
         self, template: str, parts: Mapping[str, str], read: Callable[[str], T | None], images: Sequence[str] = ()
     ) -> T | None:
-        """What ``read`` finds in the reply to ``template``; None if every attempt failed. Finding None is a failure too.
+        """Returns what ``read`` finds in the reply to ``template``; None if every attempt failed. Finding None is a failure.
 
-        ``parts`` stand in the template as ``{name}``; ``images`` are data URLs, shown before it. ``read`` gets the reply
-        without the ``<think>...</think>`` that it may begin with. What is found is a JSON value, and a template has one reader:
-        the same question while it is in flight, or after an answer, is not asked again; after a failure it is. Whoever waits
-        may be cancelled without harm to others who wait for the same.
+        ``parts`` replace ``{name}`` in the template; ``images`` are data URLs, shown before it. ``read`` gets the reply
+        without the ``<think>...</think>`` that it may begin with, and returns a JSON value; a template must always have the
+        same ``read``. A question that is in flight or answered is not asked again; a failed one is. Cancelling one caller does
+        not harm others that wait for the same question.
 
         A request that the server refuses (any 4xx but 408, 409, 425, 429) fails at once. Raises JudgeUnavailable if the server
-        refuses the API key (401) or also a question that nothing is wrong with, or if more than ``max_failure_rate`` of the
-        last 1000 verdicts failed and there were at least 20.
+        refuses the API key (401) or even a harmless question, or if more than ``max_failure_rate`` of the last 1000 verdicts
+        failed and there were at least 20.
         """
         more = {name: value for name, value in (("request", self.settings.request), ("images", list(images))) if value}
         key = verdict_cache.key(self.settings.model, template, parts.values(), more)
@@ -126,7 +126,7 @@ class Judge:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Ends the connections, and verdicts in flight with them. A later `verdict` connects anew; the cache stays."""
+        """Closes the connections and cancels verdicts in flight. A later `verdict` connects again; the cache stays."""
         connection, self._connection = self._connection, None
         if connection is not None:
             tasks = list(connection.in_flight.values())
@@ -141,7 +141,7 @@ class Judge:
             session = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
-                connector=aiohttp.TCPConnector(limit=0),  # the slots are the limit; waiting for one is no part of the timeout
+                connector=aiohttp.TCPConnector(limit=0),  # the slots are the limit; waiting for one is not in the timeout
             )
             self._connection = _Connection(loop, session, asyncio.Semaphore(self.settings.concurrency), {})
         return self._connection
@@ -170,7 +170,7 @@ class Judge:
     async def _attempt(
         self, connection: _Connection, content: Content, read: Callable[[str], T | None]
     ) -> tuple[T | None, bool]:
-        """What ``read`` finds in the reply, and whether the server refused the request."""
+        """Returns what ``read`` finds in the reply, and whether the server refused the request."""
         try:
             status, body = await self._post(connection, content)
         except TimeoutError:
@@ -179,7 +179,7 @@ class Judge:
             return self._miss("connection", f"{type(error).__name__}: {error}")
         if status != 200:
             self._miss(f"http {status}", _said(status, body))
-            if status == 401:  # no question is to blame for the key
+            if status == 401:  # the key is wrong, whatever the question
                 raise self._unavailable(_REFUSED[status])
             return None, _refuses(status)
         text, finish = _reply(body)
@@ -190,18 +190,18 @@ class Judge:
         return verdict, False
 
     async def _require_fit(self, connection: _Connection) -> None:
-        """Raises JudgeUnavailable if the server refuses what no judge has a reason to refuse; then it was not the question."""
+        """Raises JudgeUnavailable if the server also refuses a harmless question: then the question was not the reason."""
         self.require_available()
         try:
             status, body = await self._post(connection, _filled(self._template, _PROBE))
         except (TimeoutError, aiohttp.ClientError):
-            return  # an outage is no refusal
+            return  # an outage is not a refusal
         if _refuses(status):
             self.counts.last_error = _said(status, body)
             raise self._unavailable(_REFUSED.get(status, "it refuses every request"))
 
     async def _post(self, connection: _Connection, content: Content) -> tuple[int, bytes]:
-        """Status and body of the reply. Raises TimeoutError and aiohttp.ClientError."""
+        """Returns status and body of the reply. Raises TimeoutError and aiohttp.ClientError."""
         request = {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": content}],
@@ -241,7 +241,7 @@ def headers(api_key_file: str | None) -> dict[str, str]:
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
-    """In one pass: a placeholder that stands in a part is a part of it."""
+    """Fills the template in one pass: placeholders inside a part are not replaced."""
     return re.sub("|".join(rf"\{{{name}\}}" for name in parts), lambda match: parts[match[0][1:-1]], template)
 
 
@@ -265,7 +265,7 @@ def _refuses(status: int) -> bool:
 
 
 def _reply(body: bytes) -> tuple[str | None, str | None]:
-    """Text and finish reason of a chat completion; None for what it does not have."""
+    """Returns text and finish reason of a chat completion; None for what is missing."""
     try:
         choice = json.loads(body)["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")

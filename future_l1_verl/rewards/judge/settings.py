@@ -1,4 +1,4 @@
-"""Which judge to ask, how, and the error of one that cannot be asked. Needs nothing but Python."""
+"""The settings of the judge, and the error of an unavailable judge. Needs only Python."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _OURS = ("model", "messages", "stream")
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """Which judge to ask and how. Raises ValueError naming the field that makes no sense.
+    """The settings of the judge. Raises ValueError naming a field that is not valid.
 
-    ``url`` is what comes before ``/chat/completions``; ``mode`` says whether a rule decides first (``rule_first``) or the judge
-    alone (``judge_only``); ``prompt`` is a file with ``{question}``, ``{truth}`` and ``{answer}``, None for ours;
+    ``url`` is the part before ``/chat/completions``; ``mode`` says whether a rule decides first (``rule_first``) or only the
+    judge (``judge_only``); ``prompt`` is a file with ``{question}``, ``{truth}`` and ``{answer}``, None for ours;
     ``concurrency`` bounds the requests in flight; ``timeout`` is in seconds per attempt; ``backoff`` is the pause in seconds
     before the second attempt, doubled before each further one up to 30 and shortened at random by up to half; ``cache`` is a
     file for the processes of one machine, None for the memory of this process; ``max_failure_rate`` is the share of failed
     verdicts above which the judge counts as unavailable; ``request`` has further fields of each request, as JSON values, and
-    None takes a field away (``{"max_tokens": None, "max_completion_tokens": 512}``).
+    None removes a field (``{"max_tokens": None, "max_completion_tokens": 512}``).
     """
 
     url: str
@@ -60,7 +60,7 @@ class JudgeSettings:
 
 
 def _json_object(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in types of JSON's own, whichever mappings and sequences it is made of. Raises ValueError if it has others."""
+    """Returns a copy made of dicts, lists and JSON values. Raises ValueError if the request has values of other types."""
     if not isinstance(request, Mapping) or any(name in _OURS for name in request):
         raise ValueError(f"request must be a mapping of further fields without {', '.join(_OURS)}, not {request!r}")
     try:
@@ -70,7 +70,7 @@ def _json_object(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_prompt(path: str | None) -> str:
-    """The prompt template in a file, or ours. Raises ValueError if it lacks a placeholder."""
+    """Returns the prompt template in a file, or ours. Raises ValueError if it lacks a placeholder."""
     file = Path(path) if path is not None else Path(__file__).with_name("prompt.txt")
     template = file.read_text(encoding="utf-8")
     for name in ("question", "truth", "answer"):
@@ -80,4 +80,4 @@ def read_prompt(path: str | None) -> str:
 
 
 class JudgeUnavailable(RuntimeError):
-    """The judge refuses requests, or too many verdicts fail; the message says how many, why, and what came last."""
+    """The judge refuses requests, or too many verdicts fail; the message has the number, the reasons and the last error."""

@@ -1,4 +1,4 @@
-"""Reading a judge's reply: a verdict, or nothing that can be used."""
+"""Reads the verdict in a judge's reply, if there is a usable one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE
 
 
 def _whole(words: str) -> str:
-    """Matches one of ``words`` where it is no part of a longer word, "no-one" and "no's" included."""
+    """Returns a pattern of one of ``words`` that is not part of a longer word such as "no-one" or "no's"."""
     letter = r"[^\W_]"
     return rf"(?<!{letter})(?<!{letter}[-'\u2019])(?:{words})(?![-'\u2019]?{letter})"
 
@@ -28,18 +28,18 @@ _AGAINST_NO = re.compile(_whole("yes|correct|true|is right|are right"), re.IGNOR
 
 
 def parse_verdict(text: str) -> bool | None:
-    """The verdict of a judge's reply; None if the reply is not of a form that leaves no doubt.
+    """Returns the verdict of a judge's reply; None if the reply is not clear.
 
-    Either the first word, maybe behind "Verdict:" or "Answer:", is yes, no, correct, incorrect, true or false in any case,
-    nothing or a mark and an explanation follow, and no whole word of the explanation says the opposite. Or the reply is one
-    JSON object, maybe fenced, with ``"correct": true`` or ``"verdict": "yes"``.
+    Either the first word, possibly after "Verdict:" or "Answer:", is yes, no, correct, incorrect, true or false in any case,
+    then nothing follows, or a punctuation mark and an explanation in which no whole word says the opposite. Or the reply is
+    one JSON object, possibly fenced, with ``"correct": true`` or ``"verdict": "yes"``.
     """
     pairs = json_pairs(text)
     return _parse_words(text) if pairs is None else _verdict_of(pairs)
 
 
 def json_pairs(text: str) -> list[tuple[str, Any]] | None:
-    """The names and values of the one JSON object that a whole reply is, maybe fenced, repeats included; None if it is none."""
+    """Returns names and values, with repeats, if the whole reply is one JSON object, possibly fenced; else None."""
     stripped = text.strip()
     fenced = _FENCED.fullmatch(stripped)
     if not fenced and not stripped.startswith("{"):

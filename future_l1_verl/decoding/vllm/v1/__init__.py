@@ -1,8 +1,8 @@
 """Latent spans on vLLM's V1 model runner (vllm/v1/worker/gpu_model_runner.py).
 
-It has no seam for embeddings of single requests: methods of the runner and of the sampler are overridden (``runner``,
-``sampler``). A batch mostly keeps its order from step to step, by which ``decoder`` carries latents on (``plan``). ``head``
-masks what cannot be sampled outside spans.
+It has no hook for the embeddings of single requests, so methods of the runner and of the sampler are overridden (``runner``,
+``sampler``). A batch mostly keeps its order from step to step, so ``decoder`` can carry latents over by row (``plan``).
+``head`` masks the tokens that cannot be sampled outside spans.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ SEAMS = [
 
 
 def refused(vllm_config: VllmConfig) -> list[str]:
-    """Why spans cannot work on this runner with these settings, beside what holds for every runner."""
+    """Returns the reasons why spans cannot work on this runner with these settings, besides those of every runner."""
     return []

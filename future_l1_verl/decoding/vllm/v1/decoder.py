@@ -1,4 +1,4 @@
-"""Spans of one model runner: which embedding rows are overwritten, what was sampled, what is kept and published.
+"""The spans of one model runner: overwrites embedding rows, records sampled tokens, and keeps and returns latents.
 
 The runner calls, once per step and in this order: ``begin``, ``inject``, ``sampled``, then ``finish`` (or, with async
 scheduling, ``finish_async``). Nothing here depends on values on the device before its tokens have been copied to the
@@ -27,7 +27,7 @@ from future_l1_verl.latents.noise import add_noise
 
 
 class _RowOptions(NamedTuple):
-    """Options of the rows of a batch, each ``[n]`` on the device; ``noisy`` if any sigma is above 0.
+    """The options of the rows of a batch, each ``[n]`` on the device; ``noisy`` if any sigma is above 0.
 
     ``intervened`` are the rows whose latents are replaced, ``returned`` the requests whose latents leave the engine.
     """
@@ -43,7 +43,7 @@ class _RowOptions(NamedTuple):
 
 
 class SpanDecoder:
-    """State of the spans of all live requests of a worker."""
+    """The state of the spans of all live requests of a worker."""
 
     def __init__(self, settings: EngineSettings, device: torch.device) -> None:
         self.settings = settings
@@ -51,16 +51,16 @@ class SpanDecoder:
         self.device = device
         self.store = LatentStore()
         self.reinjected = 0  # latents injected from the store rather than carried over from the step before
-        self.rows: SpanRows | None = None  # what the sampler is to know of this step; None if no row is in a span
+        self.rows: SpanRows | None = None  # the sampler's input for this step; None if no row is in a span
         self._step: Step | None = None
         self._plan: Plan | None = None
         self._options: _RowOptions | None = None
         self._unabsorbed: deque[LatentAsyncOutput | None] = deque()  # of steps, None for one without spans
 
     def begin(self, scheduler_output: SchedulerOutput) -> None:
-        """Life cycle of the store, before vLLM updates its batch."""
-        # With async scheduling one step is in flight when the next is prepared. The one before that has ended, and only
-        # its tokens can be scheduled to be prefilled again. After a step without tokens those of the one in flight can.
+        """Adds and removes requests in the store, before vLLM updates its batch."""
+        # With async scheduling one step is in flight when the next is prepared. The step before it has ended, and only its
+        # tokens can be prefilled again. After a step without tokens, those of the step in flight can be as well.
         in_flight = 1 if scheduler_output.total_num_scheduled_tokens else 0
         while len(self._unabsorbed) > in_flight:
             if (ended := self._unabsorbed.popleft()) is not None:
@@ -129,8 +129,8 @@ class SpanDecoder:
         return SpanRows(state, state < 0, options.min_latents, options.max_latents, free)
 
     def sampled(self, token_ids: Tensor, decided: Decided | None, hidden: Tensor) -> None:
-        """Records what the rows got, ``token_ids`` ``[n, 1]``, None ``decided`` where none was in a span; ``hidden`` ``[n, H]``
-        are the hidden states they were sampled from."""
+        """Records the tokens of the rows, ``token_ids`` ``[n, 1]``; ``decided`` is None if no row was in a span; ``hidden``
+        ``[n, H]`` are the hidden states that they were sampled from."""
         plan = self._plan
         if decided is None:
             step = self._step = Step(*plan[:3], None, None, hidden, any_slot=False, any_span=False, entered=False)

@@ -1,6 +1,6 @@
-"""The output head of a model whose rows are all outside spans: what cannot be sampled there is impossible in its logits.
+"""Masks, while all rows are outside spans, the logits of the tokens that cannot be sampled there.
 
-The mask is the bias of the product that makes the logits, so that it costs no operation: what has no span runs as in vLLM.
+The mask is the bias of the matrix product that computes the logits, so it costs nothing extra: text runs as fast as in vLLM.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from vllm.lora.layers import BaseLayerWithLoRA
 
 
 class OutsideMask:
-    """While ``active``, the tokens ``banned`` have logits of -inf in all rows."""
+    """Gives the tokens ``banned`` logits of -inf in all rows while ``active``."""
 
     def __init__(self, language_model: nn.Module, banned: Sequence[int], dtype: torch.dtype) -> None:
-        """Gives ``language_model`` a logits processor that knows the mask.
+        """Makes the logits processor of ``language_model`` use the mask.
 
-        Upstream (vllm/model_executor/layers/logits_processor.py) takes a bias of the head, which no Qwen model gives it. Raises
-        RuntimeError if this build's matrix product leaves the bias out.
+        Upstream (vllm/model_executor/layers/logits_processor.py) accepts a bias of the head, which no Qwen model uses. Raises
+        RuntimeError if this build's matrix product ignores the bias.
         """
         self.active = False
         processor, head = language_model.logits_processor, language_model.lm_head
@@ -35,12 +35,12 @@ class OutsideMask:
         try:
             product = head.quant_method.apply(head, hidden, bias=bias)
         except RuntimeError:
-            # A kernel of 0.32 for a CPU, to which upstream gives biases of layers as fp32 (model_executor/layers/utils.py).
+            # A CPU kernel of 0.32 needs the bias as fp32, as upstream passes it (model_executor/layers/utils.py).
             bias = bias.float()
             product = head.quant_method.apply(head, hidden, bias=bias)
         if not product[0, here].isneginf().all():
             raise RuntimeError("this vLLM build's matrix product takes no bias, by which tokens of latent spans are masked")
-        # A buffer, since what a sleeping engine throws away comes back for parameters and buffers alone.
+        # A buffer: an engine that wakes from sleep restores only parameters and buffers.
         processor.register_buffer("outside", bias, persistent=False)
         stock = processor.forward
 

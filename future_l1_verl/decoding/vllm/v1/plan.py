@@ -1,6 +1,6 @@
-"""Plans a step of the V1 runner: which rows get a latent carried over on the device, and which one from the store.
+"""Plans a step of the V1 runner: decides which rows get a latent carried over on the device, and which one from the store.
 
-Knows numpy and torch; nothing of vLLM. "Row" is an index into the batch, "flat row" one into the tokens of a step.
+Needs numpy and torch, not vLLM. "Row" is an index into the batch, "flat row" an index into the tokens of a step.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from future_l1_verl.latents.tokens import LatentTokens
 
 
 class Batch(NamedTuple):
-    """The part of vLLM's batch that decides about spans, for n requests; everything on the host."""
+    """The part of vLLM's batch that matters to spans, for n requests; everything is on the host."""
 
     request_ids: list[str]
-    computed: np.ndarray  # int [n]: tokens whose keys and values are there already
+    computed: np.ndarray  # int [n]: tokens whose keys and values are already computed
     offsets: np.ndarray  # int [n + 1]: flat row of each request's first token
-    discarded: np.ndarray  # bool [n]: more of the prompt is to come, what is sampled now is thrown away
+    discarded: np.ndarray  # bool [n]: more of the prompt follows, the token sampled now is dropped
     token_ids: np.ndarray  # int [>= n, max_model_len]
 
 
 class Moved(NamedTuple):
-    """Where the rows of a step come from, unless every row continues the row of the same index of the step before.
+    """The origin of the rows of a step, unless every row continues the row of the same index of the step before.
 
     Row ``carried[k]`` continues row ``carried_from[k]``. ``kept`` are the latents to inject from the store, by flat row.
     ``state`` ``[n]`` is the span state of the rows that are not carried.
@@ -47,10 +47,10 @@ class Plan(NamedTuple):
 
 
 def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: LatentTokens) -> Plan:
-    """Splits the rows of a step by where their latents come from.
+    """Splits the rows of a step by the source of their latents.
 
-    A row that decodes the token sampled in the step before is carried on the device. Every other row (part of a prompt,
-    resumed after preemption, left out of the step before) has its tokens on the host, and its latents in the store.
+    A row that decodes the token sampled in the step before is carried over on the device. Every other row (part of a prompt,
+    resumed after preemption, absent from the step before) has its tokens on the host and its latents in the store.
 
     Raises RuntimeError if the store lacks the latent of a slot.
     """
@@ -58,7 +58,7 @@ def make_plan(batch: Batch, before: Step | None, store: LatentStore, tokens: Lat
     if (
         before is not None
         and before.request_ids == batch.request_ids
-        and batch.offsets[-1] == n  # a token each
+        and batch.offsets[-1] == n  # one token per row
         and True not in before.discarded
         and (before.positions == batch.computed).all()
     ):

@@ -1,4 +1,4 @@
-"""Latent spans on vLLM's V1 model runner: five overrides, each around a call of the method it overrides."""
+"""Latent spans on vLLM's V1 model runner: five overrides, each of which calls the method that it overrides."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from future_l1_verl.decoding.vllm.v1.sampler import LatentSampler
 
 
 class LatentRunnerMixin:
-    """Upstream: vllm/v1/worker/gpu_model_runner.py, which the runners of other devices inherit from."""
+    """Overrides of vllm/v1/worker/gpu_model_runner.py, from which the runners of other devices inherit."""
 
     spans: SpanDecoder
     outside: OutsideMask
     _hidden: Tensor | None = None
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Upstream loads the weights; the output head learns what cannot be sampled outside spans."""
+        """Upstream loads the weights; here the output head also gets the mask of tokens not allowed outside spans."""
         super().load_model(*args, **kwargs)
         tokens, spans = self.spans.tokens, self.spans.settings.defaults.spans
         banned = (tokens.latent,) if spans else (tokens.latent, tokens.start)
         self.outside = OutsideMask(self.get_model().get_language_model(), banned, self.dtype)
 
     def execute_model(self, scheduler_output: SchedulerOutput, intermediate_tensors: IntermediateTensors | None = None) -> Any:
-        """Upstream updates its batch and runs the model; requests come and go here, latents with them."""
+        """Upstream updates its batch and runs the model; here the latents of new and finished requests are updated first."""
         self.spans.begin(scheduler_output)
         return super().execute_model(scheduler_output, intermediate_tensors)
 
@@ -43,7 +43,7 @@ class LatentRunnerMixin:
         num_input_tokens: int,
         intermediate_tensors: IntermediateTensors | None = None,
     ) -> tuple[Any, ...]:
-        """Upstream embeds token ids into the persistent ``inputs_embeds``; a slot's row has to hold its latent instead.
+        """Upstream embeds token ids into the persistent ``inputs_embeds``; here the row of a slot gets its latent instead.
 
         CUDA graphs read that buffer, so its rows are written in place.
         """
@@ -62,16 +62,16 @@ class LatentRunnerMixin:
         return prepared
 
     def _sample(self, logits: Tensor | None, spec_decode_metadata: SpecDecodeMetadata | None) -> SamplerOutput:
-        """Upstream samples with ``self.sampler``, which has to know of the spans, and whose result is recorded."""
+        """Upstream samples with ``self.sampler``; here the sampler gets the spans first, and its result is recorded."""
         turn = self.sampler.turn
         turn.rows, turn.decided = self.spans.rows, None
         output = super()._sample(logits, spec_decode_metadata)
-        turn.rows, self.outside.active = None, False  # log-probs of prompts come after it
+        turn.rows, self.outside.active = None, False  # log-probs of prompts are computed after this
         self.spans.sampled(output.sampled_token_ids, turn.decided, self._hidden)
         return output
 
     def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput | AsyncModelRunnerOutput:
-        """Upstream samples and builds the output of a step, and forgets the hidden states it sampled from."""
+        """Upstream samples, builds the output of a step and drops the hidden states; here these are kept until then."""
         if self.execute_model_state is None:
             return super().sample_tokens(grammar_output)
         if grammar_output is not None:
@@ -89,7 +89,7 @@ def install(runner: GPUModelRunner, settings: EngineSettings) -> None:
     """Gives a constructed runner the overrides above and a sampler that knows spans.
 
     Its class is replaced on the instance: workers construct the runner of their device by name, deep inside
-    ``init_device``, and leave no seam to name another.
+    ``init_device``, where no other class can be given.
 
     Raises ValueError if the model is not fed embeddings.
     """

@@ -18,19 +18,18 @@ from future_l1_verl.latents.tokens import LatentTokens
 
 @dataclass(slots=True)
 class Turn:
-    """One call of the sampler: ``rows``, None if no row is in a span, are set before it; ``decided`` is to be read after it,
-    and None then as well."""
+    """One call of the sampler. Set ``rows`` before it and read ``decided`` after it; both are None if no row is in a span."""
 
     rows: SpanRows | None = None
     decided: Decided | None = None
 
 
 class LatentSampler(Sampler):
-    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans; ``turn`` says what to do. It is vLLM's own while no row is in a
-    span: logits then come masked (`OutsideMask`).
+    """vLLM's sampler (vllm/v1/sample/sampler.py) with spans, controlled by ``turn``. While no row is in a span it does what
+    vLLM does: the logits are then masked already (`OutsideMask`).
 
     Log-probs, in the engine's ``logprobs_mode``: text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end)
-    of the distribution in the span, which is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without
+    of the unmasked distribution in the span; a free slot log(1 - p(end)) of the same distribution; a forced token 0. Without
     ``spans`` the start token is impossible.
     """
 
@@ -40,7 +39,7 @@ class LatentSampler(Sampler):
             _score_before_truncation(self.topk_topp_sampler)
         self.tokens = tokens
         self.spans = spans
-        self.turn = Turn()  # an object of its own, since setting an attribute of a module is slow
+        self.turn = Turn()  # a separate object, since setting an attribute of a module is slow
 
     def forward(
         self,
@@ -49,7 +48,7 @@ class LatentSampler(Sampler):
         predict_bonus_token: bool = False,
         logprobs_mode_override: LogprobsMode | None = None,
     ) -> SamplerOutput:
-        """Upstream samples a token per row. It would hand out ``<|latent|>`` outside spans, and text inside."""
+        """Upstream samples a token per row; here ``<|latent|>`` cannot be sampled outside spans, nor text inside."""
         turn = self.turn
         if turn.rows is None:
             return super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
@@ -57,7 +56,7 @@ class LatentSampler(Sampler):
             logits.select(1, self.tokens.start).fill_(float("-inf"))
         logits.select(1, self.tokens.latent).masked_fill_(turn.rows.outside, float("-inf"))
         output = super().forward(logits, sampling_metadata, predict_bonus_token, logprobs_mode_override)
-        # gather_logprobs has decided already, if log-probs were asked for.
+        # If log-probs were requested, gather_logprobs has decided already.
         if turn.decided is None:
             turn.decided = decide(output.sampled_token_ids.select(1, 0), turn.rows, self.tokens)
         return output
@@ -65,18 +64,18 @@ class LatentSampler(Sampler):
     def gather_logprobs(  # type: ignore[override]  # upstream's is static, and called on the object
         self, logprobs: Tensor, num_logprobs: int, token_ids: Tensor
     ) -> LogprobsTensors:
-        """Upstream picks the sampled token's and the best log-probs out of ``[n, V]``; the only place that sees it whole, and
-        the last. It hands out ``token_ids`` after it, so that what is decided here is what the rows get.
+        """Upstream picks the log-probs of the sampled and the best tokens from ``[n, V]``, and is the last to see all of it.
+        It returns ``token_ids`` afterwards, so changes made to them here are what the rows get.
 
-        Column 0 is the token that the row gets, with the log-prob of its role; the same token among the best gets that
-        log-prob as well, since readers look it up by id.
+        Column 0 becomes the token that the row gets, with the log-prob of its role; if the same token is among the best, it
+        gets that log-prob as well, since readers look it up by id.
         """
         turn = self.turn
         if turn.rows is None:
             return super().gather_logprobs(logprobs, num_logprobs, token_ids)
         turn.decided = decide(token_ids, turn.rows, self.tokens)
         gathered = super().gather_logprobs(logprobs, num_logprobs, token_ids)
-        # What was sampled and stays (text, a free stop) has its log-prob there already.
+        # Tokens that stay as sampled (text, a free stop) have the right log-prob already.
         value = gathered.logprobs.select(1, 0)
         if turn.rows.free:
             torch.where(turn.decided.slot, _log_not(logprobs, self.tokens.end), value, out=value)
@@ -88,9 +87,9 @@ class LatentSampler(Sampler):
 
 
 def _log_not(log_probs: Tensor, token: int) -> Tensor:
-    """log(1 - p(token)) ``[n]`` for normalised ``[n, V]``, which is overwritten: a copy would be the step's largest tensor.
+    """Returns log(1 - p(token)) ``[n]`` of normalised ``[n, V]``, which it overwrites: a copy would be too large.
 
-    Summed over the others, so exact also where p is close to 1; -inf where 1 - p is less than a float32 can hold.
+    Sums over the other tokens, so it is exact even for p close to 1; -inf if 1 - p is smaller than a float32 can hold.
     """
     log_probs.select(1, token).fill_(float("-inf"))
     return log_probs.exp_().sum(1).log_()
@@ -100,10 +99,10 @@ def _score_before_truncation(stock: TopKTopPSampler) -> None:
     """Makes vLLM's top-k and top-p sampling (vllm/v1/sample/ops/topk_topp_sampler.py) return log-probs of the whole
     distribution.
 
-    Upstream returns those of the truncated one. The actor scores the whole one: with top-p 0.99 every sampled token would
-    seem up to 0.01 nats less likely to it than to the rollout.
+    Upstream returns those of the truncated distribution. The actor scores the whole one: with top-p 0.99 it would give every
+    sampled token up to 0.01 nats less than the rollout.
     """
-    stock.logprobs_mode = "raw_logprobs"  # it would score the truncated one as well
+    stock.logprobs_mode = "raw_logprobs"  # else it would also score the truncated distribution
     sample = stock.forward
 
     def forward(

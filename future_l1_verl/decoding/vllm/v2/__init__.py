@@ -1,7 +1,7 @@
 """Latent spans on vLLM's V2 model runner (vllm/v1/worker/gpu).
 
-A request has a place in the runner's tables while it runs. What a span needs from step to step lies there on the device
-(``state``, a model state), and is sampled, masked and scored by ``sampler``; ``runner`` brings both in.
+A request has a row in the runner's tables while it runs. There ``state`` (a model state) keeps, on the device, what a span
+needs from step to step; ``sampler`` samples, masks and scores; ``runner`` installs both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SEAMS = [
 
 
 def refused(vllm_config: VllmConfig) -> list[str]:
-    """Why spans cannot work on this runner with these settings, beside what holds for every runner."""
+    """Returns the reasons why spans cannot work on this runner with these settings, besides those of every runner."""
     parallel, model = vllm_config.parallel_config, vllm_config.model_config
     reasons = {
         "sampling that is sharded by requests: a rank has to know the latents of all": parallel.enable_batch_sharded_sampling,

@@ -1,4 +1,4 @@
-"""Latent spans on vLLM's V2 model runner: four overrides, each around a call of the method it overrides."""
+"""Latent spans on vLLM's V2 model runner: four overrides, each of which calls the method that it overrides."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from future_l1_verl.decoding.vllm.v2.state import LatentModelState
 
 
 class LatentRunnerMixin:
-    """Upstream: vllm/v1/worker/gpu/model_runner.py, which the runners of other devices inherit from."""
+    """Overrides of vllm/v1/worker/gpu/model_runner.py, from which the runners of other devices inherit."""
 
     @property
     def spans(self) -> LatentModelState:
         return self.model_state
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Upstream loads the model, asks it for the class of its state (model_states/__init__.py), and the state for a sampler.
+        """Upstream asks the model for its state's class (model_states/__init__.py), and the state for a sampler; here ours.
 
-        Raises ValueError for a model that has a state of its own.
+        Raises ValueError for a model that has its own state.
         """
         model = get_model_cls(self.model_config)
         if hasattr(model, "get_model_state_cls"):
@@ -38,14 +38,14 @@ class LatentRunnerMixin:
             del model.get_model_state_cls
 
     def execute_model(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
-        """Upstream lets requests come and go, and runs the model; what was sampled last is kept before."""
+        """Upstream adds and removes requests and runs the model; here the latents of the last step are stored first."""
         self.spans.begin(scheduler_output)
         return super().execute_model(scheduler_output, *args, **kwargs)
 
     def sample(
         self, hidden_states: Tensor, input_batch: InputBatch, grammar_output: GrammarOutput | None
     ) -> tuple[SamplerOutput, Tensor, Tensor]:
-        """Upstream samples with a sampler that knows logits alone; the states that they are made of are the latents."""
+        """Upstream samples from logits only; here the hidden states behind them are recorded as latents."""
         if grammar_output is not None:
             raise RuntimeError("structured output got past the scheduler's check; latent spans do not work with it")
         found = super().sample(hidden_states, input_batch, grammar_output)
@@ -54,7 +54,7 @@ class LatentRunnerMixin:
         return found
 
     def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput | AsyncModelRunnerOutput | None:
-        """Upstream samples and starts to copy the output of a step to the host; its latents go with it."""
+        """Upstream samples and starts to copy the output of a step to the host; here its latents are copied too."""
         output = super().sample_tokens(grammar_output)
         if not isinstance(output, AsyncModelRunnerOutput):
             return output
@@ -64,8 +64,7 @@ class LatentRunnerMixin:
 def install(runner: GPUModelRunner, settings: EngineSettings) -> None:
     """Gives a constructed runner the overrides above, before it loads the model.
 
-    Its class is replaced on the instance: workers construct the runner of their device by name, and only some have a seam to
-    name another.
+    Its class is replaced on the instance: workers construct the runner of their device by name, and only some accept another.
 
     Raises ValueError if the model is not fed embeddings.
     """

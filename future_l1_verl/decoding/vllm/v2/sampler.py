@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 class LatentSampler(Sampler):
-    """vLLM's sampler (vllm/v1/worker/gpu/sample/sampler.py) with spans. ``decided`` is to be read after a call.
+    """vLLM's sampler (vllm/v1/worker/gpu/sample/sampler.py) with spans. Read ``decided`` after a call.
 
     Log-probs, in the engine's ``logprobs_mode``: text keeps log p(token), with ``<|latent|>`` impossible; a stop is log p(end)
-    of the distribution in the span, which is not masked; a free slot log(1 - p(end)) of it; anything forced 0. Without
+    of the unmasked distribution in the span; a free slot log(1 - p(end)) of the same distribution; a forced token 0. Without
     ``spans`` the start token is impossible.
     """
 
     spans: LatentModelState
     decided: Decided
-    _whole: Tensor | None = None  # what is sampled from, before truncation
+    _whole: Tensor | None = None  # the sampling distribution before truncation
 
     @classmethod
     def around(cls, stock: Sampler, spans: LatentModelState) -> LatentSampler:
-        """A sampler with the state of ``stock``."""
+        """Returns a sampler with the state of ``stock``."""
         self = cls.__new__(cls)
         vars(self).update(vars(stock), spans=spans)
         return self
 
     def __call__(self, logits: Tensor, input_batch: InputBatch) -> SamplerOutput:
-        """Upstream samples a token per row. It would hand out ``<|latent|>`` outside spans, and text inside."""
+        """Upstream samples a token per row; here ``<|latent|>`` cannot be sampled outside spans, nor text inside."""
         tokens, rows = self.spans.tokens, self.spans.rows(input_batch)
         if not self.spans.settings.defaults.spans:
             logits.select(1, tokens.start).fill_(float("-inf"))
@@ -56,8 +56,8 @@ class LatentSampler(Sampler):
         return output
 
     def _going_on(self, scores: Tensor, sampled: Tensor, gathered: LogprobsTensors) -> Tensor:
-        """log(1 - p(end)) ``[n]`` of ``scores [n, V]``, which are overwritten: log p(token) of what was sampled, less what it
-        is among all tokens but the end. Of use where the end was not sampled; exact also where p(end) is close to 1."""
+        """Returns log(1 - p(end)) ``[n]`` of ``scores [n, V]``, which it overwrites: log p of the sampled token minus its log p
+        among all tokens except the end. Valid where the end was not sampled; exact even for p(end) close to 1."""
         scores.select(1, self.spans.tokens.end).fill_(float("-inf"))
         return (gathered.logprobs.select(1, 0) - compute_token_logprobs(scores, sampled[:, None]).select(1, 0)).clamp(max=0)
 
@@ -70,7 +70,7 @@ class LatentSampler(Sampler):
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """Upstream makes of logits what is sampled from, and truncates that for top-k and top-p afterwards, in place."""
+        """Upstream turns logits into the sampling distribution, later truncated in place (top-k, top-p); here it is kept."""
         processed = super().apply_sampling_params(logits, expanded_idx_mapping, idx_mapping, idx_mapping_np, *args, **kwargs)
         if self.logprobs_mode == "processed_logprobs":
             truncated = self.sampling_states.get_top_k_top_p(expanded_idx_mapping, idx_mapping_np) != (None, None)
@@ -78,15 +78,15 @@ class LatentSampler(Sampler):
         return processed
 
     def sample(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Upstream returns, to be scored, the truncated distribution. The actor scores the whole one: with top-p 0.99 every
-        sampled token would seem up to 0.01 nats less likely to it than to the rollout."""
+        """Upstream returns the truncated distribution for scoring; here it is the whole one, which the actor scores: with
+        top-p 0.99 the actor would otherwise give every sampled token up to 0.01 nats less than the rollout."""
         sampled, truncated = super().sample(*args, **kwargs)
         return sampled, truncated if self._whole is None else self._whole
 
 
 def _by_role(gathered: LogprobsTensors, going_on: Tensor, sampled: Tensor, decided: Decided) -> LogprobsTensors:
-    """Column 0 is the token that the row gets, with the log-prob of its role; the same token among the best gets that log-prob
-    as well, since readers look it up by id."""
+    """Makes column 0 the token that the row gets, with the log-prob of its role; if the same token is among the best, it gets
+    that log-prob as well, since readers look it up by id."""
     ids = gathered.logprob_token_ids
     ids.select(1, 0).copy_(sampled)
     value = torch.where(decided.slot, going_on, gathered.logprobs.select(1, 0)).masked_fill_(decided.forced, 0.0)

@@ -1,8 +1,8 @@
-"""Spans of one worker's requests on the V2 model runner: what a span needs from step to step, on the device.
+"""Keeps the spans of one worker's requests on the V2 model runner: their state from step to step, on the device.
 
-While a request runs, upstream gives it a place in tables of ``max_num_seqs`` rows ("by place" below; ``idx_mapping`` says the
-places of a batch). Its place is taken away when it is preempted; what is prefilled again then, or belongs to an answer that is
-continued, comes from the store on the host.
+While a request runs, upstream gives it a place in tables of ``max_num_seqs`` rows ("by place" below; ``idx_mapping`` has the
+places of a batch). A preempted request loses its place; latents that are prefilled again, or that belong to an answer to be
+continued, come from the store on the host.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from future_l1_verl.latents.noise import add_noise
 
 
 class _Entered(NamedTuple):
-    """What a request that gets a place brings with it."""
+    """The state and options of a request that gets a place."""
 
     place: int
     state: int
@@ -57,11 +57,11 @@ class LatentModelState(DefaultModelState):
         places = self.max_num_reqs
         # By place: the span state and options of a request, and the latent that it is fed next.
         self._state = torch.full((places,), OUTSIDE, dtype=torch.int64, device=self.device)
-        self._options = torch.zeros(3, places, dtype=torch.int64, device=self.device)  # fewest and most latents, seed
+        self._options = torch.zeros(3, places, dtype=torch.int64, device=self.device)  # min_latents, max_latents, seed
         self._sigma = torch.zeros(places, dtype=torch.float32, device=self.device)
         self._latent = torch.zeros(places, self.inputs_embeds_size, dtype=self.dtype, device=self.device)
         self._entered: list[_Entered] = []
-        self._slots: dict[str, list[int]] = {}  # absolute positions of the slots among what a request prefills
+        self._slots: dict[str, list[int]] = {}  # absolute positions of the slots that a request prefills
         self._noisy: set[str] = set()
         self._intervened: set[str] = set()
         self._returned: set[str] = set()
@@ -71,9 +71,9 @@ class LatentModelState(DefaultModelState):
     # A request
 
     def begin(self, scheduler_output: SchedulerOutput) -> None:
-        """Keeps what has been sampled, and forgets the requests that have finished."""
-        # With async scheduling one step is in flight when the next is prepared. The one before that has ended, and only
-        # its tokens can be scheduled to be prefilled again. After a step without tokens those of the one in flight can.
+        """Stores sampled latents, and removes the requests that have finished."""
+        # With async scheduling one step is in flight when the next is prepared. The step before it has ended, and only its
+        # tokens can be prefilled again. After a step without tokens, those of the step in flight can be as well.
         in_flight = 1 if self.settings.asynchronous and scheduler_output.total_num_scheduled_tokens else 0
         while len(self._unabsorbed) > in_flight:
             slots, latents, _ = self._unabsorbed.popleft().on_host()
@@ -86,7 +86,7 @@ class LatentModelState(DefaultModelState):
                 chosen.discard(request)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
-        """Upstream calls it for a request that is resumed as well."""
+        """Upstream adds a new or resumed request; here its latents and options are recorded too."""
         super().add_request(req_index, new_req_data)
         request, ids = new_req_data.req_id, np.array(new_req_data.prefill_token_ids)
         if request not in self.store.requests:
@@ -105,7 +105,7 @@ class LatentModelState(DefaultModelState):
         self._entered.append(_Entered(req_index, state, *options.bounds, options.seed or 0, options.sigma))
 
     def apply_staged_writes(self) -> None:
-        """Upstream calls it when all requests of a step have been added."""
+        """Upstream calls it after all requests of a step are added; here their span state is copied to the device."""
         super().apply_staged_writes()
         if not self._entered:
             return
@@ -121,13 +121,13 @@ class LatentModelState(DefaultModelState):
     def prepare_inputs_embeds(
         self, scheduled_encoder_inputs: dict[str, list[int]], input_batch: InputBatch, req_states: RequestState
     ) -> Tensor:
-        """Upstream embeds token ids into a persistent buffer; a slot's row has to hold its latent instead.
+        """Upstream embeds token ids into a persistent buffer; here the row of a slot gets its latent instead.
 
         CUDA graphs read that buffer, so its rows are written in place. Raises RuntimeError if the latent of a slot is missing.
         """
         embeds = super().prepare_inputs_embeds(scheduled_encoder_inputs, input_batch, req_states)
         self._inject_carried(input_batch, embeds)
-        if input_batch.has_prefill:  # after the others: a prompt too may end in a slot
+        if input_batch.has_prefill:  # after the others, since a prompt may also end in a slot
             self._inject_kept(input_batch, embeds)
         return embeds
 
@@ -152,18 +152,18 @@ class LatentModelState(DefaultModelState):
             embeds.index_copy_(0, self._to_device(flat_rows, torch.int64), values)
 
     def custom_sampler(self, sampler: Sampler) -> tuple[LatentSampler, None]:
-        """Upstream takes what is returned in place of its own ``sampler``."""
+        """Returns the sampler that upstream uses in place of its own ``sampler``."""
         return LatentSampler.around(sampler, self), None
 
     def rows(self, batch: InputBatch) -> SpanRows:
-        """What the sampler is to know of a batch."""
+        """Returns the span state of a batch, for the sampler."""
         state = self._state.index_select(0, batch.idx_mapping)
         min_latents, max_latents, _ = self._options.index_select(1, batch.idx_mapping)
         return SpanRows(state, state < 0, min_latents, max_latents)
 
     def sampled(self, batch: InputBatch, decided: Decided, hidden: Tensor, kept: Tensor) -> None:
-        """Records what the rows got; ``hidden`` ``[n, H]`` are the states they were sampled from. Where more of a prompt is to
-        come, what was sampled is not ``kept``, bool ``[n]``."""
+        """Records the tokens of the rows; ``hidden`` ``[n, H]`` are the states they were sampled from. ``kept``, bool ``[n]``,
+        is False where more of the prompt follows, so the sampled token is dropped."""
         places, latents = batch.idx_mapping, hidden
         positions = (batch.num_computed_tokens_np + batch.num_scheduled_tokens).astype(np.int64)
         if not self._noisy.isdisjoint(batch.req_ids):
