@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from data_prep.curation import candidates, card, overlap
@@ -21,6 +20,7 @@ from data_prep.curation.overlap import WHOLE_STEM, Overlap, video_id
 from data_prep.curation.training import GAINS, RL, SFT, response, rl_row, sft_row
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped, counts
+from future_l1_verl.tables import empty_table
 
 LEFT_OUT = "left_out.jsonl"
 
@@ -32,8 +32,7 @@ def run(args: argparse.Namespace) -> None:
     video_of = os.path.normpath if args.video_id == WHOLE_STEM else partial(video_id, pattern=pattern)
     overlaps = partial(_overlaps, args) if args.benchmark else None
     build(args.selected, args.videos, args.out, args.val_fraction, args.seed, args.name, args.rl_only, video_of, overlaps)
-    table = Table("file", "rows")
-    table.columns[1].justify = "right"
+    table = empty_table("file", "rows")
     for path in sorted(args.out.glob("*.parquet")):
         table.add_row(path.name, f"{pq.ParquetFile(path).metadata.num_rows:,}")
     for reason, count in counts(args.out / LEFT_OUT).most_common():

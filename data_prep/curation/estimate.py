@@ -30,6 +30,7 @@ from rich.table import Table
 
 from data_prep.curation import scores
 from future_l1_verl.statistics import bootstrap_interval
+from future_l1_verl.tables import empty_table
 
 LEAST_SHARDS = 2
 
@@ -172,9 +173,7 @@ def run(args: argparse.Namespace) -> None:
 
 def as_table(result: Estimate, title: str) -> Table:
     """Returns a table for the terminal, which names the slowest stage."""
-    table = Table(title=f"{title}; {result.bottleneck} sets the pace")
-    for column in ("", "estimate", "95 % interval"):
-        table.add_column(column, justify="right" if column else "left")
+    table = empty_table("", "estimate", "95 % interval", title=f"{title}; {result.bottleneck} sets the pace")
     for field in fields(result):
         if isinstance(value := getattr(result, field.name), Figure):
             name, units = _shown(field.name)

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
 
 from data_prep.curation import scores as score_files
+from future_l1_verl.tables import empty_table
 
 RESAMPLES = 10_000
 
 
 def run(args: argparse.Namespace) -> None:
     found = recheck(args.selected, args.scores)
-    table = Table("", "n", "gain when chosen", "gain now", "95 % interval", title="mean gain, in right answers")
+    table = empty_table("", "n", "gain when chosen", "gain now", "95 % interval", title="mean gain, in right answers")
     for name, row in found.items():
         chosen = "" if row["chosen"] is None else f"{row['chosen']:.2f}"
         low, high = row["interval"]

@@ -16,12 +16,12 @@ from future_l1_verl.data.files import whole
 from future_l1_verl.data.rows import FORMS
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
-from future_l1_verl.evaluation.comparison import compare, comparison_table
+from future_l1_verl.evaluation.comparison import compare, comparison_tables
 from future_l1_verl.evaluation.engines import Decoding, Engine, LocalEngine, LocalSettings
 from future_l1_verl.evaluation.interventions import Interventions, require_same
 from future_l1_verl.evaluation.prompting import Style, most_frames
 from future_l1_verl.evaluation.runner import Grader, RunOptions, run
-from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
+from future_l1_verl.evaluation.scoring import as_tables, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.checkpoint import check_checkpoint
@@ -132,7 +132,7 @@ def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions
     _write(folder / runs.SUMMARY, {"settings": settings, "splits": summary, "unanswered": len(unanswered)})
     console = Console()
     marked = f", marked by {settings['marking']}" if settings["marking"] else ""
-    console.print(as_table(summary, f"{settings['task']}: {settings['model']}{marked}", len(unanswered)))
+    console.print(*as_tables(summary, f"{settings['task']}: {settings['model']}{marked}", len(unanswered)))
     if not is_result(summary, len(unanswered)):
         return 1
     if interventions is not None:
@@ -140,7 +140,7 @@ def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions
         left_alone = replace(interventions.intact, records=[each for each in interventions.intact.records if each.row in asked])
         compared = compare(left_alone, found)
         _write(folder / runs.COMPARISON, compared)
-        console.print(comparison_table(compared, "intact", interventions.kind))
+        console.print(*comparison_tables(compared, "intact", interventions.kind))
     return 0
 
 

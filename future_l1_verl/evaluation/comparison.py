@@ -22,6 +22,7 @@ from future_l1_verl.statistics import (
     percentile_interval,
     with_interval,
 )
+from future_l1_verl.tables import empty_table
 
 
 def compare(a: Run, b: Run) -> dict[str, dict[str, Any]]:
@@ -149,27 +150,24 @@ def _question(record: Record) -> dict[str, Any]:
     }
 
 
-def comparison_table(compared: Mapping[str, Mapping[str, Any]], a: str, b: str) -> Table:
-    """Returns a table with a row per split and score; ``a`` and ``b`` name the runs."""
-    table = Table(title=f"{b} against {a}")
-    names = ("split", "score", "n", a, b, "difference (95 %)", f"only {a}", f"only {b}", "McNemar p", "changed")
-    for column in names:
-        table.add_column(column, justify="left" if column in ("split", "score") else "right")
+def comparison_tables(compared: Mapping[str, Mapping[str, Any]], a: str, b: str) -> tuple[Table, ...]:
+    """Returns a table with a row per split and score, and for accuracy one of the questions that one run alone answers right;
+    ``a`` and ``b`` name the runs."""
+    scores = empty_table("split", "score", "n", "A", "B", "B - A (95 %)", "changed", title=f"{b} (B) against {a} (A)")
+    alone = empty_table("split", "only A right", "only B right", "McNemar p")
     for split, row in compared.items():
         for name, score in row["scores"].items():
-            test = row["mcnemar"] if name == "accuracy" else None
-            tested = [str(test["only_a"]), str(test["only_b"]), f"{test['p']:.3g}"] if test else ["", "", ""]
             difference = with_interval(score["difference"], score["interval"])
             means = (f"{score['a']:.3f}", f"{score['b']:.3f}")
-            table.add_row(split, name, str(row["n"]), *means, difference, *tested, f"{row['changed']:.3f}")
-    return table
+            scores.add_row(split, name, str(row["n"]), *means, difference, f"{row['changed']:.3f}")
+        if test := row.get("mcnemar"):
+            alone.add_row(split, str(test["only_a"]), str(test["only_b"]), f"{test['p']:.3g}")
+    return (scores, alone) if alone.row_count else (scores,)
 
 
 def aggregate_table(aggregated: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """Returns a table with a row per split and score."""
-    table = Table(title=title)
-    for column in ("split", "score", "n", "runs", "mean (95 %)", "deviation", "each"):
-        table.add_column(column, justify="left" if column in ("split", "score") else "right")
+    table = empty_table("split", "score", "n", "runs", "mean (95 %)", "std", "each", title=title)
     for split, row in aggregated.items():
         for name, score in row["scores"].items():
             mean = with_interval(score["mean"], score["interval"])

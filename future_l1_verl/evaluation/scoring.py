@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from future_l1_verl.evaluation.runs import Record
 from future_l1_verl.statistics import by_split, score, with_interval
+from future_l1_verl.tables import empty_table
 
 
 def summarise(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -44,32 +45,31 @@ def is_result(summary: Mapping[str, Mapping[str, Any]], unanswered: int = 0) -> 
     return summary["all"]["missing"] == 0 and not unanswered
 
 
-def as_table(summary: Mapping[str, Mapping[str, Any]], title: str, unanswered: int = 0) -> Table:
-    """Returns a table with a row per split and 95 % intervals of scores; an incomplete summary has a note below."""
+def as_tables(summary: Mapping[str, Mapping[str, Any]], title: str, unanswered: int = 0) -> tuple[Table, Table]:
+    """Returns a table with a row per split and score, with 95 % intervals, and one of the answers with a row per split; the
+    first has a note if the summary is incomplete."""
     whole, wrong = summary["all"], None
     if not is_result(summary, unanswered):
         lacking = f", {unanswered} questions have no answer" if unanswered else ""
         wrong = f"NOT A RESULT: {whole['missing']} of {whole['n']} verdicts are missing{lacking}"
-    names = list(whole["scores"])
-    extra = [name for name in ("majority", "reasoning_true") if name in whole]
-    table = Table(title=title, caption=wrong, caption_style="bold red")
-    scored = [f"{name} (95 %)" for name in names]
-    for column in ("split", "n", "missing", "cut", "parsed", *scored, *extra, "spans", "latents"):
-        table.add_column(column, justify="left" if column == "split" else "right")
+    scores = empty_table("split", "score", "n", "missing", "mean (95 %)", title=title, caption=wrong, caption_style="bold red")
+    shares = [name for name in ("parsed", "cut", "majority", "reasoning_true") if name in whole]
+    answers = empty_table("split", *(name.replace("_", " ") for name in shares), "spans", "latents")
     for split, row in summary.items():
-        scores = [with_interval(**row["scores"][name]) if name in row["scores"] else "-" for name in names]
-        counts = [str(row["n"]), str(row["missing"]), _number(row["cut"]), _number(row["parsed"])]
-        shares = [_number(row.get(name)) for name in extra]
-        table.add_row(split, *counts, *scores, *shares, f"{row['spans']:.2f}", f"{row['latents']:.2f}")
-    return table
+        for name in whole["scores"]:
+            mean = with_interval(**row["scores"][name]) if name in row["scores"] else "-"
+            scores.add_row(split, name, str(row["n"]), str(row["missing"]), mean)
+        used = (f"{row[name]:.2f}" for name in ("spans", "latents"))
+        answers.add_row(split, *(_number(row.get(name)) for name in shares), *used)
+    return scores, answers
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def show(found: Mapping[str, Any], table: Table, file: Path | None) -> None:
-    """Prints a table of figures, and writes the figures to a JSON file if one is given."""
-    Console().print(table)
+def show(found: Mapping[str, Any], tables: Iterable[Table], file: Path | None) -> None:
+    """Prints tables of figures, and writes the figures to a JSON file if one is given."""
+    Console().print(*tables)
     if file is not None:
         file.write_text(json.dumps(found, indent=2) + "\n")

@@ -11,7 +11,7 @@ from evaluation_records import record
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from future_l1_verl.evaluation.comparison import aggregate, aggregate_table, both_ways, compare, comparison_table
+from future_l1_verl.evaluation.comparison import aggregate, aggregate_table, both_ways, compare, comparison_tables
 from future_l1_verl.evaluation.runs import Run, RunError
 from future_l1_verl.statistics import bootstrap_interval
 
@@ -178,11 +178,12 @@ def cells(table: Any) -> dict[str, list[str]]:
 
 def test_the_tables_show_the_figures() -> None:
     a, b = run([1, 0, 1, 0]), run([1, 1, 1, 0])
-    shown = cells(comparison_table(compare(a, b), "text", "latent"))
-    assert shown["split"] == ["1-hop", "2-hop", "all"]
-    assert (shown["text"], shown["latent"]) == (["1.000", "0.000", "0.500"], ["1.000", "0.500", "0.750"])
-    assert (shown["only text"], shown["only latent"], shown["McNemar p"]) == (["0"] * 3, ["0", "1", "1"], ["1"] * 3)
-    assert shown["difference (95 %)"][2].startswith("0.250 (0.000 to ")
+    scores, alone = comparison_tables(compare(a, b), "text", "latent")
+    shown, right = cells(scores), cells(alone)
+    assert scores.title == "latent (B) against text (A)" and shown["split"] == ["1-hop", "2-hop", "all"]
+    assert (shown["A"], shown["B"]) == (["1.000", "0.000", "0.500"], ["1.000", "0.500", "0.750"])
+    assert (right["only A right"], right["only B right"], right["McNemar p"]) == (["0"] * 3, ["0", "1", "1"], ["1"] * 3)
+    assert shown["B - A (95 %)"][2].startswith("0.250 (0.000 to ")
     shown = cells(aggregate_table(aggregate([a, b]), "seeds"))
     assert (shown["runs"], shown["each"]) == (["2"] * 3, ["1.000, 1.000", "0.000, 0.500", "0.500, 0.750"])
-    assert shown["deviation"][2] == f"{0.25 / math.sqrt(2):.3f}"
+    assert shown["std"][2] == f"{0.25 / math.sqrt(2):.3f}"

@@ -5,8 +5,9 @@ import pytest
 from evaluation_records import record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.table import Table
 
-from future_l1_verl.evaluation.scoring import as_table, is_result, summarise
+from future_l1_verl.evaluation.scoring import as_tables, is_result, summarise
 from future_l1_verl.statistics import bootstrap_interval, score
 from future_l1_verl.toy.progress import condense
 
@@ -48,6 +49,10 @@ def test_each_hop_is_returned_with_its_n_and_interval() -> None:
     assert [summary[split]["parsed"] for split in summary] == [1.0, 0.5, 1.0, pytest.approx(24 / 29)]
 
 
+def cells(table: Table) -> dict[str, list[str]]:
+    return {column.header: list(column.cells) for column in table.columns}
+
+
 def test_failed_verdicts_stay_in_n_are_shown_and_make_no_result() -> None:
     """docs/differences.md, row 35: there they leave the denominator."""
     records = [record(**verdict) for verdict in (RIGHT, RIGHT, UNPARSED, MISSING)] + [record(split="2-hop", **MISSING)]
@@ -59,12 +64,13 @@ def test_failed_verdicts_stay_in_n_are_shown_and_make_no_result() -> None:
     assert (two["scores"], two["parsed"]) == ({}, None)
     assert not is_result(summary) and is_result(summarise(records[:3]))
 
-    table = as_table(summary, "model")
+    table, answers = as_tables(summary, "model")
     assert "NOT A RESULT: 2 of 5 verdicts are missing" in table.caption
-    shown = {column.header: list(column.cells) for column in table.columns}
+    shown = cells(table)
     assert (shown["split"], shown["n"], shown["missing"]) == (["1-hop", "2-hop", "all"], ["4", "1", "5"], ["1", "1", "2"])
-    assert shown["accuracy (95 %)"][0].startswith("0.667 (") and shown["accuracy (95 %)"][1] == "-"
-    assert as_table(summarise(records[:3]), "model").caption is None
+    assert shown["mean (95 %)"][0].startswith("0.667 (") and shown["mean (95 %)"][1] == "-"
+    assert cells(answers)["parsed"] == ["0.667", "-", "0.667"]
+    assert as_tables(summarise(records[:3]), "model")[0].caption is None
 
 
 def test_spans_and_the_majority_answer_are_over_all_answers() -> None:
@@ -89,8 +95,8 @@ def test_marks_have_an_average_and_no_majority() -> None:
     assert summary["scores"]["average"]["interval"][1] == pytest.approx(bootstrap_interval([3.5, 2.5, 0.0])[1])
     assert summary["scores"]["average"]["interval"][1] < summary["scores"]["reasoning"]["interval"][1]
     assert "majority" not in summary
-    headers = [column.header for column in as_table({"all": summary}, "model").columns]
-    assert "average (95 %)" in headers and "majority" not in headers
+    scores, answers = as_tables({"all": summary}, "model")
+    assert cells(scores)["score"] == ["reasoning", "answer", "average"] and "majority" not in cells(answers)
 
 
 verdicts = st.lists(st.tuples(st.booleans(), st.none() | st.sampled_from([0.0, 1.0])), min_size=1, max_size=20)

@@ -19,4 +19,4 @@ def run(args: argparse.Namespace) -> None:
     from future_l1_verl.evaluation.scoring import show
 
     found = aggregate([runs.read_finished(folder) for folder in args.runs])
-    show(found, aggregate_table(found, f"{len(args.runs)} runs"), args.json)
+    show(found, [aggregate_table(found, f"{len(args.runs)} runs")], args.json)

@@ -16,8 +16,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from future_l1_verl.evaluation import runs
-    from future_l1_verl.evaluation.comparison import compare, comparison_table
+    from future_l1_verl.evaluation.comparison import compare, comparison_tables
     from future_l1_verl.evaluation.scoring import show
 
     found = compare(runs.read_finished(args.a), runs.read_finished(args.b))
-    show(found, comparison_table(found, args.a.name, args.b.name), args.json)
+    show(found, comparison_tables(found, args.a.name, args.b.name), args.json)

@@ -122,7 +122,7 @@ def test_the_command_prints_the_assumptions_and_writes_the_figures(tmp_path, cap
     assert written["bottleneck"] == "generate"
     printed = " ".join(capsys.readouterr().out.split())
     assert "3,600 candidates on 5 replicas; generate sets the pace" in printed
-    assert "GPU time │ 5.0 h │ 4.0 h .. 6.0 h" in printed
+    assert "GPU time 5.0 h 4.0 h .. 6.0 h" in printed
     assert all(" ".join(line.split()) in printed for line in written["assumptions"])
     assert any("decoding on 7 cores in all" in line for line in written["assumptions"])
 

@@ -1,0 +1,19 @@
+"""Tables of figures for a terminal. They fit in 80 columns, which is the width where the output is a pipe or a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+NAMES = ("", "split", "score", "file")
+"""Headers of columns that hold names, which are aligned left; figures are aligned right."""
+
+
+def empty_table(*columns: str, title: str | None = None, **more: Any) -> Table:
+    """Returns a table without rows; ``more`` are arguments of rich's."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, **more)
+    for column in columns:
+        table.add_column(column, justify="left" if column in NAMES else "right")
+    return table
