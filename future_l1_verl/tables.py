@@ -13,7 +13,7 @@ NAMES = ("", "split", "score", "file")
 
 def empty_table(*columns: str, title: str | None = None, **more: Any) -> Table:
     """Returns a table without rows; ``more`` are arguments of rich's."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, **more)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, **more)
     for column in columns:
         table.add_column(column, justify="left" if column in NAMES else "right")
     return table
