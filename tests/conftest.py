@@ -9,8 +9,6 @@ from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
 
 from future_l1_verl.platform.launch import take_platform
 
@@ -56,24 +54,13 @@ def nothing_is_left_for_the_next_file() -> Iterator[None]:
         assert not torch.distributed.is_initialized(), "a test of this file leaves a process group"
 
 
-# Start from one run of the quickstart (tests/e2e/conftest.py), which takes longest of all: they come first, in one process.
-FROM_THE_QUICKSTART = [f"tests/e2e/test_{name}.py" for name in ("quickstart", "evaluation", "curation")]
-
-
-class ByFile(LoadFileScheduling):
-    """With several processes (pytest-xdist) a file is run by one of them, for its fixtures.
-
-    ``--dist loadgroup`` would do, but its marks do not reach the node ids of pytest 9.2.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return FROM_THE_QUICKSTART[0] if file in FROM_THE_QUICKSTART else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
-    return ByFile(config, log)
+# What takes longest begins first; two files wait for the quickstart's run, which the first one makes (tests/e2e/conftest.py).
+FIRST, LAST = "tests/e2e/test_quickstart.py", ("tests/e2e/test_curation.py", "tests/e2e/test_evaluation.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.nodeid.split("::")[0] not in FROM_THE_QUICKSTART)
+    def rank(item: pytest.Item) -> tuple[bool, ...]:
+        file = item.nodeid.split("::")[0]
+        return file != FIRST, not file.startswith("tests/e2e/"), file in LAST
+
+    items.sort(key=rank)

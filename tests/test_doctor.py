@@ -16,6 +16,8 @@ from future_l1_verl import doctor, versions
 from future_l1_verl.cli import main
 from future_l1_verl.doctor import Asked, Unfit
 
+pytestmark = pytest.mark.engine
+
 
 def asked(platform: str = "cuda", **changed: Any) -> Asked:
     return Asked(**{"platform": platform, "model": None, "ray": None, "judge": None} | changed)

@@ -7,6 +7,8 @@ import pytest
 import shared_prompt
 from shared_prompt import ANSWERS, PASSES, ROWS, SHARED
 
+pytestmark = pytest.mark.engine
+
 SMALLEST = ["--sizes", "60/30", "--n", "4", "--questions", "1", "--rounds", "1"]
 
 

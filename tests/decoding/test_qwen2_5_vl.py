@@ -8,6 +8,8 @@ from vllm import SamplingParams
 
 from future_l1_verl.toy import tiny
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.mark.timeout(2000 if V2 else 300)
 def test_vllm_and_the_oracle_agree_on_text_and_images(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from engine_processes import ask, running, settled
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 
-pytestmark = pytest.mark.timeout(2000 if V2 else 300)
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000 if V2 else 300)]
 
 
 def params(oracle: Oracle, **changed: int) -> SamplingParams:

@@ -16,7 +16,7 @@ from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Layout, response_layout
 
-pytestmark = pytest.mark.timeout(2000 if V2 else 300)
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000 if V2 else 300)]
 
 DONOR = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
 Expected = Callable[[torch.Tensor, Layout, int], torch.Tensor]

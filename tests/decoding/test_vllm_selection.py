@@ -18,6 +18,8 @@ from future_l1_verl.decoding import plugin
 from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER, engine_arguments
 from future_l1_verl.latents.tokens import CONFIG_KEYS
 
+pytestmark = pytest.mark.engine
+
 VERL_EXTENSION = "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension"
 
 

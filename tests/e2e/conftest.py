@@ -1,14 +1,35 @@
-"""The quickstart's run, made once for all that start from it."""
+"""One run of the quickstart for all files: the process that needs it first makes it, the others wait."""
 
 from pathlib import Path
 
 import pytest
 from e2e_environment import SEED, recipe
+from filelock import FileLock, Timeout
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("quickstart") / "run"
-    result = recipe("quickstart.sh", "--run", str(folder), "--seed", SEED)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-6000:]
-    return folder
+def run_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    return (base if worker_id == "master" else base.parent) / "quickstart"
+
+
+@pytest.fixture(scope="session")
+def run(run_folder: Path) -> Path:
+    with FileLock(run_folder.with_suffix(".lock")):
+        if not (run_folder / "logs/report.done").exists():
+            result = recipe("quickstart.sh", "--run", str(run_folder), "--seed", SEED)
+            assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-6000:]
+    return run_folder
+
+
+@pytest.fixture(scope="session")
+def pretrained(run_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """The run as soon as it has its tiny model, from which curation starts."""
+    while not (run_folder / "logs/tiny.done").exists():
+        try:
+            with FileLock(run_folder.with_suffix(".lock"), timeout=1):
+                pass
+        except Timeout:
+            continue  # another process is at it
+        return request.getfixturevalue("run")
+    return run_folder

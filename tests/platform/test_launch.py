@@ -15,6 +15,8 @@ from verl.plugin.platform import platform_manager
 
 from future_l1_verl.platform.launch import require_devices, require_platform
 
+pytestmark = pytest.mark.engine
+
 FOUND = "from verl.utils.device import get_device_name; print(get_device_name())"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from dry_run import ROOT, run
 
+pytestmark = pytest.mark.engine
+
 # Runs what it is given here, whatever node it is for.
 SRUN = """#!/usr/bin/env bash
 while [ "$1" != .venv/bin/ray ]; do shift; done

@@ -14,6 +14,8 @@ from scored_replies import REPLIES, ROW, SETTINGS, expected, outages
 
 from future_l1_verl.rewards.adapters import easyr1, trl
 
+pytestmark = pytest.mark.engine
+
 ROOT = Path(__file__).parents[2]
 UV = str(Path(sys.executable).with_name("uv"))
 

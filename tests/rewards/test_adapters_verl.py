@@ -21,6 +21,8 @@ from verl.workers.reward_manager import get_reward_manager_cls as get_legacy_man
 from future_l1_verl.rewards.adapters.unscored import Unscored
 from future_l1_verl.toy import tiny_text
 
+pytestmark = pytest.mark.engine
+
 EACH, BATCH = ["naive", "dapo", "gdpo", "rate_limited", "remote"], ["naive", "dapo", "batch", "prime"]
 FUNCTION = {"remote": "compute_score_sync", "batch": "compute_scores", "prime": "compute_number"}
 

@@ -10,6 +10,8 @@ from actor_ranks import ABLATIONS, VARIANTS
 
 from future_l1_verl.toy import tiny
 
+pytestmark = pytest.mark.engine
+
 KINDS = ("language", "vision")
 
 

@@ -16,6 +16,8 @@ from future_l1_verl.modeling.packing import Packing
 from future_l1_verl.rl.parity import parity, sums
 from future_l1_verl.toy import tiny
 
+pytestmark = pytest.mark.engine
+
 # The log-probs of a rollout are those of the whole distribution: with vLLM's own, of the truncated one, the gap would be 0.05.
 TEMPERATURE, TOP_P = 0.9, 0.95
 

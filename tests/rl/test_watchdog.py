@@ -13,6 +13,8 @@ import torch
 
 from future_l1_verl.rl.watchdog import EngineDied, ProcessDied, Watchdog
 
+pytestmark = pytest.mark.engine
+
 
 @ray.remote(num_cpus=0)
 class Server:

@@ -101,7 +101,7 @@ def thirty_steps(model: str, file: str, max_tokens: str) -> dict[str, Any]:
 
 
 def modalities(model: str, frames: str, text: str) -> dict[str, list[float]]:
-    """Twenty steps of each combination of what two ranks may hold."""
+    """Eight steps of each combination of what two ranks may hold."""
     stage = Stage1(Path(model))
     held = {"images": stage.rows(Path(frames))[:2], "videos": stage.rows(Path(frames), "video")[:2]}
     held["text"] = stage.rows(Path(text))[:2]
@@ -109,7 +109,7 @@ def modalities(model: str, frames: str, text: str) -> dict[str, list[float]]:
     for first in held:
         for second in held:
             items = held[(first, second)[torch.distributed.get_rank()]]
-            found[f"{first} and {second}"] = [stage.step(items)["loss"] for _ in range(20)]
+            found[f"{first} and {second}"] = [stage.step(items)["loss"] for _ in range(8)]
     return found
 
 

@@ -27,6 +27,8 @@ from future_l1_verl.rl.dataset import LatentRLDataset
 from future_l1_verl.sft.dataset import LatentSFTDataset
 from future_l1_verl.toy import tiny
 
+pytestmark = pytest.mark.engine
+
 SYSTEM = "Think of what comes next."
 
 

@@ -16,6 +16,8 @@ from actor_harness import run_ranks
 from future_l1_verl.toy import tiny
 from future_l1_verl.training.engine import LatentEngine
 
+pytestmark = pytest.mark.engine
+
 RANKS = Path(__file__).with_name("engine_ranks.py")
 
 

@@ -17,7 +17,7 @@ from data_prep.curation import candidates, scores
 from data_prep.curation.questions import seeds
 from data_prep.toy.synthetic.writing import Settings, write_set
 
-KILLS = 20
+KILLS = 12
 CLIPS = 40
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

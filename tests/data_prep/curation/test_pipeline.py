@@ -23,6 +23,8 @@ from data_prep.toy.synthetic.rendering import FPS
 from future_l1_verl.data.video import write_video
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
+pytestmark = pytest.mark.engine
+
 TRUTH = "the left wall"
 OBSERVED = (1, 2)
 AWAY = 10  # seconds

@@ -15,7 +15,7 @@ from data_prep.curation import candidates, scores
 from data_prep.toy.synthetic.rendering import FPS
 from future_l1_verl.data.video import write_video
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 CANDIDATES = 6
 
 

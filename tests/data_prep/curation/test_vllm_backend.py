@@ -11,6 +11,8 @@ from data_prep.curation.backends import Question, Sampling
 from data_prep.curation.backends.vllm import VllmBackend, VllmSettings
 from future_l1_verl.toy import tiny
 
+pytestmark = pytest.mark.engine
+
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=12)
 ENGINE = {"dtype": "float32", "max_model_len": 256, "limit_mm_per_prompt": {"image": 4}}
 
