@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
-from tqdm import tqdm
 
 from data_prep.curation import candidates, card, overlap
 from data_prep.curation.candidates import Candidate, CandidateError
@@ -20,6 +19,7 @@ from data_prep.curation.overlap import WHOLE_STEM, Overlap, video_id
 from data_prep.curation.training import GAINS, RL, SFT, response, rl_row, sft_row
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped, counts
+from future_l1_verl.progress import Progress
 from future_l1_verl.tables import empty_table
 
 LEFT_OUT = "left_out.jsonl"
@@ -107,7 +107,7 @@ def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:
     if missing:
         raise CandidateError(f"{selected}: lacks {', '.join(missing)}; `select` of data_prep.curation writes such files")
     usable = []
-    for candidate in tqdm(candidates.read(selected, columns), total=total, desc="building", unit="row", leave=False):
+    for candidate in Progress(candidates.read(selected, columns), total=total, desc="building", unit="row", leave=False):
         try:
             if candidate["gain"] is None:
                 raise CandidateError(f"{selected}: {candidate['source']} has no gain; `select` writes files with them")

@@ -12,10 +12,9 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from tqdm import tqdm
-
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
+from future_l1_verl.progress import Progress
 
 DECODE = ("none", "first", "all")
 CLIPS_AT_ONCE = 4096  # waiting for a worker
@@ -43,7 +42,7 @@ def check(clips: Iterable[str], total: int, videos: Path, decode: str, workers: 
     # Not forked, since this process has Arrow's threads.
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        tqdm(total=total, desc="checking clips", unit="clip", leave=False) as bar,
+        Progress(total=total, desc="checking clips", unit="clip", leave=False) as bar,
     ):
         while len(checked.bad) <= most_bad and (block := list(islice(clips, CLIPS_AT_ONCE))):
             found = pool.map(partial(_look, videos, decode), block, chunksize=CLIPS_PER_TASK)

@@ -28,12 +28,12 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from data_prep.curation import candidates
 from data_prep.curation.selection import SelectionError
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
+from future_l1_verl.progress import Progress
 from future_l1_verl.rewards.options import split
 
 WAYS = ("video", "question", "frames")
@@ -171,7 +171,7 @@ class Frames:
 
     def _hashes(self, paths: Sequence[Path], label: str) -> list[np.ndarray | str]:
         found = self.pool.map(clip_hashes, paths, chunksize=4)
-        return list(tqdm(found, total=len(paths), desc=label, unit="clip", leave=False))
+        return list(Progress(found, total=len(paths), desc=label, unit="clip", leave=False))
 
 
 def pattern(args: argparse.Namespace) -> re.Pattern[str]:

@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from data_prep.curation import candidates, scores
 from data_prep.curation.overlap import Overlap
 from data_prep.curation.selection import Scored
 from future_l1_verl.data.files import whole
+from future_l1_verl.progress import Progress
 
 COUNTS = ("base_correct", "hint_correct", "gain", "rollouts")
 SELECTED = pa.schema([*candidates.SCHEMA, *[pa.field(name, pa.int32(), nullable=False) for name in COUNTS]])
@@ -50,7 +50,7 @@ def read_pool(path: Path, overlap: Callable[[str, str], Overlap | None] | None) 
     kept = ["id", "video", "category"]
     columns = [*kept, "reasoning_image", *(["question"] if overlap else [])]
     batches, future, overlaps = [], [np.zeros(0, np.int32)], {}
-    with tqdm(total=total, desc="reading candidates", unit="row") as bar:
+    with Progress(total=total, desc="reading candidates", unit="row") as bar:
         for batch in pq.ParquetFile(path).iter_batches(candidates.ROWS_AT_ONCE, columns=columns):
             if overlap:
                 found = map(overlap, batch["video"].to_pylist(), batch["question"].to_pylist())
@@ -67,7 +67,7 @@ def read_pool(path: Path, overlap: Callable[[str, str], Overlap | None] | None) 
 def read_counts(folder: Path) -> pa.Table:
     """Returns ``id, base_correct, hint_correct, rollouts`` of all shards, without texts. Raises ScoresError naming a file."""
     tables = []
-    for shard in tqdm(scores.shards(folder), desc="reading scores", unit="shard"):
+    for shard in Progress(scores.shards(folder), desc="reading scores", unit="shard"):
         try:
             table = pq.ParquetFile(shard).read(["id", "base_correct", "hint_correct", ROLLOUTS])
             rollouts = pc.list_value_length(table["base"])
@@ -81,7 +81,7 @@ def write_members(out: Path, path: Path, scored: Scored, members: np.ndarray) ->
     """Writes ``members`` (indices into ``scored``) of the candidates in ``path``, in their order, with their counts."""
     rows = scored.row[members]
     wanted, parts, start = np.sort(rows), [], 0
-    with tqdm(total=candidates.count(path), desc=f"writing {out.name}", unit="row", leave=False) as bar:
+    with Progress(total=candidates.count(path), desc=f"writing {out.name}", unit="row", leave=False) as bar:
         for batch in pq.ParquetFile(path).iter_batches(candidates.ROWS_AT_ONCE, columns=candidates.SCHEMA.names):
             low, high = np.searchsorted(wanted, [start, start + len(batch)])
             parts.append(batch.take(pa.array(wanted[low:high] - start)))

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from data_prep.curation import candidates, checking
 from data_prep.curation.candidates import Candidate
@@ -28,6 +27,7 @@ from future_l1_verl.data.files import whole
 from future_l1_verl.data.locate import place
 from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.data.skipped import Skipped, counts, reason
+from future_l1_verl.progress import Progress
 
 
 class ClipsMissing(RowError):
@@ -81,7 +81,7 @@ def read(
     manifest.write_text("")
     skipped, root = Skipped(manifest, max_bad_rate, "--max-bad-rate"), place(videos, inputs[0]).root
     rows = reader.read(inputs, videos, limit, pictures=False, require=lambda row: row.truth)
-    bar = tqdm(_candidates(rows, root, skipped, known), desc="reading", total=known, unit="row", leave=False)
+    bar = Progress(_candidates(rows, root, skipped, known), desc="reading", total=known, unit="row", leave=False)
     with whole(out) as file:
         total = candidates.write(file, bar, candidates.READ) + len(skipped.listed)
         skipped.check(total)
@@ -134,7 +134,7 @@ def _check_clips(
     objects. Missing clips are found before any clip is decoded."""
     column = pq.read_table(file, columns=["video"])["video"]
     clips = [clip.as_py() for clip in column.unique()]
-    looking = tqdm(clips, desc="looking for clips", unit="clip", leave=False)
+    looking = Progress(clips, desc="looking for clips", unit="clip", leave=False)
     gone = [clip for clip in looking if not os.path.isfile(videos / clip)]
     missing = pc.sum(pc.is_in(column, value_set=pa.array(gone, pa.string()))).as_py() or 0
     print(f"{len(column) - missing:,} of {len(column):,} rows have their clip")

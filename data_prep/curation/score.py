@@ -9,7 +9,6 @@ from typing import Any
 import ray
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from data_prep.curation import candidates as candidate_files
 from data_prep.curation import pipeline
@@ -21,6 +20,7 @@ from data_prep.curation.patience import Patience
 from data_prep.curation.questions import Prompts
 from data_prep.curation.verdicts import Verdicts
 from future_l1_verl.data.twiff import POOL
+from future_l1_verl.progress import Progress
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     ray.init(address=args.address, include_dashboard=False)
     replicas = pipeline.Replicas(args.replicas, args.gpus)
     finished = sum(job.scores_file(shard).exists() for shard in range(total))
-    with tqdm(total=total, initial=finished, desc="shards", unit="shard") as bar:
+    with Progress(total=total, initial=finished, desc="shards", unit="shard") as bar:
         for _ in pipeline.score(job, backend, replicas, judge, patience):
             bar.update()
     Console().print(as_table(pipeline.summary(job.folder)))

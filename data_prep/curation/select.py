@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from data_prep.curation import candidates, overlap, strata
 from data_prep.curation.overlap import Frames, Overlap
 from data_prep.curation.pool import Pool, read_counts, read_pool, write_members
 from data_prep.curation.selection import Rule, Scored, SelectionError, first_kept, join
 from future_l1_verl.data.files import whole
+from future_l1_verl.progress import Progress
 
 REMOVED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "by")])
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     scored, incomplete = join(pool.ids, read_counts(args.scores), (args.candidates, args.scores))
     groups = {"pool": np.arange(len(scored.row)), "passing": rule.ranking(scored)}
     most = min(rule.top, len(groups["passing"])) * (1 + args.control)
-    with overlap.frames(args, benchmarks) as frames, tqdm(total=most, desc="choosing", unit="candidate") as bar:
+    with overlap.frames(args, benchmarks) as frames, Progress(total=most, desc="choosing", unit="candidate") as bar:
         clear = _Clear(pool, scored, args.videos, frames, bar)
         groups["selected"] = first_kept(groups["passing"], rule.top, clear)
         if args.control:
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 class _Clear:
     """Checks that candidates overlap no benchmark; ``found`` has by index those that do."""
 
-    def __init__(self, pool: Pool, scored: Scored, folder: Path | None, frames: Frames | None, bar: tqdm) -> None:
+    def __init__(self, pool: Pool, scored: Scored, folder: Path | None, frames: Frames | None, bar: Progress) -> None:
         rows = enumerate(scored.row.tolist())
         self.found = {index: pool.overlaps[row] for index, row in rows if row in pool.overlaps}
         self._frames, self._folder = frames, folder

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from future_l1_verl.data.rows import BadRow, Row, RowError
+from future_l1_verl.progress import Progress
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ class Skipped:
     def readable(self, rows: Iterable[Row | BadRow], total: int | None = None) -> list[Row]:
         """Returns the rows that can be read, however few, and lists the others."""
         found = []
-        for row in tqdm(rows, desc="reading rows", total=total, unit="row", leave=False):
+        for row in Progress(rows, desc="reading rows", total=total, unit="row", leave=False):
             if isinstance(row, Row):
                 found.append(row)
             else:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.evaluation import runs
@@ -21,6 +20,7 @@ from future_l1_verl.evaluation.reasoning import is_true
 from future_l1_verl.evaluation.runs import Record, RunError
 from future_l1_verl.latents.spans import response_layout, role_letters
 from future_l1_verl.latents.tokens import LatentSettings
+from future_l1_verl.progress import Progress
 from future_l1_verl.rewards.answer import answer_text
 from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.settings import JudgeUnavailable
@@ -77,7 +77,7 @@ async def run(
     ungraded = [record for record in before.values() if record.scores is None]
     starting: asyncio.Task[Engine] | None = None
     slots = asyncio.Semaphore(options.concurrency)
-    bar = tqdm(total=len(questions), initial=len(before) - len(ungraded), desc="answers", unit="answer")
+    bar = Progress(total=len(questions), initial=len(before) - len(ungraded), desc="answers", unit="answer")
 
     async def grade(record: Record) -> None:
         try:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from PIL import Image
-from tqdm import tqdm
 from transformers import ProcessorMixin
 
 from future_l1_verl.data.clips import Frame, even_numbers
@@ -25,6 +24,7 @@ from future_l1_verl.data.rows import Clip, Picture, Row, RowError, Shown
 from future_l1_verl.data.skipped import Skipped, reason
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import Probe, probe
+from future_l1_verl.progress import Progress
 
 CACHE = "askable.json"
 
@@ -48,7 +48,7 @@ def askable(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         look = partial(_problem, config=config, processor=processor, look=lru_cache(maxsize=1024)(probe))
         found = pool.map(look, new.values())
-        known |= zip(new, tqdm(found, total=len(new), desc="checking prompts", unit="row", leave=False), strict=True)
+        known |= zip(new, Progress(found, total=len(new), desc="checking prompts", unit="row", leave=False), strict=True)
     if new:
         with whole(cache) as file:
             file.write_text(json.dumps(known), encoding="utf-8")

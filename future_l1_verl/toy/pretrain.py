@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
@@ -24,6 +23,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from future_l1_verl.data.twiff import POOL, frame_pool
 from future_l1_verl.data.video import count_frames, read_frames
+from future_l1_verl.progress import Progress
 
 CAPTIONS = "captions_train.parquet"
 BATCH = 32
@@ -99,7 +99,7 @@ def _load(data: Path) -> list[_Example]:
         raise FileNotFoundError(f"{path} does not exist; make the set with `python -m data_prep.toy.synthetic --out {data}`")
     examples = []
     rows = pd.read_parquet(path)
-    for video, group in track(rows.groupby("video", sort=False), description="reading clips"):
+    for video, group in Progress(rows.groupby("video", sort=False), desc="reading clips"):
         pool = read_frames(data / video, frame_pool(count_frames(data / video)))
         for image, request, caption in zip(group["image"], group["request"], group["caption"], strict=True):
             if not all(1 <= entry <= POOL for entry in image):

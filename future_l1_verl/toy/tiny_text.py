@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.progress import track
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from data_prep.toy.synthetic import words
 from future_l1_verl.arguments import Parser
+from future_l1_verl.progress import Progress
 from future_l1_verl.toy.tiny import HEADS, HIDDEN_SIZE, text_config, tokenizer_of
 
 BATCH = 32
@@ -48,7 +48,7 @@ def teach(
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / WARM_UP, total_iters=WARM_UP)
     generator = torch.Generator().manual_seed(seed)
-    for _ in track(range(steps), description="teaching"):
+    for _ in Progress(range(steps), desc="teaching"):
         chosen = [ids[i] for i in torch.randint(len(ids), (BATCH,), generator=generator).tolist()]
         length = max(len(prompt) + len(reply) for prompt, reply in chosen)
         inputs = torch.full((BATCH, length), tokenizer.pad_token_id)

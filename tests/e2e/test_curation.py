@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 @pytest.fixture(scope="module")
 def curated(pretrained: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    result = recipe("curate_synthetic.sh", "--run", str(pretrained))
+    result = recipe("curate_synthetic.sh", "--run", str(pretrained), "--sft-steps", "200")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return pretrained / "curated", result
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.progress import track
-
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.arguments import Parser
+from future_l1_verl.progress import Progress
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     values = vars(args)
     out = values.pop("out")
-    write_set(out, Settings(**values), lambda items, label: track(items, description=label))
+    write_set(out, Settings(**values), lambda items, label: Progress(items, desc=label))
 
 
 if __name__ == "__main__":

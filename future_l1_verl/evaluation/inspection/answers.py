@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from future_l1_verl.data.clips import Clips
 from future_l1_verl.evaluation.inspection.nearest import Tower, nearest, unseen
 from future_l1_verl.evaluation.runs import Record
+from future_l1_verl.progress import Progress
 
 FRAMES = "frames"
 LARGEST = 256  # pixels of a thumbnail's longer side
@@ -49,7 +49,7 @@ def illustrate(records: Sequence[Record], kept: Mapping[int, list[Tensor]], towe
     for record in records:
         by_clip[record.video].append(record)
     answers = {}
-    for video, group in tqdm(by_clip.items(), desc="frames beside answers", unit="clip", leave=False):
+    for video, group in Progress(by_clip.items(), desc="frames beside answers", unit="clip", leave=False):
         answers |= {answer.record.row: answer for answer in _of_clip(video, group, kept, tower, out)}
     return [answers[record.row] for record in records]
 
