@@ -14,10 +14,10 @@ from pathlib import Path
 
 from results import NOT_ASKED, Curve, Result, to_json
 
-from future_l1_verl.data.files import whole
 from future_l1_verl.evaluation import runs
 from future_l1_verl.evaluation.curves import read_curves
 from future_l1_verl.evaluation.scoring import by_split
+from future_l1_verl.files import whole
 
 PACKAGES = ("verl", "vllm", "torch", "transformers")
 CURVES = re.compile(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from data_prep.curation.overlap import WHOLE_STEM, Overlap, video_id
 from data_prep.curation.training import GAINS, RL, SFT, response, rl_row, sft_row
 from future_l1_verl.data.rows import RowError
 from future_l1_verl.data.skipped import Skipped, counts
+from future_l1_verl.files import whole_folder
 from future_l1_verl.progress import Progress
 from future_l1_verl.tables import empty_table
 
@@ -63,15 +63,9 @@ def build(
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction lies between 0 and 1, not at {val_fraction}")
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; training files are written to a folder of their own")
-    # Beside the final place, so that it can be renamed.
-    folder = out.with_name(f".{out.name}.building")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / LEFT_OUT).touch()
-    skipped = Skipped(folder / LEFT_OUT, max_rate=1.0)
-    try:
+    with whole_folder(out) as folder:
+        (folder / LEFT_OUT).touch()
+        skipped = Skipped(folder / LEFT_OUT, max_rate=1.0)
         usable = list(candidates.read(selected)) if rl_only else _usable(selected, skipped)
         if overlaps is not None:
             usable = _clear(usable, overlaps, skipped)
@@ -94,9 +88,6 @@ def build(
                 candidates.write(folder / f"sft_{part}.parquet", (sft_row(*row) for row in rows), SFT)
         if not rl_only:
             card.write(folder, name, dict(counts(folder / LEFT_OUT)))
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _usable(selected: Path, skipped: Skipped) -> list[Candidate]:

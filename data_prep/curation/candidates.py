@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from future_l1_verl.data.files import whole
 from future_l1_verl.data.rows import IMAGE, VIDEO, Row, RowError, Turn
 from future_l1_verl.data.twiff import POOL
+from future_l1_verl.files import whole
 
 Candidate = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+
+from future_l1_verl.files import write_json
 
 # Future-L1-50K: categories are shares, the others thousands of rows.
 PAPER: dict[str, dict[str, float]] = {
@@ -68,7 +69,7 @@ def write(folder: Path, name: str, left_out: Mapping[str, int]) -> None:
         **measure(sft),
         "paper": PAPER,
     }
-    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_json(folder / "card.json", card)
     (folder / "README.md").write_text(readme(card))
     for figure, drawn in figures(card).items():
         drawn.savefig(folder / f"{figure}.png", dpi=120)

@@ -18,7 +18,6 @@ derived figure combines the ends of these intervals, which is wider than a joint
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_prep.curation import scores
+from future_l1_verl.files import write_json
 from future_l1_verl.statistics import bootstrap_interval
 from future_l1_verl.tables import empty_table
 
@@ -168,7 +168,7 @@ def run(args: argparse.Namespace) -> None:
         console.print(f"- {assumption}")
     if args.json:
         content = {key: value._asdict() if isinstance(value, Figure) else value for key, value in vars(result).items()}
-        args.json.write_text(json.dumps(content, indent=1) + "\n")
+        write_json(args.json, content)
 
 
 def as_table(result: Estimate, title: str) -> Table:

@@ -8,7 +8,6 @@ again before anything could be saved. Therefore we have our own stage with an en
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -28,12 +27,8 @@ from data_prep.curation.job import Job
 from data_prep.curation.patience import Patience
 from data_prep.curation.scores import CONDITIONS
 from data_prep.curation.stages import AddFrames, AddTexts, AddVerdicts
-from future_l1_verl.data.files import whole
+from future_l1_verl.files import keep_settings
 from future_l1_verl.rewards.judge.settings import JudgeSettings, read_prompt
-
-
-class ScoringError(ValueError):
-    """A folder cannot be continued; the message names the difference."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +48,10 @@ def score(
 ) -> Iterator[int]:
     """Scores the remaining shards; yields the number of each when it is finished. Ray must be running.
 
-    A worker that dies is replaced and its shard started again; so is a run that was killed. Raises ScoringError if the folder
+    A worker that dies is replaced and its shard started again; so is a run that was killed. Raises ValueError if the folder
     holds scores of other settings, Outage if a server is away for too long.
     """
-    keep_settings(job, backend, judge)
+    begin(job, backend, judge)
     pending = [shard for shard in range(shards(job)) if not job.scores_file(shard).exists()]
     if not pending:
         return
@@ -103,8 +98,8 @@ def _incomplete(file: Path) -> bool:
     return any(pc.any(pc.is_null(column)).as_py() for column in table.columns)
 
 
-def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: JudgeSettings | None) -> None:
-    """Saves the settings that decide the scores, or raises ScoringError if the folder was started with others."""
+def begin(job: Job, backend: VllmSettings | OpenAISettings, judge: JudgeSettings | None) -> None:
+    """Saves the settings that decide the scores, or raises ValueError if the folder was begun with others."""
     with job.candidates.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     settings: dict[str, Any] = {
@@ -116,15 +111,7 @@ def keep_settings(job: Job, backend: VllmSettings | OpenAISettings, judge: Judge
         "sampling": asdict(backend.sampling),
         "judge": _decisive(judge) if judge else None,
     }
-    path = job.folder / "settings.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if changed:
-            raise ScoringError(f"{path}: begun with other {', '.join(changed)}; use the same, or another folder")
-        return
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    keep_settings(job.folder / "settings.json", settings)
 
 
 def _decisive(judge: JudgeSettings) -> dict[str, Any]:

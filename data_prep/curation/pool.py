@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from data_prep.curation import candidates, scores
 from data_prep.curation.overlap import Overlap
 from data_prep.curation.selection import Scored
-from future_l1_verl.data.files import whole
+from future_l1_verl.files import whole
 from future_l1_verl.progress import Progress
 
 COUNTS = ("base_correct", "hint_correct", "gain", "rollouts")

@@ -23,10 +23,10 @@ from data_prep.curation import candidates, checking
 from data_prep.curation.candidates import Candidate
 from data_prep.curation.checking import Checked
 from future_l1_verl.data import reader
-from future_l1_verl.data.files import whole
 from future_l1_verl.data.locate import place
 from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.data.skipped import Skipped, counts, reason
+from future_l1_verl.files import whole
 from future_l1_verl.progress import Progress
 
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     backend, judge = _backend(args, patience), _judge(args)
     total = pipeline.shards(job)
     _require_clips(job)
-    pipeline.keep_settings(job, backend, judge)
+    pipeline.begin(job, backend, judge)
     Verdicts(judge, patience).wait_for_judge()
     if args.retry_failed:
         print(f"{pipeline.reopen_failed(job)} of {total} shards hold failures and are continued")

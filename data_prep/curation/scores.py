@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from future_l1_verl.data.files import whole
+from future_l1_verl.files import whole
 
 Score = dict[str, Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from data_prep.curation import candidates, overlap, strata
 from data_prep.curation.overlap import Frames, Overlap
 from data_prep.curation.pool import Pool, read_counts, read_pool, write_members
 from data_prep.curation.selection import Rule, Scored, SelectionError, first_kept, join
-from future_l1_verl.data.files import whole
+from future_l1_verl.files import require_new, write_json
 from future_l1_verl.progress import Progress
 
 REMOVED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "by")])
@@ -32,8 +31,7 @@ def run(args: argparse.Namespace) -> None:
     ScoresError before anything is written.
     """
     rule = Rule(args.top, args.max_base, args.min_gain)
-    if args.out.exists() and any(args.out.iterdir()):
-        raise SelectionError(f"{args.out} is not empty; a selection is written to a folder of its own")
+    require_new(args.out)
     benchmarks = overlap.benchmarks(args)
     find = partial(benchmarks.find, ways=args.overlap) if args.benchmark else None
     pool = read_pool(args.candidates, find)
@@ -71,8 +69,7 @@ def run(args: argparse.Namespace) -> None:
         "benchmark_items_without_frames_to_compare": [] if frames is None else frames.flat,
         "strata": strata.as_records(tables),
     }
-    with whole(args.out / "report.json") as file:
-        file.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(args.out / "report.json", report)
     console = Console()
     for dimension, table in tables.items():
         console.print(strata.as_table(dimension, table))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,3 @@ class Example:
 def write_table(out: Path, part: str, examples: Sequence[Example], answers: str) -> None:
     """Writes ``{part}.parquet``."""
     pd.DataFrame([example.row(answers) for example in examples]).to_parquet(out / f"{part}.parquet", index=False)
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")

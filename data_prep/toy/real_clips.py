@@ -17,10 +17,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_prep.toy.examples import LETTERS, Example, Row, write_json, write_table
+from data_prep.toy.examples import LETTERS, Example, Row, write_table
 from future_l1_verl.arguments import Parser
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import VideoError, write_video
+from future_l1_verl.files import require_new, write_json
 
 # Validation and test clips come from videos that no training clip is cut from.
 SOURCES = {"train": ("bigbuckbunny",), "val": ("bikes",), "test": ("carphone_pristine",)}
@@ -86,8 +87,7 @@ def source_path(name: str) -> Path:
 def write_set(out: Path, seed: int = 0) -> None:
     """Writes clips, tables and manifest to the new or empty directory ``out``; raises FileExistsError otherwise."""
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; the real clips are written to a directory of their own")
+    require_new(out)
     (out / "clips").mkdir(parents=True, exist_ok=True)
     manifest: Row = {"seed": seed, "questions": {}, "dropped": {}, "sources": SOURCES}
     for part, names in SOURCES.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from future_l1_verl.data.files import whole
+from future_l1_verl.files import whole
 
 # A file that verl writes with its first checkpoint, and resumes from.
 TRACKER = "latest_checkpointed_iteration.txt"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from future_l1_verl.data.files import whole
 from future_l1_verl.data.video import VideoError, count_frames, read_timed_frames
+from future_l1_verl.files import whole
 
 READING = "turned by the display matrix"  # the way frames are decoded; a cache made in another way is not used
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from future_l1_verl.data.files import whole
 from future_l1_verl.data.rows import FORMS
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
@@ -23,6 +22,7 @@ from future_l1_verl.evaluation.prompting import Style, most_frames
 from future_l1_verl.evaluation.runner import Grader, RunOptions, run
 from future_l1_verl.evaluation.scoring import as_tables, is_result, summarise
 from future_l1_verl.evaluation.served import ServedEngine
+from future_l1_verl.files import write_json
 from future_l1_verl.latents.tokens import LatentSettings
 from future_l1_verl.modeling.checkpoint import check_checkpoint
 from future_l1_verl.modeling.trained_as import TrainedAs, differences
@@ -129,7 +129,7 @@ def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions
     if not found.records:
         return 1
     summary = summarise(found.records)
-    _write(folder / runs.SUMMARY, {"settings": settings, "splits": summary, "unanswered": len(unanswered)})
+    write_json(folder / runs.SUMMARY, {"settings": settings, "splits": summary, "unanswered": len(unanswered)})
     console = Console()
     marked = f", marked by {settings['marking']}" if settings["marking"] else ""
     console.print(*as_tables(summary, f"{settings['task']}: {settings['model']}{marked}", len(unanswered)))
@@ -139,14 +139,9 @@ def _finish(folder: Path, settings: dict[str, Any], interventions: Interventions
         asked = {record.row for record in found.records}
         left_alone = replace(interventions.intact, records=[each for each in interventions.intact.records if each.row in asked])
         compared = compare(left_alone, found)
-        _write(folder / runs.COMPARISON, compared)
+        write_json(folder / runs.COMPARISON, compared)
         console.print(*comparison_tables(compared, "intact", interventions.kind))
     return 0
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _config(model: Path) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from future_l1_verl.data.files import whole
 from future_l1_verl.data.rows import BadRow
+from future_l1_verl.files import keep_settings, whole
 
 ANSWERS, SETTINGS, SUMMARY, LATENTS = "answers.jsonl", "settings.json", "summary.json", "latents"
 COMPARISON, UNANSWERED = "comparison.json", "unanswered.jsonl"
@@ -120,16 +120,8 @@ def records(folder: Path) -> list[Record]:
 
 
 def begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings of a run, or compares them with those in the folder. Raises RunError naming what differs."""
-    path = folder / SETTINGS
-    settings = json.loads(json.dumps(settings))
-    if path.is_file():
-        before = json.loads(path.read_text())
-        changed = sorted(name for name in settings.keys() | before.keys() if settings.get(name) != before.get(name))
-        if changed:
-            raise RunError(f"{folder}: was begun with other {', '.join(changed)}; use the same, or another folder")
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    """Writes the settings of a run, or compares them with those in the folder. Raises ValueError naming what differs."""
+    keep_settings(folder / SETTINGS, settings)
     (folder / UNANSWERED).unlink(missing_ok=True)
     answers = folder / ANSWERS
     if answers.is_file():

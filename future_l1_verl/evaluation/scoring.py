@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from future_l1_verl.evaluation.runs import Record
+from future_l1_verl.files import write_json
 from future_l1_verl.statistics import by_split, score, with_interval
 from future_l1_verl.tables import empty_table
 
@@ -72,4 +72,4 @@ def show(found: Mapping[str, Any], tables: Iterable[Table], file: Path | None) -
     """Prints tables of figures, and writes the figures to a JSON file if one is given."""
     Console().print(*tables)
     if file is not None:
-        file.write_text(json.dumps(found, indent=2) + "\n")
+        write_json(file, found)

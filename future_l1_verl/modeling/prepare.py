@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
+from future_l1_verl.files import whole_folder
 from future_l1_verl.latents.tokens import CONFIG_KEYS, CONTROL_TOKENS, LatentSettings, LatentTokens
 
 # A new row starts as a copy of the row of the most similar token for pictures.
@@ -266,22 +267,13 @@ def wrongly_loaded(directory: Path) -> str:
 def new_directory(source: Path, out: Path) -> Iterator[Path]:
     """Yields a directory that is renamed to ``out`` when the block ends, and deleted if it raises.
 
-    Raises ValueError if ``out`` is, or lies in, ``source``, or if it is not empty.
+    Raises ValueError if ``out`` is, or lies in, ``source``, and FileExistsError if it is not empty.
     """
     out = out.resolve()
     if out.is_relative_to(source.resolve()):
         raise ValueError(f"{out} is {source} itself or lies in it")
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.replace(out)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+    with whole_folder(out) as folder:
+        yield folder
 
 
 def copy_checkpoint(source: Path, out: Path, without: Collection[str] = ()) -> None:

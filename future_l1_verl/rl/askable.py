@@ -16,7 +16,6 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from future_l1_verl.data.clips import Frame, even_numbers
-from future_l1_verl.data.files import whole
 from future_l1_verl.data.pictures import read_picture
 from future_l1_verl.data.prompts import Message, messages, prompt_length
 from future_l1_verl.data.reader import read, total
@@ -24,6 +23,7 @@ from future_l1_verl.data.rows import Clip, Picture, Row, RowError, Shown
 from future_l1_verl.data.skipped import Skipped, reason
 from future_l1_verl.data.twiff import frame_pool
 from future_l1_verl.data.video import Probe, probe
+from future_l1_verl.files import whole
 from future_l1_verl.progress import Progress
 
 CACHE = "askable.json"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from future_l1_verl.data.files import whole
+from future_l1_verl.files import whole
 
 
 class CheckpointFailed(RuntimeError):

@@ -40,7 +40,7 @@ def test_settings_that_differ_are_named_and_the_folder_stays(settings: dict[str,
     runs.begin(tmp_path, {"task": "rl", "limit": 2, "decoding": {"seed": 1}})
     runs.append(tmp_path, [record(0)])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(RunError, match=f"{tmp_path}: was begun with other {named};"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: was begun with other {named};"):
         runs.begin(tmp_path, settings)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

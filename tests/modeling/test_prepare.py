@@ -433,7 +433,7 @@ def test_nothing_is_overwritten_and_an_empty_folder_is_filled(tmp_path: Path) ->
             prepare(source, out, 4)
     (tmp_path / "out").mkdir()
     prepare(source, tmp_path / "out", 4)
-    with pytest.raises(ValueError, match="out is not empty"):
+    with pytest.raises(FileExistsError, match="out is not empty"):
         prepare(source, tmp_path / "out", 4)
 
 

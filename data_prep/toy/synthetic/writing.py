@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.toy.examples import ANSWERS, LETTERS, Example, Row, write_json, write_table
+from data_prep.toy.examples import ANSWERS, LETTERS, Example, Row, write_table
 from data_prep.toy.synthetic import words
 from data_prep.toy.synthetic.captions import future_caption, observed_caption
 from data_prep.toy.synthetic.headroom import headroom
 from data_prep.toy.synthetic.rendering import FPS, render
 from data_prep.toy.synthetic.scenes import FUTURE, OBSERVED, NoQuestionError, Question, Scene, pose, sample_scene
 from future_l1_verl.data.video import write_video
+from future_l1_verl.files import require_new, write_json
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -72,8 +73,7 @@ def write_set(out: Path, settings: Settings, progress: Progress) -> None:
     empty.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; a synthetic set is written to a directory of its own")
+    require_new(out)
     (out / "clips").mkdir(parents=True, exist_ok=True)
     manifest: Row = {"settings": asdict(settings), "questions": {}, "letters": {}, "headroom": {}, "taught": {}, "dropped": {}}
     seen: dict[str, str] = {}

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from future_l1_verl.data.clips import even_numbers
-from future_l1_verl.data.files import whole
 from future_l1_verl.evaluation import runs
 from future_l1_verl.evaluation.curves import write_curves
 from future_l1_verl.evaluation.inspection import figures, maps
@@ -19,6 +18,7 @@ from future_l1_verl.evaluation.inspection.answers import illustrate
 from future_l1_verl.evaluation.inspection.nearest import Tower
 from future_l1_verl.evaluation.inspection.page import Picture, render
 from future_l1_verl.evaluation.runs import Record, RunError
+from future_l1_verl.files import whole
 
 FOLDER, PAGE = "inspect", "index.html"
 

@@ -123,19 +123,19 @@ def test_what_fails_is_recorded_never_counted_and_asked_again_on_request(tmp_pat
 def test_a_folder_is_not_continued_with_other_settings(change: dict[str, int], tmp_path: Path) -> None:
     job = job_of(tmp_path, [candidate(0)])
     backend = StubSettings(TRUTH, tmp_path / "asked")
-    pipeline.keep_settings(job, backend, None)
-    pipeline.keep_settings(job, backend, None)
-    with pytest.raises(pipeline.ScoringError, match=f"begun with other {next(iter(change))};"):
-        pipeline.keep_settings(replace(job, **change), backend, None)
+    pipeline.begin(job, backend, None)
+    pipeline.begin(job, backend, None)
+    with pytest.raises(ValueError, match=f"begun with other {next(iter(change))};"):
+        pipeline.begin(replace(job, **change), backend, None)
 
 
 def test_other_candidates_are_other_settings(tmp_path: Path) -> None:
     job = job_of(tmp_path, [candidate(0)])
     backend = StubSettings(TRUTH, tmp_path / "asked")
-    pipeline.keep_settings(job, backend, None)
+    pipeline.begin(job, backend, None)
     candidates.write(job.candidates, [candidate(1)])
-    with pytest.raises(pipeline.ScoringError, match="candidates"):
-        pipeline.keep_settings(job, backend, None)
+    with pytest.raises(ValueError, match="candidates"):
+        pipeline.begin(job, backend, None)
 
 
 def test_a_judge_that_is_away_for_a_while_marks_nothing_wrong(tmp_path: Path) -> None:

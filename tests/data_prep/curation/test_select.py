@@ -288,6 +288,6 @@ def test_a_broken_shard_is_named(golden):
 def test_a_folder_that_holds_something_is_refused(golden):
     out = select(golden)
     before = pd.read_parquet(out / "selected.parquet")
-    with pytest.raises(SelectionError, match="is not empty"):
+    with pytest.raises(FileExistsError, match="is not empty"):
         select(golden, "--top", 1)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "selected.parquet"), before)
