@@ -1,7 +1,5 @@
 """The parser of all commands: an error is one line, and the help of an option states its default."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """``future-l1 doctor``: checks what a run needs, one thing after the other."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

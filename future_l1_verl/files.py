@@ -1,7 +1,5 @@
 """Writes files and folders atomically, and never over what is there by mistake."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

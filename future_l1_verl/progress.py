@@ -1,7 +1,5 @@
 """The progress of long work: a bar in a terminal, and a line now and then where the output is a pipe or a file."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any, TextIO
 

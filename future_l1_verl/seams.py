@@ -1,7 +1,5 @@
 """The functions of another library that this package overrides or wraps, compared with what is installed."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any

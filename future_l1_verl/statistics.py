@@ -3,8 +3,6 @@
 An answer without a verdict counts in ``n`` but in no mean, and makes the whole incomplete.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

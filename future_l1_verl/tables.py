@@ -1,7 +1,5 @@
 """Tables of figures for a terminal. They fit in 80 columns, which is the width where the output is a pipe or a file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich import box

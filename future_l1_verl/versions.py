@@ -1,7 +1,5 @@
 """The tested sets of library versions; other versions are refused when a library is first needed."""
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, version
 
 # The distributions that provide a package, if their names differ.

@@ -1,7 +1,5 @@
 """Words that many messages share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 

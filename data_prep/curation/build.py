@@ -1,7 +1,5 @@
 """``build``: writes the selected candidates as files of stage 1 and stage 2, with a dataset card."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

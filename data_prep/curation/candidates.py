@@ -1,7 +1,5 @@
 """Candidates for curation: one schema for all data sets, read and written as a stream."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The card of a data set that ``build`` wrote: counts beside the paper's (section 3), as JSON, README and figures."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

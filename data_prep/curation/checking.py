@@ -1,7 +1,5 @@
 """Checks in parallel that clips exist and decode."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """A scoring job: its candidates and settings, and the files of its shards."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path

@@ -11,8 +11,6 @@ or more apart. The synthetic set is the hard case, as its scenes differ by the p
 match one of 80 test clips, at 6 bits it would be 17 %.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import multiprocessing

@@ -1,7 +1,5 @@
 """Sends many requests to a server, and waits for it during outages."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence

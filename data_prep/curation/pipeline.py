@@ -5,8 +5,6 @@ ray/llm/_internal/batch/stages/vllm_engine_stage.py): eight rollouts would be ei
 again before anything could be saved. Therefore we have our own stage with an engine per replica.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

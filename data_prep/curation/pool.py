@@ -1,7 +1,5 @@
 """Reads the columns that selection needs of millions of candidates and scores, and writes the selected candidates."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

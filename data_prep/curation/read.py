@@ -1,7 +1,5 @@
 """``read``: writes the candidates of data sets, without rows or clips that cannot be used."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import math

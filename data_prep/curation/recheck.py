@@ -3,8 +3,6 @@
 The highest of noisy gains are overestimates: a selection must be compared with its random control on new rollouts.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``score``: a model answers each candidate, with and without its future frames, and the answers get verdicts."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The results of scoring: a parquet file per shard of candidates, with every rollout and the counts for selection."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The subcommand ``select``: applies the rule, removes overlaps with benchmarks, and draws a random control."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from functools import partial

@@ -1,7 +1,5 @@
 """The rule of visual gain (paper section 3): selects candidates that a model answers better with their future frames."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Between texts and verdicts a shard is a file in ``rollouts/``, at the end one in
 time of one shard.
 """
 
-from __future__ import annotations
-
 import pickle
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The composition of a selection: shares by category with gain, base accuracy and number of future frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

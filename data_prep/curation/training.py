@@ -1,7 +1,5 @@
 """Turns a candidate into a row of stage 1 and of stage 2, with its response in the paper's shape (section 1)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

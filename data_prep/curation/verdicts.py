@@ -1,7 +1,5 @@
 """Verdicts on rollouts: by a rule first and by a judge for the rest; it waits during the judge's outages."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace

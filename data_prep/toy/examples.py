@@ -1,7 +1,5 @@
 """Multiple-choice examples as rows in TwiFF's form, from which both stages and evaluation take what they need."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ whether its future is brighter or darker and moves more or less than the frames 
 pixels, so they are true; the set tests the code on real files and is not a benchmark.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

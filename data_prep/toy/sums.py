@@ -4,8 +4,6 @@
 right half of the time: a model trained on it knows the form of replies, but not yet the right answers.
 """
 
-from __future__ import annotations
-
 import random
 from itertools import product
 from pathlib import Path

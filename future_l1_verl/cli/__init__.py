@@ -5,8 +5,6 @@ help is fast. Its docstring is its help; the first paragraph is in the list of c
 or, after it has checked the user's input, a function that does the work, whose errors keep their tracebacks.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 import textwrap

@@ -4,8 +4,6 @@ Each line is one thing that a run needs: ``ok`` and what was found, or ``FIX`` a
 decodes a token with it, which takes most of a minute. Exits with 1 if there is something to fix.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Adapters of LoRA are merged into the weights.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Exits with 1 if it is not.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from future_l1_verl.arguments import Parser, json_object, positive

@@ -4,8 +4,6 @@ Writes a new folder, whose ``config.json`` has the ids of the tokens and the mos
 the file system allows it.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

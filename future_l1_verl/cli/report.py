@@ -1,7 +1,5 @@
 """Makes the report of a training: curves, accuracy, and samples, as PNGs and Markdown."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

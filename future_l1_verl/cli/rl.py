@@ -3,8 +3,6 @@
 Example: future-l1 rl actor_rollout_ref.model.path=DIR data.train_files=FILE data.val_files=FILE trainer.default_local_dir=DIR.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from future_l1_verl.arguments import Parser

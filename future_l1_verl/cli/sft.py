@@ -4,8 +4,6 @@ Example: future-l1 sft model.path=DIR data.train_files=FILE trainer.default_loca
 runs on each of them, with trainer.nnodes, trainer.master_addr and its own trainer.node_rank, and files that all of them see.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from future_l1_verl.arguments import Parser

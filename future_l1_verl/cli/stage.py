@@ -1,7 +1,5 @@
 """The common part of `future-l1 sft` and `future-l1 rl`: overrides of their config trees in hydra's form."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

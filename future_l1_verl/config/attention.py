@@ -1,7 +1,5 @@
 """The attention implementation of this environment, ``${installed_attention:}`` in the config trees."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Saves the resolved config with the run, and prevents a run from being resumed with other settings."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """The resolvers of the config trees: ``${installed_attention:}`` and ``${sum:A,B}``."""
 
-from __future__ import annotations
-
 from omegaconf import OmegaConf
 
 from future_l1_verl.config.attention import installed_attention

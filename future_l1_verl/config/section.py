@@ -1,7 +1,5 @@
 """Sections of the config trees as typed values."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf

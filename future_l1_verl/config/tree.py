@@ -1,7 +1,5 @@
 """The config tree of a stage: its own keys with their meanings, and the tree with hydra overrides applied."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from importlib import resources

@@ -1,7 +1,5 @@
 """Frames of clips with their times; with a cache directory each is decoded only once."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Reads the fields of a row of another data set. All functions raise RowError, naming the field."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ Both name a clip in ``video_dataset``, which includes the future that is asked a
 ``first_part_video``.
 """
 
-from __future__ import annotations
-
 import filecmp
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Finds clips and pictures: in a folder, by a template with the row's fields, or by a map."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

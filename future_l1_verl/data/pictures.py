@@ -1,7 +1,5 @@
 """Reads pictures in the same way as the served engine, so that training and serving see the same pixels."""
 
-from __future__ import annotations
-
 import io
 from contextlib import suppress
 from pathlib import Path

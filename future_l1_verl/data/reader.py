@@ -4,8 +4,6 @@ Parquet files, JSON arrays (also in an object, as ``{"data": [...]}``), JSON lin
 ``datasets.save_to_disk`` wrote; all of them several at a time.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ Every format (``formats``) is converted to this one type, which checks all rules
 curation get their rows from `future_l1_verl.data.reader`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

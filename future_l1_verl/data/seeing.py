@@ -1,7 +1,5 @@
 """The frames and pictures of a row, decoded."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

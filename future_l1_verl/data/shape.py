@@ -1,7 +1,5 @@
 """Converts a response of any data set to the paper's shape (section 1)."""
 
-from __future__ import annotations
-
 import re
 
 from future_l1_verl.rewards.answer import answer_text

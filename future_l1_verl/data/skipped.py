@@ -1,7 +1,5 @@
 """Lists rows that cannot be used in a manifest, counts them, and ends the run if there are too many."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

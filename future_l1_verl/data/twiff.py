@@ -4,8 +4,6 @@ TwiFF examples name frames by 1-based indices into a pool of eight frames per vi
 but leaves out its first and last frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Reads single frames of video files, and writes short clips."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator, Sequence

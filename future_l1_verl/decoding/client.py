@@ -8,8 +8,6 @@ See docs/guides/serving.md. Does not need vLLM. An answer is text as from any ot
 tokens of spans from it (``skip_special_tokens``).
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -4,8 +4,6 @@ Every step runs the model over the whole sequence, without a key-value cache; th
 embedding injects the latents. The hidden states are those after the final norm, which the output head reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

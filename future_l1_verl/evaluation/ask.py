@@ -1,7 +1,5 @@
 """``future-l1 eval run``: writes a folder with answers, a summary and, for interventions, a comparison."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -3,8 +3,6 @@
 Both need runs of the same questions with all verdicts, as `runs.read_finished` guarantees.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

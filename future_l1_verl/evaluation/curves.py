@@ -1,7 +1,5 @@
 """Draws the curves of both trainings from their tensorboard folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import fmean
 

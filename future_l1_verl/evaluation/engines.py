@@ -121,6 +121,7 @@ class LocalEngine:
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
 
         decoding = self.settings.decoding
@@ -133,7 +134,8 @@ class LocalEngine:
         try:
             async for output in self.engine.generate(engine_prompt(self.processor, chat), params, request_id=uuid.uuid4().hex):
                 (completion,) = output.outputs
-        except ValueError as error:  # from vLLM or the processor: a prompt too long, an extreme picture
+        # From vLLM or the processor: a prompt too long, an extreme picture. vLLM's is a ValueError in 0.24 alone.
+        except (ValueError, VLLMValidationError) as error:
             raise Unanswerable(str(error)) from error
         if completion.finish_reason not in ("stop", "length"):
             raise Unanswerable(f"the engine ended the answer with {completion.finish_reason!r}; see its log")

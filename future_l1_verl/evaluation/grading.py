@@ -1,7 +1,5 @@
 """Grades a reply as right or wrong, or with marks from 0 to 5."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from future_l1_verl.data.rows import Row

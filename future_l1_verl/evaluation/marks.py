@@ -5,8 +5,6 @@ Two protocols. ``ours``: the judge sees question and reference answer, and a rep
 pictures and the reference answer, and marks a reply without tags as well.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks whether the reasoning of a reply is true, if the data have the true reasons."""
 
-from __future__ import annotations
-
 import re
 
 from future_l1_verl.rewards.answer import normalise

@@ -1,7 +1,5 @@
 """Asks a model all questions of a task, grades its answers as they arrive, and keeps all finished ones."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

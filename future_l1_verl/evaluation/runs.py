@@ -11,8 +11,6 @@ An incomplete line (the process was killed) does not count. If a row has two lin
 first lacks.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

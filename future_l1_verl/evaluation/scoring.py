@@ -1,7 +1,5 @@
 """The summary of a run and its tables: scores per split with their uncertainty, and statistics of the answers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tasks: FutureBench, TwiFF-Bench, the synthetic set, and any other rows with a right answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

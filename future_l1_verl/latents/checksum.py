@@ -1,7 +1,5 @@
 """A checksum of latents, so that every process that passes them on can show that they are those of the rollout."""
 
-from __future__ import annotations
-
 import zlib
 
 import torch

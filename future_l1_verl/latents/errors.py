@@ -4,8 +4,6 @@ Index convention: row k belongs to slot k; ``h`` is the hidden state at its feed
 frame in it. ``[K, H], [K, H] -> [K]`` in fp32; only h gets gradients.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 

@@ -3,8 +3,6 @@
 The replacement is injected, kept and returned; every later token sees it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

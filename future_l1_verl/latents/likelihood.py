@@ -5,8 +5,6 @@ position, the one right before it. All functions compute in fp32 at least, sum o
 number per slot; h gets gradients, z and the reference do not.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

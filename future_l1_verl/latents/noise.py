@@ -8,8 +8,6 @@ The hash is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom n
 and position starts a separate stream, two outputs of which give one normal number (Box and Muller 1958).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

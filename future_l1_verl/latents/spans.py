@@ -4,8 +4,6 @@ Every index of a response has one role (docs/concepts/spans.md). Roles are a fun
 alone, because ``<|latent|>`` cannot be sampled outside a span.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 

@@ -5,8 +5,6 @@ The kernel of a call is FlashAttention's for sequences of different lengths, or 
 of the whole sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate

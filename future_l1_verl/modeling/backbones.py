@@ -1,7 +1,5 @@
 """The supported architectures, each with its differences; `install_latents` converts a model in place."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration

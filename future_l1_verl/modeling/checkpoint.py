@@ -1,7 +1,5 @@
 """Checks a checkpoint before it is used."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -5,8 +5,6 @@ this form (``checkpoint.save_contents`` has ``hf_model``), so the files are chec
 base weights and adapters side by side, and they are merged.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

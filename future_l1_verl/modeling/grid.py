@@ -1,7 +1,5 @@
 """Lays out a fixed number of latents over an image."""
 
-from __future__ import annotations
-
 
 def latent_grid(width: int, height: int, max_latents: int) -> tuple[int, int]:
     """Returns ``(rows, columns)`` with ``rows * columns == max_latents`` and the aspect ratio nearest to the image's.

@@ -1,7 +1,5 @@
 """Computes the output head's log-probs in chunks of tokens, so that the logits of all tokens are never in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

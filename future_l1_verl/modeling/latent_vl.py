@@ -3,8 +3,6 @@
 The classes add no parameters: `backbones.install_latents` changes the class of a stock model, so checkpoints stay plain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar

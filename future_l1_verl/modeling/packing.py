@@ -10,8 +10,6 @@ i of an answer is predicted from the state at token i - 1, the first from the st
 *scored* tokens are all tokens of all answers, in packed order: ``[N]``, the last N of the sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -6,8 +6,6 @@ with those two matrices are written anew, a piece at a time. A linked file is sh
 weights later must write a new file in its place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

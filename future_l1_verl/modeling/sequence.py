@@ -1,7 +1,5 @@
 """Access to the tokens of a sequence: all on one rank, or split over ranks (training/ulysses.py)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -1,7 +1,5 @@
 """Turns future frames into the latents of stage 1: pixels for the vision tower, and latents from its features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

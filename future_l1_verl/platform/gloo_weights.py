@@ -4,8 +4,6 @@ verl's own backends (verl/checkpoint_engine) need NCCL or RDMA. If ``checkpoint_
 module, it is ``checkpoint_engine.backend=gloo``.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import AsyncGenerator, Iterable
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Makes verl use the device of the config, by verl's own settings, and checks that Ray has enough devices."""
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib import import_module

@@ -3,8 +3,6 @@
 `launch.take_platform` and config/rl/platform/cpu.yaml name it, and choose it by ``VERL_PLATFORM=cpu``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -3,8 +3,6 @@
 A stock verl job on a CPU names this module as ``actor_rollout_ref.model.external_lib``.
 """
 
-from __future__ import annotations
-
 import torch
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead

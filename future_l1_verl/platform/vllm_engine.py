@@ -1,7 +1,5 @@
 """Arguments of all our vLLM engines on a machine without an accelerator."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -5,8 +5,6 @@ a number (quantity.py), plain text (text.py). An answer that names nothing, or t
 wrong one but is counted separately, since its fault is of form and not of content. Needs neither verl nor vLLM.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

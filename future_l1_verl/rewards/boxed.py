@@ -1,7 +1,5 @@
 r"""Finds the ``\boxed{...}`` of a text, which may contain further braces."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

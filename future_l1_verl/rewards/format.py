@@ -1,7 +1,5 @@
 """R_fmt: checks on token ids that a response has the shape that its config asks for (paper section 1)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """R_ctr and R_div: the rewards of the latents themselves (paper section 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import IntEnum
 

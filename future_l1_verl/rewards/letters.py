@@ -4,8 +4,6 @@ r"""Finds the letters that an answer names: "B", "(b)", "the answer is b", "选B
 Japanese and Korean write no spaces around a letter: there it counts only next to words that mark an answer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

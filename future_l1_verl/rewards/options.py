@@ -1,7 +1,5 @@
 """Reads the options of a multiple-choice question, writes them into the question, and finds the one that is meant."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar

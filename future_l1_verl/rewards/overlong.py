@@ -1,7 +1,5 @@
 """DAPO's soft penalty for replies that come near the maximum length."""
 
-from __future__ import annotations
-
 
 def overlong(length: int, max_length: int, buffer: int) -> float:
     """Returns the soft overlong punishment (DAPO, arXiv 2503.14476, eq. 13), in [-1, 0]; all arguments count tokens.

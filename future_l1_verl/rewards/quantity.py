@@ -1,7 +1,5 @@
 """Reads numbers in answers and compares them."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

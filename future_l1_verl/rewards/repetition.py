@@ -1,7 +1,5 @@
 """A penalty for repetition. It has its own column and is never part of accuracy, which the group filter reads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

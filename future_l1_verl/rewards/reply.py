@@ -1,7 +1,5 @@
 r"""Finds the answer of a reply, after its thoughts: in ``<answer>``, in ``\boxed{}``, or all the remaining text."""
 
-from __future__ import annotations
-
 import re
 
 from future_l1_verl.rewards.answer import answer_text

@@ -1,7 +1,5 @@
 r"""The shapes that a reply can be asked to have (paper section 1), checked on its text."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 r"""Makes texts comparable: one form of each character, no markup, no words that only announce an answer."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

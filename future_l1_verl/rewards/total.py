@@ -1,7 +1,5 @@
 """The reward parts of all rollouts of a prompt and their weighted sum (paper section 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Runs coroutines for synchronous callers, in one event loop per process, which keeps a judge's connections open."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

@@ -1,7 +1,5 @@
 """The parts of a reward and their weights (paper section 4)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 PARTS = ("accuracy", "format", "contrastive", "diversity", "repetition", "overlong")

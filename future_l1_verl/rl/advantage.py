@@ -3,8 +3,6 @@
 Index convention: row i is a rollout; ``groups[i]`` names its prompt; column k of the parts is a reward part with weight k.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Prepares rollouts for the trainer: attaches latents and computes rewards."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Finds the rows that stage 2 can ask, before anything is started and without decoding whole clips."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

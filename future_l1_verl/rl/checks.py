@@ -1,7 +1,5 @@
 """Finds input of stage 2 that cannot work, before any worker starts."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Asks the rollout servers: all answers to a prompt on one replica; answers cut by a weight update are continued."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import ray

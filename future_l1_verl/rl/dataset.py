@@ -1,7 +1,5 @@
 """Gives verl the questions of stage 2, with the same frames as in stage 1 and evaluation."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -4,8 +4,6 @@ All rollouts of a prompt run in one worker process, so what depends on the whole
 is computed there, before TransferQueue and the group filter see a score.
 """
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field
 from typing import Any

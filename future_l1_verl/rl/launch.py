@@ -1,7 +1,5 @@
 """Starts stage 2: verl's task runner with our trainer, in the driver's own process."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import ray

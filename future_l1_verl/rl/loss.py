@@ -5,8 +5,6 @@ index is, its role, follows from the token ids (latents/spans.py). Each entry ha
 head (log p(token) at text and stops, log(1 - p(end)) at free slots) and, at slots, the log-*density* of the latent.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tensordict import TensorDict

@@ -1,7 +1,5 @@
 """The metrics of stage 2 at every step, as plain functions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The trainers of verl's three V1 modes, with latents; modes differ in the order of steps and in the devices of each part."""
 
-from __future__ import annotations
-
 import logging
 import math
 

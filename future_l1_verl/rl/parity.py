@@ -1,7 +1,5 @@
 """How far the actor's log-probs are from the rollout's, in nats: `sums` of any part of a step add up to its `parity`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor

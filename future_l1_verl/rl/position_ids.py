@@ -5,8 +5,6 @@ TransferQueue delivers them ragged along the 4, and upstream's correction of the
 crashes, and the log-prob passes silently use wrong positions.
 """
 
-from __future__ import annotations
-
 import verl.workers.engine.base
 import verl.workers.engine_workers
 from tensordict import TensorDict

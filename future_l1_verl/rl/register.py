@@ -1,7 +1,5 @@
 """Registers our classes with verl in every process: verl imports this module as ``actor_rollout_ref.model.external_lib``."""
 
-from __future__ import annotations
-
 from future_l1_verl.versions import require
 
 require("verl", "vllm", "transfer_queue", "transformers")

@@ -1,7 +1,5 @@
 """verl's replay buffers with the paper's group filter; they end the run when a rollout fails."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

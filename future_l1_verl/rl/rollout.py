@@ -1,7 +1,5 @@
 """verl's vLLM server with latent spans."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The sections of stage 2's config tree that are ours."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Annotated, Literal, Self
 

@@ -1,7 +1,5 @@
 """Values that all answers to a prompt share: each is made once per prompt, under a name."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar

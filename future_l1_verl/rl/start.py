@@ -1,7 +1,5 @@
 """Prepares stage 2: input that cannot work raises here, before any worker starts."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from functools import partial

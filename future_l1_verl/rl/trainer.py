@@ -1,7 +1,5 @@
 """verl's V1 trainer with the LA-DAPO loss and with our metrics at every step."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from dataclasses import replace

@@ -4,8 +4,6 @@ The trainer waits without a time limit for rollouts, for weight updates and for 
 engine, agent-loop worker or storage unit.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

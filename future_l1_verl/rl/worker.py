@@ -1,7 +1,5 @@
 """The actor's worker if the rollout has separate devices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

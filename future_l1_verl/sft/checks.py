@@ -1,7 +1,5 @@
 """Finds input of stage 1 that cannot work, before any worker starts."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from omegaconf import DictConfig

@@ -1,7 +1,5 @@
 """Turns rows of stage 1 into a prompt and the answer to learn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """Turns rows of stage 1 into token sequences whose latents are the future frames (paper section 2)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

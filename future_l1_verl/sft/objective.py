@@ -3,8 +3,6 @@
 Index convention: row k of ``h`` and ``z`` belongs to slot k (latents/errors.py).
 """
 
-from __future__ import annotations
-
 import torch
 from tensordict import TensorDict
 from torch import Tensor

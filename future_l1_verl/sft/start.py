@@ -1,7 +1,5 @@
 """Prepares stage 1: input that cannot work raises here, before any worker starts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """verl's SFT trainer with the latent loss."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

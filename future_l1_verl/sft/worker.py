@@ -1,7 +1,5 @@
 """One process of stage 1, started by torchrun with the overrides of its config tree."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """Describes in one sentence what stage 2 learned, from its validation curves."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -4,8 +4,6 @@ The captions of the synthetic set describe positions and motion in each frame, a
 contain no questions or answers, so the result can see and read but has not learned the task.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass

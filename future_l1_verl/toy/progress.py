@@ -1,7 +1,5 @@
 """``TRAINING 2>&1 | python -m future_l1_verl.toy.progress``: shortens verl's output to one line per step."""
 
-from __future__ import annotations
-
 import re
 import sys
 

@@ -1,8 +1,6 @@
 """The report folder of a run: what was learned, accuracy after each stage, curves of both trainings, sample answers beside
 their frames."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ Its processors are the real ones; a 64x64 image becomes four embeddings. With ``
 describe clips of the synthetic set, so that its vision features are useful before stage 1 freezes them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

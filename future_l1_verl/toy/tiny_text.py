@@ -4,8 +4,6 @@
 prompts (``prompt``) and replies (``reply``), it is first trained to reply like that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

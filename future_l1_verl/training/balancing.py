@@ -5,8 +5,6 @@ tokens; rows of a question have the same prompt, which is computed once for rows
 not need verl.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Sequence
 
 Rows = list[int]

@@ -1,7 +1,5 @@
 """Keeps a run's last checkpoint complete while the next one is written, even if that fails."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Checks of the settings of both stages, before any worker starts."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from typing import Annotated, Literal
 

@@ -3,8 +3,6 @@
 Chosen by the model type ``latent_language_model``; importing this module registers it with verl.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace

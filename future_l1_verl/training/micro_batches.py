@@ -4,8 +4,6 @@ Upstream (verl/workers/engine/utils.py, prepare_micro_batches) counts the tokens
 that a prompt would be computed in every micro-batch with one of its answers.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Splits sequences over ranks (Ulysses, arXiv 2309.14509): each has part of the tokens, and in attention of the heads."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from verl.models.transformers.monkey_patch import repeat_kv
 from verl.utils.ulysses import (

@@ -1,7 +1,5 @@
 """Refuses, before a stage begins, a verl whose methods are not those that this package overrides (verl_methods.yaml)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib import resources
 from pkgutil import resolve_name

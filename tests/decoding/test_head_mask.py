@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
 from future_l1_verl.decoding.vllm.v1.head import OutsideMask
+
+
+@pytest.fixture(autouse=True)
+def of_an_engine() -> Iterator[None]:
+    """vLLM 0.32 makes layers within an engine's config alone."""
+    with set_current_vllm_config(VllmConfig()):
+        yield
+
 
 WEIGHT = torch.arange(12.0).reshape(6, 2)
 HIDDEN = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
@@ -29,6 +39,7 @@ class Model(nn.Module):
         self.logits_processor._gather_logits = lambda logits: logits if size == 6 else None  # of a rank that only helps
         self.lm_head = nn.Module()
         self.lm_head.weight = WEIGHT[first : first + size]
+        self.lm_head.tp_size = 1
         self.lm_head.num_embeddings_per_partition = size
         self.lm_head.shard_indices = SimpleNamespace(org_vocab_start_index=first, num_org_elements=size)
         self.lm_head.quant_method = SimpleNamespace(apply=apply)

@@ -1,7 +1,5 @@
 """The backends that answer questions: vLLM engines placed by Ray (``vllm``), or a server with the OpenAI API (``openai``)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol

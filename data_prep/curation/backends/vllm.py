@@ -41,11 +41,13 @@ class VllmBackend:
         self.engine = LLM(model=settings.model, **engine_defaults() | settings.engine)
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
+        from vllm.exceptions import VLLMValidationError  # a ValueError in 0.24 alone
+
         # The contents of the prefix cache decide how a prompt is split, and so the last bits of the logits.
         self.engine.reset_prefix_cache()
         try:
             return self._generate(questions)
-        except ValueError as error:  # vLLM refuses a prompt (for example too long), and with it the whole call
+        except (ValueError, VLLMValidationError) as error:  # a prompt is refused, for example as too long, and with it the call
             if len(questions) == 1:
                 return [[Text(None, f"refused: {error}")] * len(questions[0].seeds)]
             half = len(questions) // 2

@@ -1,7 +1,5 @@
 """``python -m data_prep.toy.synthetic --out DIR --seed S`` writes the synthetic video-event set."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from data_prep.toy.synthetic.writing import Settings, write_set

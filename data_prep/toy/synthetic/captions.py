@@ -3,8 +3,6 @@
 They never look like the set's questions and answers.
 """
 
-from __future__ import annotations
-
 from data_prep.toy.synthetic import words
 from data_prep.toy.synthetic.physics import Body
 from data_prep.toy.synthetic.rendering import BOX

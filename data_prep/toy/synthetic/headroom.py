@@ -1,7 +1,5 @@
 """Computes the answers of perfect readers: how much of a split can be learned, and how much only from the future frames."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A model trained on them can answer under both conditions of curation; a large model can do so without it.
 """
 
-from __future__ import annotations
-
 from importlib import resources
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Renders the frames of a motion."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_prep.toy.synthetic.physics import Body, Box, Motion

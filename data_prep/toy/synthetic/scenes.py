@@ -1,7 +1,5 @@
 """Draws random scenes, and poses questions about them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Every sentence of the synthetic set. The vocabulary is small so that a small model learns it fast."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import product
 

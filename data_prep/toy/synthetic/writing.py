@@ -1,7 +1,5 @@
 """Writes the set: clips, TwiFF JSON, parquet tables and a manifest."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Makes training files of the selected candidates, and a card of them."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Says what scoring would cost, from a sample that was scored."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

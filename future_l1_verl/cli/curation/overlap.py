@@ -1,7 +1,5 @@
 """The arguments about benchmarks that `curate select` and `curate build` share."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from data_prep.curation.overlap import DISTANCE, SHARE, WAYS, WHOLE_STEM

@@ -3,8 +3,6 @@
 Rows and clips that cannot be used are left out, and listed beside it with the reason.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

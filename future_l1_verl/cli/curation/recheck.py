@@ -1,7 +1,5 @@
 """Says what a selection gains on other rollouts than it was selected by, beside its control."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Started again it goes on; what failed is asked for again, and never counted as wrong.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Writes ``selected.parquet``, ``control.parquet`` (as many at random), ``removed.parquet`` and ``report.json``.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sums up several runs of the same questions, such as those of several seeds."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Compares two runs of the same questions: paired intervals, and McNemar's test."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

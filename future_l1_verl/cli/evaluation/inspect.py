@@ -1,7 +1,5 @@
 """Makes a page of the answers of a run, with their spans, latents and figures."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -4,8 +4,6 @@ An answer is a line of ``answers.jsonl`` in --out as soon as it is there; the sa
 stopped. Exits with 1 if a verdict or an answer is missing.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -5,8 +5,6 @@ it reads; and ``parse(fields, locate)``, which returns the arguments of `Row` or
 row, the one with the largest group is used.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Iterable
 from functools import lru_cache

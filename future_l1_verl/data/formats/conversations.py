@@ -1,7 +1,5 @@
 """Conversations: a human's question about named frames and a gpt's reply, as in Future-L1-50K and TwiFF's JSON lines."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

@@ -1,7 +1,5 @@
 """FutureBench: ``video_path`` and ``qa`` with Question, Options and Answer, or the same fields flat, about a whole clip."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

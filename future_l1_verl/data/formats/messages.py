@@ -1,7 +1,5 @@
 """Chat rows of stage 1: ``messages``, the last of which is learned, and ``videos`` or ``images`` for the places in them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

@@ -1,8 +1,6 @@
 """Rows of stage 2: ours (``problem, answer, video, image``), EasyR1's (``problem, answer, images | videos``) and Video-R1's
 (``problem, solution, path, data_type``)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

@@ -4,8 +4,6 @@ Its parquet files, TwiFF-Bench (with embedded pictures, or with ``frames`` and `
 ``data_prep.curation`` writes have this form under different names.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

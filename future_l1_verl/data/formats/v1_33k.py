@@ -3,8 +3,6 @@
 The row uses the question with options, and the open one only if there is no other.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

@@ -1,8 +1,6 @@
 """verl's rows of stage 2, as in its examples (geo3k): ``prompt`` as a chat, ``images`` or ``videos`` for the
 placeholders in it, and ``reward_model.ground_truth``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from future_l1_verl.data import fields as of

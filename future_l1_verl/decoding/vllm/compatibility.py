@@ -1,7 +1,5 @@
 """Refuses, before the first token, what latent spans cannot work with: other vLLM versions and impossible settings."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from types import ModuleType
 

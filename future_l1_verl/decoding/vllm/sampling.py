@@ -3,8 +3,6 @@
 Pure tensor code on the device, without host synchronisation; does not depend on requests or vLLM.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

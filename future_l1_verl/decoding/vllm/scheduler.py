@@ -1,7 +1,5 @@
 """The scheduler of latent spans: checks requests, keeps cached blocks separate, and adds latents to the output."""
 
-from __future__ import annotations
-
 from functools import wraps
 from typing import Any
 

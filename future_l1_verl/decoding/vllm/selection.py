@@ -4,8 +4,6 @@ Settings are checked when the engine's config is made, requests when they arrive
 in another process, where the reason is hard to find in the logs. `decoding.plugin` calls `choose` and `check`.
 """
 
-from __future__ import annotations
-
 from functools import cache, partial, wraps
 from typing import Any
 
@@ -81,7 +79,7 @@ def _check_requests() -> None:
     def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> EngineCoreRequest:
         """Upstream builds the engine's request from a prompt and its parameters.
 
-        Raises VLLMValidationError, a ValueError, for a request that cannot work. The chat API answers it with status 400 and
+        Raises VLLMValidationError for a request that cannot work. The chat API answers it with status 400 and
         its message. It does the same for any other ValueError, but closes the connection; an error in the engine is answered
         with a 500 without a message.
         """

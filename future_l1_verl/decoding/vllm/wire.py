@@ -1,7 +1,5 @@
 """Encodes latents as numpy arrays for vLLM's processes, and as text for JSON. Does not need vLLM."""
 
-from __future__ import annotations
-
 import base64
 import re
 

@@ -1,7 +1,5 @@
 """The worker class: vLLM's own for the platform, with latent spans installed in its model runner."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from vllm.platforms import current_platform

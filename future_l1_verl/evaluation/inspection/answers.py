@@ -1,7 +1,5 @@
 """Puts answers beside the frames of their clips."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of a run's answers and latents."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The folder ``inspect`` of a run: its page, figures and thumbnails."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Projects latents to a plane: PCA, t-SNE, and UMAP if it is installed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib.util import find_spec
 

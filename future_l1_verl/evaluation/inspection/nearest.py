@@ -1,7 +1,5 @@
 """Finds the future frame nearest to a latent, among embeddings made like the targets of stage 1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

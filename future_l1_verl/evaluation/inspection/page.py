@@ -1,7 +1,5 @@
 """Makes the page of a run: settings, figures per split, pictures, and answers with their spans."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Splits a reply into words, markup and latent spans (docs/concepts/spans.md)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -6,8 +6,6 @@
 EasyR1 passes only the reply and the right answer: there are no options, and no question to ask a judge about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads the text of a reply or a prompt that may be a chat."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ Rows have ``reward_spec.ground_truth``, and in ``extra_info`` the ``question`` a
 ``environment.skyrl_gym.future_l1`` has the fields of `Scoring`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 trainer = GRPOTrainer(..., reward_funcs=reward(truth="solution", shape="boxed", reason_tag="think"))
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

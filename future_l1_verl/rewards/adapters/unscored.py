@@ -1,7 +1,5 @@
 """Errors that stop trainers which would score a reply 0.0 if its reward function fails."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager

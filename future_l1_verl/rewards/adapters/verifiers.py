@@ -6,8 +6,6 @@ class Sums(vf.Task[SumsData]):                                            # veri
     correct = vf.reward(task_reward(reason_tag="think"))
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 

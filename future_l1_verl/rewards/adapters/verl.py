@@ -11,8 +11,6 @@ Settings are the fields of `Scoring`. recipes/stock_verl_rewards.sh is a complet
 ``rate_limited``, ``prime`` and time limits score 0 if a function raises an Exception. These raise Unscored, which is not one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

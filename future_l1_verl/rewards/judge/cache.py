@@ -1,7 +1,5 @@
 """Keeps a judge's verdicts, so that no question is asked twice."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Checks that a server is fit to judge: it answers, in the right form, and mostly correctly."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -1,7 +1,5 @@
 """Asks a judge over the OpenAI chat API. A failed request is repeated; a failed verdict is None and never a guess."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

@@ -1,7 +1,5 @@
 """The settings of the judge, and the error of an unavailable judge. Needs only Python."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reads the verdict in a judge's reply, if there is a usable one."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -5,8 +5,6 @@ It has no hook for the embeddings of single requests, so methods of the runner a
 ``head`` masks the tokens that cannot be sampled outside spans.
 """
 
-from __future__ import annotations
-
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.v1.sample.sampler import Sampler

@@ -5,8 +5,6 @@ scheduling, ``finish_async``). Nothing here depends on values on the device befo
 host for vLLM's own bookkeeping.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import NamedTuple
 

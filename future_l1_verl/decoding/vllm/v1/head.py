@@ -3,8 +3,6 @@
 The mask is the bias of the matrix product that computes the logits, so it costs nothing extra: text runs as fast as in vLLM.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

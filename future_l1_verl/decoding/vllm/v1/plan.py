@@ -3,8 +3,6 @@
 Needs numpy and torch, not vLLM. "Row" is an index into the batch, "flat row" an index into the tokens of a step.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Latent spans on vLLM's V1 model runner: five overrides, each of which calls the method that it overrides."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """vLLM's V1 sampler with spans: masks, decides, and scores by role. On the device, no host synchronisation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ A request has a row in the runner's tables while it runs. There ``state`` (a mod
 needs from step to step; ``sampler`` samples, masks and scores; ``runner`` installs both.
 """
 
-from __future__ import annotations
-
 from vllm.config import VllmConfig
 from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 from vllm.v1.worker.gpu.model_states.default import DefaultModelState

@@ -5,8 +5,6 @@ places of a batch). A preempted request loses its place; latents that are prefil
 continued, come from the store on the host.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any, NamedTuple
 
