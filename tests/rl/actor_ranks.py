@@ -235,6 +235,19 @@ def latent_bandit(checkpoint: str) -> dict[str, float]:
     return {"rewarded": after[0] - before[0], "punished": after[1] - before[1]}
 
 
+def alone(checkpoint: str) -> dict[str, Any]:
+    """All that one rank is asked for, in one process, whose start takes longest; Ulysses last, for it replaces collectives."""
+    found = {function.__name__: function(checkpoint) for function in (shapes, one_update, ablations, latent_bandit)}
+    found["together_and_apart"] = together_and_apart(checkpoint, *VARIANTS)
+    found["each_ablation_together_and_apart"] = each_ablation_together_and_apart(checkpoint)
+    found |= {rewarded: length_bandit(checkpoint, rewarded) for rewarded in ("longer", "shorter")}
+    return found | parallel(checkpoint)
+
+
+def parallel(checkpoint: str) -> dict[str, Any]:
+    return {function.__name__: function(checkpoint) for function in (data_parallel, sequence_parallel)}
+
+
 def main(functions: dict[str, Callable[..., Any]]) -> None:
     rank, ranks, port, out, function, *arguments = sys.argv[1:]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=rank, WORLD_SIZE=ranks, LOCAL_RANK="0")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from actor_harness import run_ranks
-from actor_ranks import ABLATIONS, VARIANTS
+from actor_ranks import ABLATIONS
 
 from future_l1_verl.toy import tiny
 
@@ -22,6 +22,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, Any]:
+    """What one rank finds, by function."""
+    return run_ranks("alone", 1, folder, str(folder / "tiny"), timeout=900)[0]
+
+
 def largest_gap(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
     assert ours.keys() == theirs.keys()
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
@@ -33,9 +39,9 @@ def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert largest_gap(ours["gradients"], theirs["gradients"]) <= 1e-6
 
 
-def test_one_loss_however_a_batch_is_cut(folder: Path) -> None:
+def test_one_loss_however_a_batch_is_cut(alone: dict[str, Any]) -> None:
     """The batch holds every role, an image and text alone, and rows of different lengths; a budget may divide a question."""
-    found = run_ranks("shapes", 1, folder, str(folder / "tiny"))[0]
+    found = alone["shapes"]
     assert [step["micro_batches"] for step in found.values()] == [1, 4, 2, 4]
     for name, step in found.items():
         assert_same(step, found["whole"])
@@ -44,12 +50,11 @@ def test_one_loss_however_a_batch_is_cut(folder: Path) -> None:
             assert step["metrics"][key] == found["whole"]["metrics"][key], name
 
 
-@pytest.mark.parametrize("function", ["data_parallel", "sequence_parallel"])
-def test_two_ranks_are_one(function: str, folder: Path) -> None:
+def test_two_ranks_are_one(alone: dict[str, Any], folder: Path) -> None:
     """With Ulysses each rank holds half of every sequence. Its collectives on a CPU: ulysses_on_cpu.py."""
-    one = run_ranks(function, 1, folder, str(folder / "tiny"))[0]
-    for rank in run_ranks(function, 2, folder, str(folder / "tiny")):
-        assert largest_gap(rank["gradients"], one["gradients"]) <= 1e-6
+    for rank in run_ranks("parallel", 2, folder, str(folder / "tiny")):
+        for function, found in rank.items():
+            assert largest_gap(found["gradients"], alone[function]["gradients"]) <= 1e-6, function
 
 
 def assert_exact(found: dict[str, dict[str, float]]) -> None:
@@ -63,18 +68,18 @@ def assert_exact(found: dict[str, dict[str, float]]) -> None:
             assert mixed >= 100 * max(distances[name], bound) or (name == "density" and mixed == 0), (variant, distances)
 
 
-def test_a_question_has_the_log_probs_and_gradients_of_its_rows(folder: Path) -> None:
-    assert_exact(run_ranks("together_and_apart", 1, folder, str(folder / "tiny"), *VARIANTS)[0])
+def test_a_question_has_the_log_probs_and_gradients_of_its_rows(alone: dict[str, Any]) -> None:
+    assert_exact(alone["together_and_apart"])
 
 
-def test_so_it_has_in_the_loss_of_every_ablation(folder: Path) -> None:
-    found = run_ranks("each_ablation_together_and_apart", 1, folder, str(folder / "tiny"))[0]
+def test_so_it_has_in_the_loss_of_every_ablation(alone: dict[str, Any]) -> None:
+    found = alone["each_ablation_together_and_apart"]
     assert found.keys() == set(ABLATIONS)
     assert_exact(found)
 
 
-def test_an_update_that_is_alone_needs_no_pass_before_it(folder: Path) -> None:
-    for ablation, found in run_ranks("one_update", 1, folder, str(folder / "tiny"))[0].items():
+def test_an_update_that_is_alone_needs_no_pass_before_it(alone: dict[str, Any]) -> None:
+    for ablation, found in alone["one_update"].items():
         before, own = found["pass before"], found["own"]
         assert_same(own, before)
         metrics = own["metrics"]
@@ -86,8 +91,8 @@ def test_an_update_that_is_alone_needs_no_pass_before_it(folder: Path) -> None:
         assert "parity/entries" not in before["metrics"]
 
 
-def test_every_ablation_takes_two_steps_on_recorded_rollouts(folder: Path) -> None:
-    ablations = run_ranks("ablations", 1, folder, str(folder / "tiny"))[0]
+def test_every_ablation_takes_two_steps_on_recorded_rollouts(alone: dict[str, Any]) -> None:
+    ablations = alone["ablations"]
     # Each has its own rewards, clip range or likelihood: no two second steps are the same.
     losses = {name: round(found["steps"][1]["loss"], 7) for name, found in ablations.items()}
     assert len(set(losses.values())) == len(ABLATIONS), losses
@@ -109,12 +114,12 @@ def test_every_ablation_takes_two_steps_on_recorded_rollouts(folder: Path) -> No
 
 
 @pytest.mark.parametrize(("rewarded", "sign"), [("longer", 1.0), ("shorter", -1.0)])
-def test_p_end_follows_a_reward_on_the_length_of_spans(rewarded: str, sign: float, folder: Path) -> None:
+def test_p_end_follows_a_reward_on_the_length_of_spans(rewarded: str, sign: float, alone: dict[str, Any]) -> None:
     """docs/differences.md, row 3: there the decision's log-prob is overwritten, and length gets no gradient."""
-    moved = run_ranks("length_bandit", 1, folder, str(folder / "tiny"), rewarded)[0]
+    moved = alone[rewarded]
     assert sign * moved["log(1 - p(end))"] > 0 > sign * moved["log p(end)"]
 
 
-def test_the_hidden_state_moves_toward_rewarded_latents(folder: Path) -> None:
-    moved = run_ranks("latent_bandit", 1, folder, str(folder / "tiny"))[0]
+def test_the_hidden_state_moves_toward_rewarded_latents(alone: dict[str, Any]) -> None:
+    moved = alone["latent_bandit"]
     assert moved["rewarded"] > 0.01 and moved["punished"] < -0.01
