@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_prep.curation import candidates, scores
-from data_prep.curation.select import add_arguments, run
+from data_prep.curation.select import run
+from future_l1_verl.cli.curation.select import add_arguments
 
 ROLLOUTS = 8
 BENCHMARK = 2000

@@ -32,7 +32,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises what `require_new` raises.
     """
     require_new(path)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f"{path.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -48,9 +48,15 @@ def require_new(folder: Path) -> None:
         raise FileExistsError(f"{folder} is not empty; name a new or an empty folder")
 
 
+def as_json(content: Any) -> str:
+    """Returns the text of a JSON file."""
+    return json.dumps(content, indent=1) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(as_json(content))
 
 
 def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
@@ -64,4 +70,5 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
         changed = sorted(name for name in settings.keys() | before.keys() if settings.get(name) != before.get(name))
         if changed:
             raise ValueError(f"{path.parent}: was begun with other {', '.join(changed)}; use the same, or another folder")
-    write_json(path, settings)
+    else:
+        write_json(path, settings)

@@ -13,7 +13,9 @@ class Progress(tqdm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not sys.stderr.isatty():
-            kwargs |= {"file": _Lines(sys.stderr), "mininterval": INTERVAL, "maxinterval": INTERVAL, "dynamic_ncols": False}
+            # One within another would move up and down between their lines; what is done within the interval says nothing.
+            kwargs |= {"file": _Lines(sys.stderr), "position": 0, "leave": True}
+            kwargs |= {"mininterval": INTERVAL, "maxinterval": INTERVAL, "delay": INTERVAL}
         super().__init__(*args, **kwargs)
 
 

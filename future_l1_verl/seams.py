@@ -19,7 +19,8 @@ def different(seams: Iterable[Seam], library: str) -> Iterator[str]:
         if not hasattr(owner, name):
             yield f"{function} is not in this {library}"
             continue
-        found = inspect.signature(getattr(owner, name)).parameters
+        there = getattr(owner, name)
+        found = inspect.signature(there.fget if isinstance(there, property) else there).parameters
         more = list(found.values())[len(expected) :]
         kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         needed = [parameter for parameter in more if parameter.default is parameter.empty and parameter.kind not in kinds]

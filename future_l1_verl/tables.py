@@ -1,4 +1,4 @@
-"""Tables of figures for a terminal. They fit in 80 columns, which is the width where the output is a pipe or a file."""
+"""Tables of figures for a terminal, which is taken for 80 columns wide where the output is a pipe or a file."""
 
 from typing import Any
 

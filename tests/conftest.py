@@ -54,13 +54,12 @@ def nothing_is_left_for_the_next_file() -> Iterator[None]:
         assert not torch.distributed.is_initialized(), "a test of this file leaves a process group"
 
 
-# What takes longest begins first; two files wait for the quickstart's run, which the first one makes (tests/e2e/conftest.py).
-FIRST, LAST = "tests/e2e/test_quickstart.py", ("tests/e2e/test_curation.py", "tests/e2e/test_evaluation.py")
+# What takes longest begins first. The evaluation waits for the run that the quickstart's file makes (tests/e2e/conftest.py).
+ORDER = ["tests/e2e/test_quickstart.py", "tests/e2e/", "tests/benchmarks/", "tests/e2e/test_evaluation.py", "tests/"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> tuple[bool, ...]:
-        file = item.nodeid.split("::")[0]
-        return file != FIRST, not file.startswith("tests/e2e/"), file in LAST
+    def rank(item: pytest.Item) -> int:
+        return ORDER.index(max((each for each in ORDER if item.nodeid.startswith(each)), key=len))
 
     items.sort(key=rank)

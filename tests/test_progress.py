@@ -21,6 +21,15 @@ def test_a_pipe_gets_lines(leave: bool, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "\r" in capsys.readouterr().err  # which a reader of lines waits behind
 
 
-def test_what_is_done_at_once_says_little(capsys: pytest.CaptureFixture) -> None:
+def test_one_within_another_has_lines_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+    for _ in Progress("ab", desc="outer", leave=False):
+        list(Progress("cde", desc="inner", leave=False))
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith(("outer: ", "inner: ")) for line in lines)
+    assert sum("inner: 100%" in line for line in lines) >= 2 and any("outer: 100%" in line for line in lines)
+
+
+def test_what_is_done_at_once_says_nothing(capsys: pytest.CaptureFixture) -> None:
     list(Progress(range(100_000), desc="numbers"))
-    assert len(capsys.readouterr().err.splitlines()) <= 2
+    assert capsys.readouterr().err == ""

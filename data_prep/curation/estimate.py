@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_prep.curation import scores
-from future_l1_verl.files import write_json
+from future_l1_verl.files import as_json
 from future_l1_verl.statistics import bootstrap_interval
 from future_l1_verl.tables import empty_table
 
@@ -168,7 +168,7 @@ def run(args: argparse.Namespace) -> None:
         console.print(f"- {assumption}")
     if args.json:
         content = {key: value._asdict() if isinstance(value, Figure) else value for key, value in vars(result).items()}
-        write_json(args.json, content)
+        args.json.write_text(as_json(content))
 
 
 def as_table(result: Estimate, title: str) -> Table:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from data_prep.curation import scores as score_files
-from future_l1_verl.files import write_json
+from future_l1_verl.files import as_json
 from future_l1_verl.tables import empty_table
 
 RESAMPLES = 10_000
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
         table.add_row(name, str(row["n"]), chosen, f"{row['now']:.2f}", f"{low:.2f} .. {high:.2f}")
     Console().print(table)
     if args.json:
-        write_json(args.json, found)
+        args.json.write_text(as_json(found))
 
 
 def recheck(selected: Path, folder: Path, seed: int = 0) -> dict[str, dict]:

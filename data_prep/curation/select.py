@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> None:
 
     Selected candidates are in rank order, the control in the order drawn; as in the paper it is drawn from the whole pool, so
     it may include selected ones. ``removed`` lists, with the reason, incomplete candidates, those with a benchmark's video or
-    question, and those removed by their frames, which are compared only when needed. Raises SelectionError, CandidateError or
-    ScoresError before anything is written.
+    question, and those removed by their frames, which are compared only when needed. Raises SelectionError, CandidateError,
+    ScoresError or FileExistsError before anything is written.
     """
     rule = Rule(args.top, args.max_base, args.min_gain)
     require_new(args.out)

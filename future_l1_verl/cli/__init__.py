@@ -14,6 +14,7 @@ from types import ModuleType
 
 from future_l1_verl.arguments import Parser
 from future_l1_verl.rewards.judge.settings import JudgeUnavailable
+from future_l1_verl.versions import UnsupportedVersion
 from future_l1_verl.wording import did_you_mean
 
 # Their names, of one word or two, and their modules.
@@ -70,7 +71,7 @@ def _run(name: str, argv: Sequence[str]) -> int:
         return 2
     try:
         done = _module(name).run(args)
-    except (ValueError, OSError, JudgeUnavailable) as error:
+    except (ValueError, OSError, JudgeUnavailable, UnsupportedVersion) as error:
         print(f"future-l1 {name}: {error}", file=sys.stderr)
         return 2
     return (done() if callable(done) else done) or 0

@@ -9,9 +9,12 @@ from future_l1_verl.wording import did_you_mean
 
 
 class Section(BaseModel):
-    """A section, whose subclasses list its keys with their types and ranges; numbers are finite unless a key says otherwise."""
+    """A section, whose subclasses list its keys with their types and ranges; numbers are finite unless a key says otherwise.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Values are taken as they are, for others read them from the tree itself: ``no`` is a text and not false.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def read(cls, config: DictConfig, name: str) -> Self:
@@ -27,6 +30,8 @@ class Section(BaseModel):
         match error["type"]:
             case "extra_forbidden":
                 return f"{key} does not exist{did_you_mean(error['loc'][-1], cls.model_fields)}"
+            case "missing":
+                return f"{key} is needed"
             case "value_error":  # of a validator, which names the keys
                 return f"{key}: {error['ctx']['error']}"
             case _:

@@ -80,7 +80,7 @@ def _told(error: Exception, overrides: Sequence[str], tree: dict, groups: Sequen
         if not equals and not each.startswith("~"):
             return f"{each!r} is not of the form KEY=VALUE"
         if re.fullmatch(r"[\w.]+", name) and name not in known:
-            return f"there is no key {name}" + (did_you_mean(name, known) or f"; +{each} would add it")
+            return f"there is no key {name}{did_you_mean(name, known, cutoff=0.7)}; +{each} would add it"
     return _first_line(error)
 
 

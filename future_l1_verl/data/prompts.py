@@ -28,7 +28,7 @@ def messages(
     pictures and its clips as videos. Raises RowError if the frames of a video have no times.
     """
     turns, shown = list(row.turns), list(observed)
-    frames = [frame for frame in shown if isinstance(frame, Frame)]
+    frames = [frame for frame in shown if isinstance(frame, Frame)]  # all or none, unless the row is ``as_given``
     if form == "video" and not row.as_given and frames:
         turns, shown = _one_video(turns), [frames]
     return chat(turns, shown, system_prompt, as_video=row.as_given or form == "video")

@@ -163,12 +163,14 @@ def comparison_tables(compared: Mapping[str, Mapping[str, Any]], a: str, b: str)
     return (scores, alone) if alone.row_count else (scores,)
 
 
-def aggregate_table(aggregated: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    """Returns a table with a row per split and score."""
-    table = empty_table("split", "score", "n", "runs", "mean (95 %)", "std", "each", title=title)
+def aggregate_tables(aggregated: Mapping[str, Mapping[str, Any]], title: str) -> tuple[Table, Table]:
+    """Returns a table of the means with a row per split and score, and one of each run's."""
+    means = empty_table("split", "score", "n", "runs", "mean (95 %)", "std", title=title)
+    runs = range(1, next(iter(aggregated.values()))["runs"] + 1)
+    each = empty_table("split", "score", *(f"run {number}" for number in runs))
     for split, row in aggregated.items():
         for name, score in row["scores"].items():
             mean = with_interval(score["mean"], score["interval"])
-            each = ", ".join(f"{value:.3f}" for value in score["each"])
-            table.add_row(split, name, str(row["n"]), str(row["runs"]), mean, f"{score['deviation']:.3f}", each)
-    return table
+            means.add_row(split, name, str(row["n"]), str(row["runs"]), mean, f"{score['deviation']:.3f}")
+            each.add_row(split, name, *(f"{value:.3f}" for value in score["each"]))
+    return means, each

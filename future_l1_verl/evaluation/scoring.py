@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from future_l1_verl.evaluation.runs import Record
-from future_l1_verl.files import write_json
+from future_l1_verl.files import as_json
 from future_l1_verl.statistics import by_split, score, with_interval
 from future_l1_verl.tables import empty_table
 
@@ -70,4 +70,4 @@ def show(found: Mapping[str, Any], tables: Iterable[Table], file: Path | None) -
     """Prints tables of figures, and writes the figures to a JSON file if one is given."""
     Console().print(*tables)
     if file is not None:
-        write_json(file, found)
+        file.write_text(as_json(found))

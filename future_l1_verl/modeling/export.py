@@ -43,7 +43,7 @@ def export(source: Path, out: Path) -> None:
     """Writes ``out`` from ``source``, a ``huggingface`` folder of verl's, atomically.
 
     Raises FileNotFoundError or ValueError naming what ``source`` lacks (a file, a shard, a setting of latents, tensors), and
-    ValueError if ``out`` is not empty.
+    FileExistsError if ``out`` is not empty.
     """
     missing = [" or ".join(files) for files in NEEDED if not any((source / file).is_file() for file in files)]
     if missing:

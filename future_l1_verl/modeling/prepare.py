@@ -36,8 +36,8 @@ def prepare(source: Path, out: Path, max_latents: int) -> LatentSettings:
     """Writes ``out`` from ``source``, atomically. A checkpoint that has all tokens already only gets the budget.
 
     Raises ValueError if ``source`` has some of the tokens or settings but not all, lacks a related token, or has an unreadable
-    file, matrices that do not fit its tokenizer or weights that transformers would not load unchanged, and if ``out`` is not
-    empty; FileNotFoundError naming the file that ``source`` lacks.
+    file, matrices that do not fit its tokenizer or weights that transformers would not load unchanged; FileNotFoundError naming
+    the file that ``source`` lacks; FileExistsError if ``out`` is not empty.
     """
     config = read_json(source / "config.json")
     weight_files(source)

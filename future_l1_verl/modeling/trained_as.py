@@ -15,7 +15,7 @@ PREFIX = "trained_"  # of the keys in config.json; both config trees write them 
 
 @dataclass(frozen=True)
 class TrainedAs:
-    """``system_prompt``: None if there is none. ``observed``: frames or video. ``shape``: of an answer (rewards/format.py).
+    """``system_prompt``: None if there is none. ``observed``: frames or video. ``shape``: of an answer (rewards/shape.py).
     ``said``: whether the settings are from the checkpoint."""
 
     system_prompt: str | None

@@ -13,10 +13,9 @@ from future_l1_verl.wording import did_you_mean
 
 
 def _refuse_unknown(names: Iterable[str], known: Collection[str], prefix: str) -> None:
-    known = [prefix + name for name in known]
-    for name in (prefix + name for name in names):
+    for name in names:
         if name not in known:
-            raise ValueError(f"unknown keyword '{name}'{did_you_mean(name, known)}")
+            raise ValueError(f"unknown keyword '{prefix}{name}'{did_you_mean(name, known, prefix)}")
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ class ParitySettings(Section):
 
 
 def judge_settings(config: DictConfig) -> JudgeSettings | None:
-    """Returns the section ``judge``; None without a URL: answers are graded by rule alone. Raises ValueError for what cannot
-    be."""
+    """Returns the section ``judge``; None without a URL: answers are graded by rule alone. Raises ValueError naming a key that
+    does not exist or makes no sense."""
     known = {field.name for field in fields(JudgeSettings)}
     for name in config.judge.keys() - known:
         raise ValueError(f"judge.{name} does not exist{did_you_mean(name, known)}")

@@ -20,7 +20,9 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
     for name, value in (OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}).items():
         os.environ.setdefault(name, value)  # for this process, and for Ray if it starts here
     from future_l1_verl.rl.checks import check, take_as_trained
+    from future_l1_verl.training.verl_methods import check_verl
 
+    check_verl("rl")
     take_as_trained(config)
     check(config)
     save_resolved(config)
@@ -28,8 +30,6 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
     from verl.utils.config import validate_config
 
     from future_l1_verl.rl.launch import run
-    from future_l1_verl.training.verl_methods import check_verl
 
-    check_verl("rl")
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     return partial(run, config)

@@ -17,7 +17,9 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Callable[[], None]:
     require_accelerator(config.trainer.device)
     take_platform(config.trainer.device)
     from future_l1_verl.sft.checks import check
+    from future_l1_verl.training.verl_methods import check_verl
 
+    check_verl("sft")
     torchrun = torchrun_arguments(config.trainer)
     check(config)
     if config.trainer.node_rank == 0:

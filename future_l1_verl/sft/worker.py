@@ -7,7 +7,6 @@ import sys
 from future_l1_verl.config.tree import composed
 from future_l1_verl.platform.launch import require_platform
 from future_l1_verl.sft.trainer import train
-from future_l1_verl.training.verl_methods import check_verl
 
 
 def main() -> None:
@@ -16,7 +15,6 @@ def main() -> None:
     require_platform(config.trainer.device)
     # verl's tracker reads its folder only from here.
     os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))
-    check_verl("sft")
     train(config)
 
 

@@ -7,12 +7,13 @@ from pkgutil import resolve_name
 import yaml
 
 from future_l1_verl.seams import Seam, different
+from future_l1_verl.versions import UnsupportedVersion
 
 
 def check_verl(stage: str) -> None:
-    """Raises RuntimeError if the installed verl has other methods than those that ``stage``, "sft" or "rl", overrides."""
+    """Raises UnsupportedVersion if the installed verl has other methods than those that ``stage``, "sft" or "rl", overrides."""
     if differences := list(different(overridden(stage), "verl")):
-        raise RuntimeError(f"{'; '.join(differences)}; reinstall it unpatched")
+        raise UnsupportedVersion(f"{'; '.join(differences)}; reinstall it unpatched")
 
 
 def overridden(stage: str) -> Iterator[Seam]:

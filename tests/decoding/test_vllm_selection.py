@@ -87,8 +87,8 @@ def test_a_checkpoint_that_lost_latent_keys_is_refused(tiny_checkpoint: str, tmp
     [
         ({"pipeline_parallel_size": 2}, "pipeline parallel"),
         ({"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}, "speculative decoding"),
-        # vLLM 0.32 refuses it by itself on its V1 runner.
-        ({"enable_return_routed_experts": True}, "enable_return_routed_experts: latents leave|requires Model Runner V2"),
+        # vLLM 0.32 refuses it by itself.
+        ({"enable_return_routed_experts": True}, "enable_return_routed_experts: latents leave|AuxOutput Connector"),
         ({"logprobs_mode": "raw_logits"}, "logprobs_mode=raw_logits"),
         ({"worker_cls": "vllm.v1.worker.cpu_worker.CPUWorker"}, r"worker_cls=\S+CPUWorker does not"),
         ({"scheduler_cls": "vllm.v1.core.sched.scheduler.Scheduler"}, r"scheduler_cls=\S+Scheduler does not"),

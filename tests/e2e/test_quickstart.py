@@ -1,4 +1,4 @@
-"""The README's first command, as a newcomer runs it: everything real, default settings, about a quarter of an hour."""
+"""The README's first command, with another seed (e2e_environment.py): everything real, about a quarter of an hour."""
 
 import json
 import os

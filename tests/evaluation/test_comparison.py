@@ -11,7 +11,7 @@ from evaluation_records import record
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from future_l1_verl.evaluation.comparison import aggregate, aggregate_table, both_ways, compare, comparison_tables
+from future_l1_verl.evaluation.comparison import aggregate, aggregate_tables, both_ways, compare, comparison_tables
 from future_l1_verl.evaluation.runs import Run, RunError
 from future_l1_verl.statistics import bootstrap_interval
 
@@ -184,6 +184,8 @@ def test_the_tables_show_the_figures() -> None:
     assert (shown["A"], shown["B"]) == (["1.000", "0.000", "0.500"], ["1.000", "0.500", "0.750"])
     assert (right["only A right"], right["only B right"], right["McNemar p"]) == (["0"] * 3, ["0", "1", "1"], ["1"] * 3)
     assert shown["B - A (95 %)"][2].startswith("0.250 (0.000 to ")
-    shown = cells(aggregate_table(aggregate([a, b]), "seeds"))
-    assert (shown["runs"], shown["each"]) == (["2"] * 3, ["1.000, 1.000", "0.000, 0.500", "0.500, 0.750"])
+    means, each = map(cells, aggregate_tables(aggregate([a, b]), "seeds"))
+    assert (each["run 1"], each["run 2"]) == (["1.000", "0.000", "0.500"], ["1.000", "0.500", "0.750"])
+    shown = means
+    assert shown["runs"] == ["2"] * 3
     assert shown["std"][2] == f"{0.25 / math.sqrt(2):.3f}"

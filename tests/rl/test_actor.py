@@ -10,7 +10,7 @@ from actor_ranks import ABLATIONS
 
 from future_l1_verl.toy import tiny
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1000)]
 
 KINDS = ("language", "vision")
 

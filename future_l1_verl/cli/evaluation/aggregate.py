@@ -13,8 +13,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from future_l1_verl.evaluation import runs
-    from future_l1_verl.evaluation.comparison import aggregate, aggregate_table
+    from future_l1_verl.evaluation.comparison import aggregate, aggregate_tables
     from future_l1_verl.evaluation.scoring import show
 
     found = aggregate([runs.read_finished(folder) for folder in args.runs])
-    show(found, [aggregate_table(found, f"{len(args.runs)} runs")], args.json)
+    show(found, aggregate_tables(found, f"{len(args.runs)} runs"), args.json)

@@ -85,8 +85,11 @@ class LatentAsyncOutput(AsyncModelRunnerOutput):
         state = [OUTSIDE] if self._state is None else self._state.tolist()
         any_span = max(state) != OUTSIDE
         rows = [i for i, length in enumerate(state) if length > 0 and not self.step.discarded[i]]
-        latents = to_array(self._latents)[rows] if rows and self._latents is not None else None
-        return self.step.slots(rows), latents, any_span
+        if not rows:
+            return [], None, any_span
+        if self._latents is None:
+            raise RuntimeError(f"a step has {len(rows)} slots and no latents")
+        return self.step.slots(rows), to_array(self._latents)[rows], any_span
 
     def get_kv_connector_output(self) -> Any:
         """Returns upstream's value; the method is abstract in newer versions."""

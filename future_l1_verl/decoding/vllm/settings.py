@@ -97,7 +97,9 @@ class EngineSettings:
         """Reads vLLM's config. Raises ValueError if the checkpoint lacks control tokens or an option is not valid."""
         checkpoint = LatentSettings.from_config(vllm_config.model_config.hf_config)
         additional = vllm_config.additional_config
-        options = additional.get(LATENT_KEY, {}) if isinstance(additional, dict) else {}
+        if not isinstance(additional, dict):
+            raise ValueError(f"additional_config must be a mapping, not {shown(additional)}")
+        options = additional.get(LATENT_KEY, {})
         defaults = SpanOptions(checkpoint.max_latents).updated(options, ENGINE_OPTIONS)
         asynchronous = bool(vllm_config.scheduler_config.async_scheduling)
         model = vllm_config.model_config
