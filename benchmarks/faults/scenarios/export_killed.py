@@ -21,10 +21,12 @@ from test_prepare import original
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from future_l1_verl.modeling import export, prepare
+from future_l1_verl.cli import main
 from future_l1_verl.toy import tiny
 
-DONE = "SIGKILL at a random moment while `modeling.export` (with LoRA, without) or `modeling.prepare` writes; the command again"
+DONE = (
+    "SIGKILL at a random moment while `future-l1 export` (with LoRA, without) or `future-l1 prepare` writes; the command again"
+)
 UNIT = "files of checkpoints and their sources"
 SHARDS = 4
 FORK = multiprocessing.get_context("fork")  # a command of its own would spend its time on imports
@@ -32,9 +34,9 @@ FORK = multiprocessing.get_context("fork")  # a command of its own would spend i
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments, which reads the folder ``source`` and writes ``out``."""
+    """A command with its arguments, which reads the folder ``source`` and writes ``out``."""
 
-    main: Callable[[], None]
+    name: str
     arguments: list[str]
     source: Path
     out: Path
@@ -45,8 +47,7 @@ class Command:
         return process
 
     def _call(self) -> None:
-        sys.argv = [self.main.__module__, *self.arguments, "--out", str(self.out)]
-        self.main()
+        sys.exit(main([self.name, *self.arguments, "--out", str(self.out)]))
 
     def partial(self) -> Path:
         return self.out.with_name(self.out.name + ".partial")
@@ -85,10 +86,10 @@ def commands(work: Path) -> list[Command]:
     for run in ("plain", "lora"):
         split(work / run / "global_step_1/huggingface", SHARDS)
     exports = [
-        Command(export.main, ["--run", str(work / run), "--step", "1"], work / run / "global_step_1", work / f"{run}-out")
+        Command("export", ["--run", str(work / run), "--step", "1"], work / run / "global_step_1", work / f"{run}-out")
         for run in ("plain", "lora")
     ]
-    return [*exports, Command(prepare.main, ["--model", str(work / "original")], work / "original", work / "original-out")]
+    return [*exports, Command("prepare", ["--model", str(work / "original")], work / "original", work / "original-out")]
 
 
 @contextmanager
