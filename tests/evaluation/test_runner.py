@@ -19,6 +19,7 @@ from evaluation_rows import changed, question, style
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from future_l1_verl import progress
 from future_l1_verl.data.prompts import Message
 from future_l1_verl.data.rows import Row
 from future_l1_verl.data.video import write_video
@@ -306,6 +307,13 @@ def test_answers_to_other_questions_are_not_gone_on_with(
     assert engine.starts == 0
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is said whenever something is done."""
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_the_bar_counts_what_is_finished(clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError):
         ask(tmp_path, multiple_choice(clip, 7), Scripted(dies_after=3), concurrency=1)
@@ -378,6 +386,7 @@ def test_open_answers_are_judged_and_those_without_an_answer_are_not(server: Ser
     assert not any("<image>" in prompt for prompt in server.prompts())
 
 
+@pytest.mark.usefixtures("at_once")
 def test_texts_outlive_a_judge_that_is_away_and_only_the_judge_is_asked_again(
     server: Server, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
