@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path) -> dict[str, Any]:
-    """What one rank finds, by function."""
+    """Returns the results of a single rank, by function."""
     return run_ranks("alone", 1, folder, str(folder / "tiny"), timeout=900)[0]
 
 
