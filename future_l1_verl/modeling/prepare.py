@@ -2,8 +2,8 @@
 
 Copies a checkpoint directory, adds the control tokens, gives them rows of the embedding and of the output head, and writes
 their ids and the budget into ``config.json``. Weights are hard-linked if the file system allows it, else copied; the shards
-with those two matrices are written anew, a piece at a time. A linked file is shared with the original: code that changes
-weights later must write a new file in its place.
+with those two matrices are written anew, one at a time and each through memory (5 GB in published checkpoints). A linked file
+is shared with the original: code that changes weights later must write a new file in its place.
 """
 
 import json
@@ -13,10 +13,11 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from future_l1_verl.files import whole_folder
@@ -89,9 +90,8 @@ def _matrices(source: Path, config: dict, tokens: int) -> dict[str, list[str]]:
     rows: dict[str, int] = {}
     for name, shard in weight_files(source).items():
         if name.endswith(MATRICES):
-            header, _ = read_header(source / shard)
             found.setdefault(shard, []).append(name)
-            rows[name] = header[name]["shape"][0]
+            rows[name] = shapes(source / shard)[name][0]
     tied = config.get("tie_word_embeddings", False)
     for matrix in MATRICES[:1] if tied else MATRICES:
         if not any(name.endswith(matrix) for name in rows):
@@ -120,64 +120,22 @@ def _write_rows(source: Path, out: Path, matrices: dict[str, list[str]], rows: d
     """
     added = {"total_size": 0, "total_parameters": 0}
     for shard, names in matrices.items():
-        old, _ = read_header(source / shard)
-        new = _rewrite(source / shard, out / shard, names, rows)
+        with safe_open(source / shard, framework="pt") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
         for name in names:
-            size, width = new[name]["shape"]
-            added["total_size"] += _length(new[name]) - _length(old[name])
-            added["total_parameters"] += (size - old[name]["shape"][0]) * width
+            old = tensors[name]
+            size = max(len(old), max(rows) + 1)
+            tensors[name] = new = torch.cat([old, old.new_zeros(size - len(old), old.shape[1])])
+            new[list(rows)] = old[list(rows.values())]
+            added["total_size"] += new.nbytes - old.nbytes
+            added["total_parameters"] += new.numel() - old.numel()
+        save_file(tensors, out / shard, metadata)
     if (source / INDEX).is_file():
         index = read_json(source / INDEX)
         totals = index.get("metadata", {})
         totals.update({key: totals[key] + number for key, number in added.items() if key in totals})
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     return size
-
-
-def _rewrite(shard: Path, target: Path, matrices: Collection[str], rows: dict[int, int]) -> dict[str, Any]:
-    """Copies a safetensors file with the new rows in its matrices, tensors in the same order. Returns the new header."""
-    old_header, old_start = read_header(shard)
-    header: dict[str, Any] = {"__metadata__": old_header.pop("__metadata__", {})}
-    end = 0
-    for name, entry in sorted(old_header.items(), key=lambda item: item[1]["data_offsets"]):
-        shape, length = entry["shape"], _length(entry)
-        if name in matrices:
-            width = length // shape[0]
-            shape = [max(shape[0], max(rows) + 1), *shape[1:]]
-            length = shape[0] * width
-        header[name] = entry | {"shape": shape, "data_offsets": [end, end + length]}
-        end += length
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    start = 8 + len(encoded)
-    with shard.open("rb") as old, target.open("wb") as new:
-        new.write(len(encoded).to_bytes(8, "little") + encoded)
-        for name, entry in old_header.items():
-            source, destination = old_start + entry["data_offsets"][0], start + header[name]["data_offsets"][0]
-            _copy(old, source, new, destination, _length(entry))
-            if name in matrices:
-                width = _length(entry) // entry["shape"][0]
-                for row, related in rows.items():
-                    _copy(old, source + related * width, new, destination + row * width, width)
-        new.truncate(start + end)
-    return header
-
-
-def _length(entry: dict[str, Any]) -> int:
-    """Returns the size of a tensor in bytes, from its entry in a header."""
-    begin, end = entry["data_offsets"]
-    return end - begin
-
-
-def _copy(old: BinaryIO, source: int, new: BinaryIO, destination: int, length: int, piece: int = 1 << 24) -> None:
-    old.seek(source)
-    new.seek(destination)
-    while length:
-        data = old.read(min(piece, length))
-        if not data:
-            raise EOFError(f"{old.name} ended while it was read")
-        new.write(data)
-        length -= len(data)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -190,30 +148,16 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def read_header(shard: Path) -> tuple[dict[str, Any], int]:
-    """Returns the header of a safetensors file (dtype, shape and offsets by tensor) and the offset of its data.
-
-    Raises ValueError naming the file if it is not such a file or incomplete, by its size and by safetensors' own reader.
-    """
-    with shard.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        start = 8 + int.from_bytes(file.read(8), "little")
-        try:
-            if start > size:
-                file.seek(0)
-                pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
-                raise ValueError("it is a pointer of Git LFS; run git lfs pull" if pointer else "its header is cut off")
-            header = json.loads(file.read(start - 8))
-            end = start + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{shard} is not a safetensors file: {error}") from error
-    if end != size:
-        raise ValueError(f"{shard} has {size} bytes, its header says {end}")
+def shapes(shard: Path) -> dict[str, list[int]]:
+    """Returns the shapes in a safetensors file by tensor. Raises ValueError naming the file if it is none, or not whole."""
     try:
-        with safe_open(shard, framework="pt"):
-            return header, start
+        with safe_open(shard, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{shard} is not a safetensors file: {error}") from error
+        with shard.open("rb") as file:
+            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+        why = "it is a pointer of Git LFS; run git lfs pull" if pointer else error
+        raise ValueError(f"{shard} is not a whole safetensors file: {why}") from error
 
 
 def weight_files(directory: Path) -> dict[str, str]:
@@ -229,12 +173,12 @@ def weight_files(directory: Path) -> dict[str, str]:
         missing = sorted({file for file in files.values() if not (directory / file).is_file()})
         if missing:
             raise FileNotFoundError(f"{directory} lacks {', '.join(missing)}, named in {INDEX}")
-        headers = {file: read_header(directory / file)[0] for file in sorted(set(files.values()))}
+        there = {file: shapes(directory / file) for file in sorted(set(files.values()))}
         for name, file in files.items():
-            if name not in headers[file]:
+            if name not in there[file]:
                 raise ValueError(f"{directory / file} lacks {name}, which {INDEX} places there")
     elif (directory / SINGLE).is_file():
-        files = {name: SINGLE for name in read_header(directory / SINGLE)[0] if name != "__metadata__"}
+        files = dict.fromkeys(shapes(directory / SINGLE), SINGLE)
     else:
         raise FileNotFoundError(f"{directory} has neither {SINGLE} nor {INDEX}")
     others = sorted({path.name for path in directory.glob("*.safetensors")} - {*files.values()})

@@ -351,24 +351,24 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "garbage for a matrix": (
         lambda source: (source / "model-00003-of-00003.safetensors").write_bytes(b"garbage of some length"),
-        r"model-00003-of-00003\.safetensors is not a safetensors file",
+        r"model-00003-of-00003\.safetensors is not a whole safetensors file",
     ),
     **{
         f"pointer of Git LFS for shard {number}": (
             lambda source, number=number: (source / f"model-0000{number}-of-00003.safetensors").write_bytes(POINTER),
-            rf"model-0000{number}-of-00003\.safetensors is not a safetensors file: it is a pointer of Git LFS",
+            rf"model-0000{number}-of-00003\.safetensors is not a whole safetensors file: it is a pointer of Git LFS",
         )
         for number in (1, 2, 3)
     },
     "empty shard": (
         lambda source: (source / "model-00002-of-00003.safetensors").write_bytes(b""),
-        r"model-00002-of-00003\.safetensors is not a safetensors file",
+        r"model-00002-of-00003\.safetensors is not a whole safetensors file",
     ),
     "rest cut off": (
         lambda source: cut_off(source, 2),
-        r"model-00002-of-00003\.safetensors has \d+ bytes, its header says \d+",
+        r"model-00002-of-00003\.safetensors is not a whole safetensors file",
     ),
-    "overlapping tensors": (with_overlapping_tensors, r"model-00003-of-00003\.safetensors is not a safetensors file"),
+    "overlapping tensors": (with_overlapping_tensors, r"model-00003-of-00003\.safetensors is not a whole safetensors file"),
     "layer elsewhere": (
         lambda source: change(source, 2, lambda tensors: {"x": torch.ones(1)}),
         r"model-00002-of-00003\.safetensors lacks model\..*, which model\.safetensors\.index\.json places there",
@@ -400,7 +400,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda source: (source / module.INDEX).write_text('{"weight_map": {"lm_head.weight": 3}}'),
         r"index\.json has no weight_map",
     ),
-    "cut off": (cut_off, r"model-00001-of-00003\.safetensors has \d+ bytes, its header says \d+"),
+    "cut off": (cut_off, r"model-00001-of-00003\.safetensors is not a whole safetensors file"),
     "matrix elsewhere": (
         lambda source: change(source, 3, lambda tensors: {name: tensors[name] for name in tensors if name != "lm_head.weight"}),
         r"model-00003-of-00003\.safetensors lacks lm_head\.weight",
@@ -443,7 +443,7 @@ def test_what_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch) -> None
     def full_disk(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(module, "_rewrite", full_disk)
+    monkeypatch.setattr(module, "save_file", full_disk)
     with pytest.raises(OSError, match="no space left"):
         prepare(tmp_path / "source", tmp_path / "out", 4)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
