@@ -46,6 +46,7 @@ rewards=(
 cpu=(
     "hydra.searchpath=[pkg://future_l1_verl.config.rl]" +platform=cpu
     actor_rollout_ref.model.external_lib=future_l1_verl.platform.verl_engine
+    +ray_kwargs.ray_init.runtime_env.worker_process_setup_hook=future_l1_verl.collector.spare_libraries
 )
 
 "$python" -m verl.trainer.main_ppo "${cpu[@]}" "${rewards[@]}" \

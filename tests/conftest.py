@@ -1,5 +1,6 @@
 """The environment that torch and vLLM are started in; that no test fails because a machine is busy; who runs what."""
 
+import gc
 import os
 import runpy
 import sys
@@ -10,8 +11,10 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, settings
 
+from future_l1_verl.collector import spare_libraries
 from future_l1_verl.platform.launch import take_platform
 
+spare_libraries()
 # Read when torch is loaded, and by vLLM in this process and in those it starts.
 os.environ.update(
     VLLM_CPU_KVCACHE_SPACE="1",
@@ -52,6 +55,11 @@ def nothing_is_left_for_the_next_file() -> Iterator[None]:
         yield
     if torch := sys.modules.get("torch"):
         assert not torch.distributed.is_initialized(), "a test of this file leaves a process group"
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now is not gone through again, whenever an engine or a trainer collects garbage."""
+    gc.freeze()
 
 
 # What takes longest begins first. The evaluation waits for the run that the quickstart's file makes (tests/e2e/conftest.py).

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     Verdicts(judge, patience).wait_for_judge()
     if args.retry_failed:
         print(f"{pipeline.reopen_failed(job)} of {total} shards hold failures and are continued")
-    ray.init(address=args.address, include_dashboard=False)
+    hook = {"worker_process_setup_hook": "future_l1_verl.collector.spare_libraries"}
+    ray.init(address=args.address, include_dashboard=False, runtime_env=hook)
     replicas = pipeline.Replicas(args.replicas, args.gpus)
     finished = sum(job.scores_file(shard).exists() for shard in range(total))
     with Progress(total=total, initial=finished, desc="shards", unit="shard") as bar:

@@ -13,6 +13,7 @@ from importlib import import_module, resources
 from types import ModuleType
 
 from future_l1_verl.arguments import Parser
+from future_l1_verl.collector import spare_libraries
 from future_l1_verl.rewards.judge.settings import JudgeUnavailable
 from future_l1_verl.versions import UnsupportedVersion
 from future_l1_verl.wording import did_you_mean
@@ -41,6 +42,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that ``argv`` begins with; returns the exit status: 2 for arguments that cannot be used."""
+    if argv is None:  # the process is this command
+        spare_libraries()
     given = list(sys.argv[1:] if argv is None else argv)
     for words in (2, 1):
         if (name := " ".join(given[:words])) in COMMANDS:

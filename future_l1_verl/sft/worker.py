@@ -4,12 +4,15 @@ import logging
 import os
 import sys
 
+from future_l1_verl.collector import spare_libraries
 from future_l1_verl.config.tree import composed
 from future_l1_verl.platform.launch import require_platform
-from future_l1_verl.sft.trainer import train
 
 
 def main() -> None:
+    spare_libraries()
+    from future_l1_verl.sft.trainer import train
+
     config = composed("sft", sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     require_platform(config.trainer.device)
