@@ -11,6 +11,9 @@ from pathlib import Path
 import psutil
 from e2e_environment import ENVIRONMENT
 
+LEARNS = ("rewards.repetition=1.0", "rewards.repetition_ngram=1")
+"""A reward that a random model's answers differ in."""
+
 
 class Run:
     """A stage 2 process and its output."""

@@ -1,4 +1,4 @@
-"""Stage 2 killed, resumed, and robbed of its engine: real processes on the smallest model."""
+"""Stage 2 killed, resumed, and robbed of its engine: real processes on the smallest model, in an ablation without latents."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stage_2_run import Run
+from stage_2_run import LEARNS, Run
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.toy import tiny
@@ -29,7 +29,8 @@ def prompts(folder: Path, step: int) -> list[str]:
 
 def test_killed_resumed_and_robbed_of_its_engine(folder: Path) -> None:
     # Saved at step 3, killed after step 4 and long before 6: what came after the checkpoint has to come again.
-    first = Run(folder, folder / "first.log", "trainer.total_training_steps=100")
+    settings = ["ablation=text_only_dapo", *LEARNS, "trainer.total_training_steps=100"]
+    first = Run(folder, folder / "first.log", *settings)
     fourth = folder / "rollouts/4.jsonl"
     first.wait(lambda: fourth.exists() and len(fourth.read_text().splitlines()) == 8, "rollouts of step 4", 400)
     first.process.send_signal(signal.SIGKILL)
@@ -38,10 +39,14 @@ def test_killed_resumed_and_robbed_of_its_engine(folder: Path) -> None:
     undisturbed = prompts(folder, 4)
     shutil.rmtree(folder / "rollouts")
 
-    second = Run(folder, folder / "second.log", "trainer.total_training_steps=100")
+    second = Run(folder, folder / "second.log", *settings)
     second.wait_for_step(4)
     assert min(second.metrics()) == 4
     assert prompts(folder, 4) == undisturbed
+
+    for metrics in (first.metrics() | second.metrics()).values():
+        assert metrics["parity/text_gap_max"] < 1e-5 and metrics["actor/latent/entries"] == 0
+    assert first.metrics()[1]["actor/text/ref_kl"] == 0 and second.metrics()[4]["actor/text/ref_kl"] > 0
 
     second.engine().kill()
     second.process.wait(timeout=120)

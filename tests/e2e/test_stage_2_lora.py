@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from stage_2_run import Run
+from stage_2_run import LEARNS, Run
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.modeling.export import export, find
@@ -21,8 +21,7 @@ def test_adapters_are_trained_and_reach_the_rollout(tmp_path: Path) -> None:
         tmp_path / "log",
         *["actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=8"],
         *["actor_rollout_ref.rollout.load_format=safetensors", "actor_rollout_ref.actor.optim.lr=1e-2"],
-        # What a random model's answers can differ in.
-        *["rewards.repetition=1.0", "rewards.repetition_ngram=1", "actor_rollout_ref.rollout.n=4"],
+        *[*LEARNS, "actor_rollout_ref.rollout.n=4"],
         "trainer.total_training_steps=3",
     )
     assert run.process.wait(timeout=600) == 0, run.log.read_text()[-4000:]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stage_2_run import Run
+from stage_2_run import LEARNS, Run
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.toy import tiny
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 QUESTIONS, BATCH, STEPS = 36, 4, 10
 VALIDATED = 4 * 2  # two questions of each split
 # Large steps, so that log-probs of other weights than those that wrote a token are far from the rollout's.
-LEARNS = "actor_rollout_ref.actor.optim.lr=1e-3"
+FAST = "actor_rollout_ref.actor.optim.lr=1e-3"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
         *["pools=separate", "trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.n_gpus_per_node=1"],
         *["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"],
         *["ray_kwargs.ray_init.num_gpus=4", "ray_kwargs.ray_init.num_cpus=16"],
-        *[LEARNS, f"trainer.total_training_steps={STEPS}", "trainer.test_freq=5"],
+        *[FAST, f"trainer.total_training_steps={STEPS}", "trainer.test_freq=5"],
         # Four updates of the actor to one of the rollout, each of one question, whose two answers are divided between two
         # ranks.
         *["trainer.v1.separate_async.parameter_sync_step=4", "actor_rollout_ref.actor.ppo_mini_batch_size=1"],
@@ -94,8 +94,8 @@ def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
     run = Run(
         folder,
         folder / "cut.log",
-        *["pools=colocated_async", LEARNS, "trainer.total_training_steps=5", "data.max_response_length=320"],
-        "trainer.test_freq=3",
+        *["pools=colocated_async", "ablation=depo", FAST, *LEARNS],
+        *["trainer.total_training_steps=5", "data.max_response_length=320", "trainer.test_freq=3"],
         f"trainer.default_local_dir={folder}/cut",
     )
     assert run.process.wait(timeout=600) == 0, run.log.read_text()[-4000:]
@@ -105,3 +105,7 @@ def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
     assert_other_weights_say_otherwise(steps)
     assert [step for step, metrics in steps.items() if metrics.get("val/all/n") == VALIDATED] == [3, 5]
     assert sum(metrics["off_policy/mixed_answers"] > 0 for metrics in steps.values()) >= 2
+    # DePO's terms of latents, and of both kinds of entries to the reference, which the actor leaves.
+    assert all(metrics["actor/latent/entries"] > 0 for metrics in steps.values())
+    for kind in ("text", "latent"):
+        assert steps[1][f"actor/{kind}/ref_kl"] == 0 < steps[5][f"actor/{kind}/ref_kl"]
