@@ -3,6 +3,9 @@
 import atexit
 import gc
 
+RAY_HOOK = {"worker_process_setup_hook": "future_l1_verl.collector.spare_libraries"}
+"""The part of a Ray job's ``runtime_env`` by which `spare_libraries` is called in each of its processes."""
+
 
 def spare_libraries() -> None:
     """Makes full collections rare in this process, and leaves them out at its exit; to be called before heavy imports.

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from one_rank import one_rank
 
+from future_l1_verl.collector import spare_libraries
+
 
 @dataclass
 class Record:
@@ -67,6 +69,7 @@ class Form:
 def run(measure: Callable[[Record, Form], None], ranks: bool = False) -> None:
     """A phase's ``main``, started by run.py: ``measure`` fills the record. With ``ranks`` this process is the only rank of a
     training job. Exits with 1 if a cell failed."""
+    spare_libraries()
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cpu", action="store_true")

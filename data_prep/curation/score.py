@@ -17,6 +17,7 @@ from data_prep.curation.job import Job
 from data_prep.curation.patience import Patience
 from data_prep.curation.questions import Prompts
 from data_prep.curation.verdicts import Verdicts
+from future_l1_verl.collector import RAY_HOOK
 from future_l1_verl.data.twiff import POOL
 from future_l1_verl.progress import Progress
 from future_l1_verl.rewards.judge.settings import JudgeSettings
@@ -43,8 +44,7 @@ def run(args: argparse.Namespace) -> None:
     Verdicts(judge, patience).wait_for_judge()
     if args.retry_failed:
         print(f"{pipeline.reopen_failed(job)} of {total} shards hold failures and are continued")
-    hook = {"worker_process_setup_hook": "future_l1_verl.collector.spare_libraries"}
-    ray.init(address=args.address, include_dashboard=False, runtime_env=hook)
+    ray.init(address=args.address, include_dashboard=False, runtime_env=RAY_HOOK)
     replicas = pipeline.Replicas(args.replicas, args.gpus)
     finished = sum(job.scores_file(shard).exists() for shard in range(total))
     with Progress(total=total, initial=finished, desc="shards", unit="shard") as bar:

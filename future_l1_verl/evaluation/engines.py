@@ -13,7 +13,7 @@ from torch import Tensor
 from future_l1_verl.data.prompts import Message, engine_prompt
 from future_l1_verl.decoding.vllm import completion_latents, engine_arguments, request_options, require_live_async
 from future_l1_verl.latents.interventions import Intervention
-from future_l1_verl.platform.vllm_engine import engine_defaults
+from future_l1_verl.platform.vllm_engine import engine_defaults, refusals
 
 
 class Reply(NamedTuple):
@@ -121,7 +121,6 @@ class LocalEngine:
 
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
         from vllm import SamplingParams
-        from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
 
         decoding = self.settings.decoding
@@ -134,8 +133,7 @@ class LocalEngine:
         try:
             async for output in self.engine.generate(engine_prompt(self.processor, chat), params, request_id=uuid.uuid4().hex):
                 (completion,) = output.outputs
-        # From vLLM or the processor: a prompt too long, an extreme picture. vLLM's is a ValueError in 0.24 alone.
-        except (ValueError, VLLMValidationError) as error:
+        except refusals() as error:
             raise Unanswerable(str(error)) from error
         if completion.finish_reason not in ("stop", "length"):
             raise Unanswerable(f"the engine ended the answer with {completion.finish_reason!r}; see its log")

@@ -1,4 +1,4 @@
-"""Arguments of all our vLLM engines on a machine without an accelerator."""
+"""What all our vLLM engines have in common: their arguments on a machine without an accelerator, and how they refuse."""
 
 from typing import Any
 
@@ -14,3 +14,11 @@ def engine_defaults() -> dict[str, Any]:
     if torch.cuda.is_available():
         return {}
     return {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": 8192}
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Returns the errors by which vLLM or a processor refuses a prompt, such as one too long or with an extreme picture; vLLM's
+    own is a ValueError in 0.24 alone."""
+    from vllm.exceptions import VLLMValidationError
+
+    return ValueError, VLLMValidationError

@@ -109,9 +109,8 @@ def compute_score_sync(*args: Any, **keywords: Any) -> dict[str, float | None]:
 
 
 def _overlong(reply: str, scoring: Scoring) -> float:
-    if not scoring.overlong > 0:
+    if not scoring.overlong > 0 or scoring.max_response_length is None:  # `Scoring` refuses a weight without a length
         return 0.0
-    assert scoring.max_response_length is not None  # `Scoring` wants it for a weight
     length = len(_tokenizer(scoring.tokenizer)(reply, add_special_tokens=False)["input_ids"])
     return overlong_penalty(length, scoring.max_response_length, scoring.overlong_buffer)
 

@@ -41,13 +41,13 @@ class VllmBackend:
         self.engine = LLM(model=settings.model, **engine_defaults() | settings.engine)
 
     def texts(self, questions: Sequence[Question]) -> list[list[Text]]:
-        from vllm.exceptions import VLLMValidationError  # a ValueError in 0.24 alone
+        from future_l1_verl.platform.vllm_engine import refusals
 
         # The contents of the prefix cache decide how a prompt is split, and so the last bits of the logits.
         self.engine.reset_prefix_cache()
         try:
             return self._generate(questions)
-        except (ValueError, VLLMValidationError) as error:  # a prompt is refused, for example as too long, and with it the call
+        except refusals() as error:  # of a prompt, and with it the call
             if len(questions) == 1:
                 return [[Text(None, f"refused: {error}")] * len(questions[0].seeds)]
             half = len(questions) // 2

@@ -10,6 +10,7 @@ from data_prep.curation import pipeline
 from data_prep.curation.job import Job
 from data_prep.curation.patience import Patience
 from data_prep.curation.questions import Prompts
+from future_l1_verl.collector import RAY_HOOK
 
 TRUTH = "the left wall"
 
@@ -20,7 +21,7 @@ if __name__ == "__main__":
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
+        runtime_env=RAY_HOOK | {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
     )
     job = Job(candidates, candidates.parent, out, Prompts.read(), rollouts=4, shard_size=1)
     backend = StubSettings(TRUTH, log, seconds=float(sys.argv[4]))

@@ -20,6 +20,7 @@ from data_prep.curation.job import Job
 from data_prep.curation.patience import Patience
 from data_prep.curation.questions import Prompts, seeds
 from data_prep.toy.synthetic.rendering import FPS
+from future_l1_verl.collector import RAY_HOOK
 from future_l1_verl.data.video import write_video
 from future_l1_verl.rewards.judge.settings import JudgeSettings
 
@@ -33,7 +34,7 @@ AWAY = 10  # seconds
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     here = str(Path(__file__).parent)
-    ray.init("local", num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
+    ray.init("local", num_cpus=2, include_dashboard=False, runtime_env=RAY_HOOK | {"env_vars": {"PYTHONPATH": here}})
     yield
     ray.shutdown()
 
