@@ -52,10 +52,9 @@ steps() { "$python" -m future_l1_verl.toy.progress; }
 # Without the warnings of the libraries underneath.
 results() { grep --line-buffered -vE 'WARN|W1|\[transformers\]|^\(EngineCore' || true; }
 
-# pretrain: the tiny model, into $run/tiny. Two threads that spin while they wait for each other, as is the default, are several
-# times slower than one where anything else runs.
+# pretrain: the tiny model, into $run/tiny.
 pretrain() {
-    stage tiny results env OMP_NUM_THREADS=2 GOMP_SPINCOUNT=10000 "$python" -m future_l1_verl.toy.tiny \
+    stage tiny results "$python" -m future_l1_verl.toy.tiny \
         --out "$run/tiny" --data "$run/data" --seed "$seed" --pretrain "$pretrain_steps"
 }
 

@@ -62,8 +62,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# What takes longest begins first. The evaluation waits for the run that the quickstart's file makes (tests/e2e/conftest.py).
-ORDER = ["tests/e2e/test_quickstart.py", "tests/e2e/", "tests/benchmarks/", "tests/e2e/test_evaluation.py", "tests/"]
+# What takes longest begins first. Curation and the evaluation start from the run that the quickstart's file makes
+# (tests/e2e/conftest.py).
+ORDER = [
+    *("tests/e2e/test_quickstart.py", "tests/e2e/", "tests/e2e/test_curation.py"),
+    *("tests/benchmarks/", "tests/e2e/test_evaluation.py", "tests/"),
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
