@@ -16,34 +16,14 @@ LEARNS = ("rewards.repetition=1.0", "rewards.repetition_ngram=1")
 
 
 class Run:
-    """A stage 2 process and its output."""
+    """A stage 2 process and its output. How micro-batches and the engine are sized is left to the tree."""
 
     def __init__(self, folder: Path, log: Path, *overrides: str) -> None:
-        small = [
-            "data.train_batch_size=4",
-            "data.val_batch_size=4",
-            "data.max_prompt_length=512",
-            "data.max_response_length=24",
-        ]
-        actor = [
-            "actor.ppo_mini_batch_size=4",
-            "actor.use_dynamic_bsz=false",
-            "actor.ppo_micro_batch_size_per_gpu=8",
-            "ref.log_prob_micro_batch_size_per_gpu=8",
-        ]
-        rollout = [
-            "n=2",
-            "log_prob_micro_batch_size_per_gpu=8",
-            "max_model_len=1024",
-            "max_num_seqs=8",
-            "max_num_batched_tokens=2048",
-        ]
         command = [
             *[sys.executable, "-m", "future_l1_verl.rl", "platform=cpu", f"actor_rollout_ref.model.path={folder}/model"],
             *[f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/val.parquet"],
-            *[*small, "data.system_prompt=null"],
-            *[f"actor_rollout_ref.{setting}" for setting in actor],
-            *[f"actor_rollout_ref.rollout.{setting}" for setting in rollout],
+            *["data.train_batch_size=4", "data.max_prompt_length=512", "data.max_response_length=24"],
+            *["data.system_prompt=null", "actor_rollout_ref.actor.ppo_mini_batch_size=4", "actor_rollout_ref.rollout.n=2"],
             "algorithm.filter_groups.enable=false",  # a random model answers nothing right
             *["trainer.val_before_train=false", "trainer.logger=[console]", f"trainer.rollout_data_dir={folder}/rollouts"],
             *[f"trainer.default_local_dir={folder}/checkpoints", "trainer.total_epochs=1000", "trainer.save_freq=3"],
