@@ -131,7 +131,7 @@ def main() -> None:
     for count in args.candidates:
         with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             videos = Path(folder) / "set"
-            write_set(videos, Settings(clips=50, val_questions=2, test_questions=2, seed=0), lambda items, label: items)
+            write_set(videos, Settings(train_questions=13, val_questions=2, test_questions=2), lambda items, label: items)
             print(json.dumps(process.submit(measure, count, videos, Path(folder)).result()), flush=True)
 
 

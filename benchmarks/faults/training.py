@@ -46,7 +46,9 @@ class Training:
         self.starts = len(list(folder.glob("[0-9]*.log")))
         if not (folder / "model").exists():
             write_set(
-                folder / "data", Settings(clips=16, val_questions=2, test_questions=2, seed=0), lambda items, label: items
+                folder / "data",
+                Settings(train_questions=QUESTIONS // 4, val_questions=2, test_questions=2),
+                lambda items, label: items,
             )
             rows = pd.read_parquet(folder / "data/train.parquet").head(QUESTIONS)
             for number, (human, _) in enumerate(rows["conversations"]):

@@ -41,10 +41,10 @@ def measure(record: Record, form: Form) -> None:
 
 def _passes(kernel: str, given: list[Tensor], packing: Packing) -> list[Tensor]:
     """Returns the output and the gradients of query, key and value."""
-    leaves = [each.detach().requires_grad_() for each in given]
-    out = attend(*leaves, packing, leaves[0].shape[-1] ** -0.5, KERNELS[kernel])
+    query, key, value = (each.detach().requires_grad_() for each in given)
+    out = attend(query, key, value, packing, query.shape[-1] ** -0.5, KERNELS[kernel])
     out.backward(torch.ones_like(out))
-    return [out.detach(), *(leaf.grad for leaf in leaves)]
+    return [out.detach(), query.grad, key.grad, value.grad]
 
 
 def _cell(kernel: str, given: list[Tensor], packing: Packing, exact: list[Tensor], rounds: int) -> dict[str, Any]:
