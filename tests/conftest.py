@@ -75,3 +75,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return ORDER.index(max((each for each in ORDER if item.nodeid.startswith(each)), key=len))
 
     items.sort(key=rank)
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.timeout(5000))  # whoever comes second waits for the run of whoever comes first

@@ -12,4 +12,4 @@ if [ -n "$light" ]; then
     exit
 fi
 run --model-runner v1 tests/decoding tests/evaluation tests/modeling tests/data_prep tests/latents tests/data "$@"
-run --model-runner v2 tests/decoding/test_{vllm,vllm_interventions,tensor_parallel,qwen2_5_vl,settings,vllm_selection}.py "$@"
+run --timeout 3600 --model-runner v2 tests/decoding/test_{vllm,vllm_interventions,tensor_parallel,qwen2_5_vl,settings,vllm_selection}.py "$@"

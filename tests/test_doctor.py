@@ -23,7 +23,6 @@ def asked(platform: str = "cuda", **changed: Any) -> Asked:
     return Asked(**{"platform": platform, "model": None, "ray": None, "judge": None} | changed)
 
 
-@pytest.mark.timeout(300)
 def test_this_environment_is_fit_for_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--platform", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()

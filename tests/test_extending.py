@@ -28,7 +28,7 @@ def test_a_worked_change_works(page: Path, tmp_path: Path) -> None:
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{script}"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     assert run().returncode, "the script does without the change"
     (diff,) = blocks(page, "diff")

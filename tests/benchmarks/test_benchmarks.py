@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]  # phases of a busy machine, one after the other
+pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

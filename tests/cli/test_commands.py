@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "vllm", "ray", "verl", "matplotlib", "pandas",
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "future_l1_verl.cli", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-m", "future_l1_verl.cli", *arguments], capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -40,7 +40,7 @@ for name in cli.COMMANDS:
 assert cli.main(["--help"]) == 0
 print("HEAVY", [each for each in {HEAVY} if each in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "HEAVY []", done.stderr
 
 

@@ -14,7 +14,7 @@ from vllm import SamplingParams
 
 from future_l1_verl.latents.tokens import CONFIG_KEYS
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 Steps = list[Counter[str]]
 

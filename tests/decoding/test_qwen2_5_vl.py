@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from decoding_harness import PARITY, TIMES, V2, Oracle, in_process
+from decoding_harness import PARITY, TIMES, Oracle, in_process
 from vllm import SamplingParams
 
 from future_l1_verl.toy import tiny
@@ -11,7 +11,6 @@ from future_l1_verl.toy import tiny
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.timeout(2000 if V2 else 300)
 def test_vllm_and_the_oracle_agree_on_text_and_images(tmp_path: Path) -> None:
     tiny.build(tmp_path, seed=0, max_latents=6, backbone="qwen2_5_vl")
     oracle = Oracle(str(tmp_path))

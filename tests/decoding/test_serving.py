@@ -29,7 +29,7 @@ from future_l1_verl.evaluation.served import ServedEngine
 from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.tokens import CONTROL_TOKENS, LatentSettings
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.engine
 
 # Both sides are multiples of 32 pixels, so that no processor resizes it.
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 64, 3), dtype=np.uint8))

@@ -63,7 +63,7 @@ def test_engine_arguments_refuse_an_impossible_budget(tiny_checkpoint: str) -> N
 
 def test_importing_the_package_does_not_import_vllm() -> None:
     program = "import sys, future_l1_verl.decoding.vllm; sys.exit('vllm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], timeout=300).returncode == 0
 
 
 def test_a_request_overrides_the_options_that_it_names() -> None:

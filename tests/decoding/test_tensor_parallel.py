@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from decoding_harness import CRAMPED, PARITY, V2, Oracle, blocking, engine
+from decoding_harness import CRAMPED, PARITY, Oracle, blocking, engine
 from engine_processes import ask, running, settled
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000 if V2 else 300)]
+pytestmark = pytest.mark.engine
 
 
 def params(oracle: Oracle, **changed: int) -> SamplingParams:

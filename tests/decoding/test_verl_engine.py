@@ -18,7 +18,7 @@ from future_l1_verl.decoding.vllm import completion_latents, request_options
 from future_l1_verl.latents.interventions import Intervention
 
 utils = pytest.importorskip("verl.workers.rollout.vllm_rollout.utils", reason="this set of versions has no verl")
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 TEMPERATURE = 0.7
 

@@ -45,7 +45,7 @@ from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Role
 from future_l1_verl.latents.tokens import CONFIG_KEYS, LatentSettings
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000 if V2 else 300)]
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_harness import BROKEN, CRAMPED, PARITY, TIMES, V2, Oracle, in_process, preemptions, runner_of
+from decoding_harness import BROKEN, CRAMPED, PARITY, TIMES, Oracle, in_process, preemptions, runner_of
 from vllm import SamplingParams
 
 from future_l1_verl.decoding import hf
@@ -16,7 +16,7 @@ from future_l1_verl.latents.interventions import Intervention
 from future_l1_verl.latents.noise import standard_normal
 from future_l1_verl.latents.spans import Layout, response_layout
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000 if V2 else 300)]
+pytestmark = pytest.mark.engine
 
 DONOR = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
 Expected = Callable[[torch.Tensor, Layout, int], torch.Tensor]

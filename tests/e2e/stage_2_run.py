@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from e2e_environment import ENVIRONMENT
+from e2e_environment import ENVIRONMENT, PATIENCE
 
 LEARNS = ("rewards.repetition=1.0", "rewards.repetition_ngram=1")
 """A reward that a random model's answers differ in."""
@@ -36,10 +36,10 @@ class Run:
             )
         self.seen: set[int] = set()
 
-    def wait_for_step(self, step: int, seconds: float = 400) -> None:
-        self.wait(lambda: re.search(rf"step:{step} - ", self.log.read_text()) is not None, f"step {step}", seconds)
+    def wait_for_step(self, step: int) -> None:
+        self.wait(lambda: re.search(rf"step:{step} - ", self.log.read_text()) is not None, f"step {step}")
 
-    def wait(self, condition: Callable[[], bool], name: str, seconds: float) -> None:
+    def wait(self, condition: Callable[[], bool], name: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self.descendants()

@@ -10,7 +10,7 @@ from e2e_environment import recipe
 
 from data_prep.curation import scores
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

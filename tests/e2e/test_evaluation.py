@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from e2e_environment import ENVIRONMENT
+from e2e_environment import ENVIRONMENT, PATIENCE
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from vllm_server import SMALL, serving
 
@@ -25,7 +25,7 @@ from future_l1_verl.evaluation.prompting import Style, prompt
 from future_l1_verl.evaluation.runs import Record
 from future_l1_verl.latents.tokens import LatentSettings
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.e2e
 
 QUESTIONS = 200
 PARITY = 1e-5
@@ -45,7 +45,7 @@ def command(model: Path, run: Path, out: Path, *arguments: str) -> list[str]:
 
 def ask(*words: str) -> str:
     result = subprocess.run(
-        words, capture_output=True, text=True, check=False, timeout=600, env=os.environ | ENVIRONMENT | {"COLUMNS": "150"}
+        words, capture_output=True, text=True, check=False, timeout=PATIENCE, env=os.environ | ENVIRONMENT | {"COLUMNS": "150"}
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout

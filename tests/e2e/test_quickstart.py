@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e_environment import ENVIRONMENT, SEED, recipe
+from e2e_environment import ENVIRONMENT, PATIENCE, SEED, recipe
 
 from future_l1_verl.evaluation.curves import read_curves
 from future_l1_verl.modeling.trained_as import TrainedAs
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.e2e
 
 
 def scores(run: Path, stage: str) -> dict:
@@ -91,7 +91,7 @@ def test_validation_in_training_says_what_an_evaluation_says(run: Path, tmp_path
     files = ["--model", str(sft), "--data", str(run / "data/val.parquet"), "--out", str(tmp_path / "sft")]
     how = ["--max-model-len", "1024", "--dtype", "float32", "--system-prompt", ""]
     command = [sys.executable, "-m", "future_l1_verl.evaluation", "run", "--task", "synthetic", *files, *how]
-    subprocess.run(command, check=True, timeout=600, env=os.environ | ENVIRONMENT)
+    subprocess.run(command, check=True, timeout=PATIENCE, env=os.environ | ENVIRONMENT)
     curves = read_curves(run / "tensorboard/rl")
     validated = {tag: curve[0][1] for tag, curve in curves.items() if curve[0][0] == 0}
     for split, row in json.loads((tmp_path / "sft/summary.json").read_text())["splits"].items():

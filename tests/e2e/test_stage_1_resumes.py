@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e_environment import ENVIRONMENT
+from e2e_environment import ENVIRONMENT, PATIENCE
 from safetensors.torch import load_file
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.toy import tiny
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 
 def train(folder: Path, run: Path) -> str:
@@ -27,7 +27,7 @@ def train(folder: Path, run: Path) -> str:
         *["trainer.save_freq=3", "trainer.test_freq=3", f"trainer.default_local_dir={run}", "data.max_length=1024"],
     ]
     result = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=400, env=os.environ | ENVIRONMENT, cwd=folder
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=os.environ | ENVIRONMENT, cwd=folder
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout

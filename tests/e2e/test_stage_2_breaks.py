@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from e2e_environment import PATIENCE
 from stage_2_run import LEARNS, Run
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.toy import tiny
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_killed_resumed_and_robbed_of_its_engine(folder: Path) -> None:
     settings = ["ablation=text_only_dapo", *LEARNS, "trainer.total_training_steps=100"]
     first = Run(folder, folder / "first.log", *settings)
     fourth = folder / "rollouts/4.jsonl"
-    first.wait(lambda: fourth.exists() and len(fourth.read_text().splitlines()) == 8, "rollouts of step 4", 400)
+    first.wait(lambda: fourth.exists() and len(fourth.read_text().splitlines()) == 8, "rollouts of step 4")
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
     assert (folder / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "3"
@@ -49,7 +50,7 @@ def test_killed_resumed_and_robbed_of_its_engine(folder: Path) -> None:
     assert first.metrics()[1]["actor/text/ref_kl"] == 0 and second.metrics()[4]["actor/text/ref_kl"] > 0
 
     second.engine().kill()
-    second.process.wait(timeout=120)
+    second.process.wait(timeout=PATIENCE)
     assert second.process.returncode != 0
     assert re.search(r"EngineDied|EngineDead|a rollout of prompt .* failed", second.log.read_text())
     assert first.left_behind() == []

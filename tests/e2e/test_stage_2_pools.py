@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from e2e_environment import PATIENCE
 from stage_2_run import LEARNS, Run
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.toy import tiny
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.e2e
 
 QUESTIONS, BATCH, STEPS = 36, 4, 10
 VALIDATED = 4 * 2  # two questions of each split
@@ -68,14 +69,14 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
     first = Run(folder, folder / "first.log", *separate)
     first.wait_for_step(4)
     first.engine().kill()
-    first.process.wait(timeout=120)
+    first.process.wait(timeout=PATIENCE)
     assert first.process.returncode != 0
     assert re.search(r"EngineDied|EngineDead|a rollout of prompt .* failed", first.log.read_text())
     assert first.left_behind() == []
     saved = int((folder / "checkpoints/latest_checkpointed_iteration.txt").read_text())
 
     second = Run(folder, folder / "second.log", *separate)
-    assert second.process.wait(timeout=600) == 0, second.log.read_text()[-4000:]
+    assert second.process.wait(timeout=PATIENCE) == 0, second.log.read_text()[-4000:]
     assert second.left_behind() == []
     steps = first.metrics() | second.metrics()
     assert min(second.metrics()) == saved + 1 and sorted(steps) == list(range(1, STEPS + 1))
@@ -98,7 +99,7 @@ def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
         *["trainer.total_training_steps=5", "data.max_response_length=320", "trainer.test_freq=3"],
         f"trainer.default_local_dir={folder}/cut",
     )
-    assert run.process.wait(timeout=600) == 0, run.log.read_text()[-4000:]
+    assert run.process.wait(timeout=PATIENCE) == 0, run.log.read_text()[-4000:]
     steps = run.metrics()
     for metrics in steps.values():
         assert_parity(metrics)

@@ -8,10 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from e2e_environment import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def judge() -> Iterator[tuple[str, list[str]]]:
 def test_a_stock_job_learns_from_our_rewards_part_by_part(judge: tuple[str, list[str]], tmp_path: Path) -> None:
     url, asked = judge
     command = ["bash", str(ROOT / "recipes/stock_verl_rewards.sh"), "--run", str(tmp_path), "--steps", "10"]
-    result = subprocess.run([*command, "--judge", url, "even"], capture_output=True, text=True, check=False, timeout=600)
+    result = subprocess.run([*command, "--judge", url, "even"], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     scores = [float(score) for score in result.stdout.splitlines()[-1].removeprefix("score by step: ").split()]
     # Whatever is asked, an answer of two digits is right by this judge.

@@ -13,7 +13,7 @@ from future_l1_verl.cli import main
 from future_l1_verl.evaluation import runs
 from future_l1_verl.evaluation.runs import Run
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.engine
 
 COUNT = 32
 

@@ -38,7 +38,7 @@ from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailabl
 TOKENS = LatentTokens(start=1, latent=2, end=3)
 SETTINGS = LatentSettings(TOKENS, max_latents=4)
 OPTIONS = ["up", "down", "left"]
-TURN = 10.0  # seconds; an order of replies that cannot come about fails instead of hanging
+TURN = 60.0  # seconds; an order of replies that cannot come about fails instead of hanging
 
 
 def reply_to(row: int) -> Reply:

@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", out, source], check=True, timeout=200)
+    subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", out, source], check=True, timeout=900)
     (built,) = out.glob("*.whl")
     return built
 
@@ -43,7 +43,7 @@ def would_change(record: Path, wheel: Path, folder: Path, extra: str = "") -> tu
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (info / "RECORD").touch()
     command = [UV, "pip", "install", "--no-config", "--dry-run", "--python", folder / "bin/python", f"{wheel}{extra}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     changes = re.findall(r"^ ([-+~]) ([\w-]+)", done.stderr, re.MULTILINE)
     return {name for sign, name in changes if sign == "+"}, {name for sign, name in changes if sign in "-~"}

@@ -22,7 +22,7 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_every_worker_gets_every_weight_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gloo_weights.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     actor = [GlooCheckpointEngine(0, is_master=rank == 0) for rank in range(2)]

@@ -56,7 +56,7 @@ def submit(job: tuple[Path, dict[str, str]], *arguments: str) -> subprocess.Comp
     """As sbatch does: a copy of the script, run elsewhere."""
     root, environment = job
     script = shutil.copy(root / "recipes/slurm.sh", root / "slurm_script")
-    done = subprocess.run(["bash", script, *arguments], cwd="/", env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", script, *arguments], cwd="/", env=environment, capture_output=True, text=True, timeout=900)
     started = [int(pid) for pid in (root / "pids").read_text().split()]
     assert len(started) == 2 and not [pid for pid in started if Path(f"/proc/{pid}").exists()]
     return done

@@ -22,7 +22,7 @@ def look(folder: Path, *arguments: str, **commands: str) -> subprocess.Completed
         (folder / name).chmod(0o755)
     command = ["bash", str(ROOT / "recipes/env.sh"), "cuda", "--dry-run", *arguments]
     environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_a_machine_with_everything(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def run(python: Path, code: str, outage: dict[str, Any], folder: Path, path: str
         check=False,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": path},
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return tuple(json.loads(done.stdout.splitlines()[-1]))
@@ -46,7 +46,7 @@ def run(python: Path, code: str, outage: dict[str, Any], folder: Path, path: str
 def beside(folder: Path, package: str) -> str:
     """A folder with a package whose requirements are those of verl, which does not import it where this is not named."""
     subprocess.run(
-        [UV, "pip", "install", "--quiet", "--no-deps", "--target", folder / "packages", package], check=True, timeout=200
+        [UV, "pip", "install", "--quiet", "--no-deps", "--target", folder / "packages", package], check=True, timeout=900
     )
     return str(folder / "packages")
 
@@ -197,7 +197,7 @@ def test_verifiers(version: str, code: str, error: str, outage: dict[str, Any], 
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "env"], check=True)
     python = tmp_path / "env/bin/python"
     needed = [f"verifiers=={version}", "aiohttp", "math-verify"]
-    subprocess.run([UV, "pip", "install", "--quiet", "--python", python, *needed], check=True, timeout=400)
+    subprocess.run([UV, "pip", "install", "--quiet", "--python", python, *needed], check=True, timeout=900)
     found, errors = run(python, code, outage, tmp_path)
     assert found == pytest.approx(expected()) and errors == [error]
 

@@ -259,7 +259,7 @@ def _total(value: Any) -> float:
     return float(value.aggregate()) if hasattr(value, "aggregate") else float(np.sum(value))
 
 
-def run_ranks(function: str, ranks: int, out: Path, *arguments: str, timeout: float = 300, script: Path = RANKS) -> list[Any]:
+def run_ranks(function: str, ranks: int, out: Path, *arguments: str, timeout: float = 900, script: Path = RANKS) -> list[Any]:
     """Runs ``script function arguments`` as ``ranks`` processes with a gloo group; what each returned, by rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

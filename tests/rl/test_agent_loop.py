@@ -146,7 +146,7 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     async def run_prompt(self, prompt, sampling_params, trajectory, trace=False) -> None:
         runs = [self._run_agent_loop(sampling_params, trajectory, session_id=i, **prompt) for i in range(len(seen.sessions))]
-        seen.results = await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), timeout=10)
+        seen.results = await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), timeout=60)
 
     async def put(**tag) -> None:
         seen.tags.append(tag)
@@ -206,7 +206,7 @@ def test_the_judge_is_asked_while_siblings_are_still_decoding(upstream: SimpleNa
         return True
 
     async def late() -> LatentAgentLoopOutput:
-        await asyncio.wait_for(asked.wait(), timeout=5)
+        await asyncio.wait_for(asked.wait(), timeout=60)
         return output(FULL, torch.ones(2, 2))
 
     instance.judge.verdict = verdict
