@@ -15,7 +15,7 @@ from future_l1_verl.config.attention import installed_attention
 from future_l1_verl.versions import SETS, UnsupportedVersion, require
 
 GLIBC = (2, 35)
-"""The CUDA version of the packages in recipes/locks/cuda.txt."""
+"""The oldest glibc that the packages in recipes/locks/cuda.txt run on."""
 
 
 class Unfit(Exception):

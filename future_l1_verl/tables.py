@@ -1,5 +1,6 @@
-"""Tables of figures for a terminal, which is taken for 80 columns wide where the output is a pipe or a file."""
+"""Tables of figures: for a terminal, taken for 80 columns wide where the output is a pipe or a file, and in Markdown."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -15,3 +16,9 @@ def empty_table(*columns: str, title: str | None = None, **more: Any) -> Table:
     for column in columns:
         table.add_column(column, justify="left" if column in NAMES else "right")
     return table
+
+
+def markdown(*columns: str, rows: Iterable[Sequence[str | int]]) -> str:
+    """Returns a table in Markdown, with a newline at its end."""
+    cells = [columns, ("---", *["---:"] * (len(columns) - 1)), *rows]
+    return "".join("| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else cell for cell in row) + " |\n" for row in cells)

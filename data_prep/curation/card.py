@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from future_l1_verl.files import write_json
+from future_l1_verl.tables import markdown
 
 # Future-L1-50K: categories are shares, the others thousands of rows.
 PAPER: dict[str, dict[str, float]] = {
@@ -125,22 +126,17 @@ def mean_and_median(counts: Counts) -> tuple[float, int]:
 def readme(card: Mapping[str, Any]) -> str:
     """Returns a dataset card in Markdown, with a head for the Hugging Face hub."""
     files = [(f"`{file}.parquet`", card["rows"][file], card["clips"][file]) for file in FILES]
-    parts = [HEAD.format(name=card["name"]), _markdown("file", "rows", "clips", rows=files)]
+    parts = [HEAD.format(name=card["name"]), markdown("file", "rows", "clips", rows=files)]
     for what, title in TITLES.items():
         rows = [(key, n, f"{own:.1%}", "" if of is None else f"{of:.1%}") for key, n, own, of in _beside_paper(card, what)]
-        table = _markdown(what.replace("_", " "), "rows", "share", "paper", rows=rows)
+        table = markdown(what.replace("_", " "), "rows", "share", "paper", rows=rows)
         parts.append(f"## {title.capitalize()}\n\n{table}\n![]({what}.png)\n")
     words = [(text, *(f"{number:.1f}" for number in mean_and_median(card["words"][text]))) for text in TEXTS]
-    parts.append("## Words\n\n" + _markdown("text", "mean", "median", rows=words) + "\n![](words.png)\n")
+    parts.append("## Words\n\n" + markdown("text", "mean", "median", rows=words) + "\n![](words.png)\n")
     if card["left_out"]:
         left_out = [*card["left_out"].items()]
-        parts.append("## Left out\n\n" + _markdown("reason", "candidates", rows=left_out))
+        parts.append("## Left out\n\n" + markdown("reason", "candidates", rows=left_out))
     return "\n".join(parts)
-
-
-def _markdown(*header: str, rows: Sequence[tuple[str | int, ...]]) -> str:
-    cells = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
-    return "".join("| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else cell for cell in row) + " |\n" for row in cells)
 
 
 def figures(card: Mapping[str, Any]) -> dict[str, Figure]:

@@ -13,6 +13,7 @@ from future_l1_verl.evaluation.comparison import compare
 from future_l1_verl.evaluation.curves import read_curves, write_curves
 from future_l1_verl.evaluation.runs import COMPARISON, SUMMARY, Record, Run, read_finished
 from future_l1_verl.statistics import with_interval
+from future_l1_verl.tables import markdown
 from future_l1_verl.toy.learned import what_was_learned
 
 matplotlib.use("Agg")
@@ -33,16 +34,16 @@ def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[st
     lines = ["# Report", ""]
     if sentence := what_was_learned(read_curves(run / "tensorboard" / "rl")):
         lines += [sentence, ""]
-    lines += [*_accuracy_table(summaries), "", "![accuracy](accuracy.png)", ""]
+    lines += [_accuracy_table(summaries), "![accuracy](accuracy.png)", ""]
     _plot_accuracy(summaries, out / "accuracy.png")
     lines += _headroom_table(run / "data" / "manifest.json")
     if len(finished) > 1:
-        lines += [*_last_step_table(*list(finished.items())[-2:]), ""]
+        lines.append(_last_step_table(*list(finished.items())[-2:]))
     for name, title in figures.items():
         lines += [f"![{title}]({name})", ""]
     records = list(finished.values())[-1].records
     if interventions:
-        lines += ["## Do the latents matter?", "", *_interventions_table(interventions), ""]
+        lines += ["## Do the latents matter?", "", _interventions_table(interventions)]
     lines += ["## Sample answers", ""]
     for number, record in enumerate(_one_per_split(records, samples), start=1):
         _plot_frames(record, out / f"sample_{number}.png")
@@ -52,19 +53,18 @@ def write_report(run: Path, evaluations: dict[str, Path], interventions: dict[st
     return report
 
 
-def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> list[str]:
-    lines = [
-        "| stage | split | n | accuracy (95 %) | majority | parsed | reasoning true | spans | latents |",
-        "|---|---|---|---|---|---|---|---|---|",
+def _accuracy_table(summaries: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        (
+            *(stage, split, row["n"], with_interval(**row["scores"]["accuracy"])),
+            *(f"{row[name]:.3f}" if name in row else "-" for name in ("majority", "parsed", "reasoning_true")),
+            *(f"{row[name]:.2f}" for name in ("spans", "latents")),
+        )
+        for stage, splits in summaries.items()
+        for split, row in splits.items()
     ]
-    for stage, splits in summaries.items():
-        for split, row in splits.items():
-            reasoning = f"{row['reasoning_true']:.3f}" if "reasoning_true" in row else "-"
-            lines.append(
-                f"| {stage} | {split} | {row['n']} | {with_interval(**row['scores']['accuracy'])} | {row['majority']:.3f} "
-                f"| {row['parsed']:.3f} | {reasoning} | {row['spans']:.2f} | {row['latents']:.2f} |"
-            )
-    return lines
+    shares = ("majority", "parsed", "reasoning true")
+    return markdown("stage", "split", "n", "accuracy (95 %)", *shares, "spans", "latents", rows=rows)
 
 
 def _headroom_table(manifest: Path) -> list[str]:
@@ -73,40 +73,36 @@ def _headroom_table(manifest: Path) -> list[str]:
     said = json.loads(manifest.read_text()) if manifest.is_file() else {}
     if "headroom" not in said:
         return []
-    lines = [
-        "| split | guessing | the teacher of stage 1 | from the observed frames and the physics | from the future frames |",
-        "|---|---|---|---|---|",
+    shares = {
+        split: (row["chance"], said["taught"][split], row["without_future"], row["with_future"])
+        for split, row in said["headroom"]["test"].items()
+    }
+    rows = [(split, *(f"{share:.3f}" for share in each)) for split, each in shares.items()]
+    seen = ("from the observed frames and the physics", "from the future frames")
+    return [markdown("split", "guessing", "the teacher of stage 1", *seen, rows=rows)]
+
+
+def _last_step_table(before: tuple[str, Run], after: tuple[str, Run]) -> str:
+    compared = compare(before[1], after[1])
+    rows = [(split, *_difference(row), f"{row['mcnemar']['p']:.2g}") for split, row in compared.items()]
+    return markdown("split", "n", before[0], after[0], "difference (95 %)", "McNemar p", rows=rows)
+
+
+def _interventions_table(folders: dict[str, Path]) -> str:
+    compared = {kind: json.loads((folder / COMPARISON).read_text()) for kind, folder in folders.items()}
+    rows = [
+        (kind, split, *_difference(row), f"{row['changed']:.3f}")
+        for kind, each in compared.items()
+        for split, row in each.items()
     ]
-    for split, row in said["headroom"]["test"].items():
-        shares = (row["chance"], said["taught"][split], row["without_future"], row["with_future"])
-        lines.append(f"| {split} | {' | '.join(f'{share:.3f}' for share in shares)} |")
-    return [*lines, ""]
+    columns = ("intact", "replaced", "difference (95 %)", "answers changed")
+    return markdown("latents replaced", "split", "n", *columns, rows=rows)
 
 
-def _last_step_table(before: tuple[str, Run], after: tuple[str, Run]) -> list[str]:
-    lines = [f"| split | n | {before[0]} | {after[0]} | difference (95 %) | McNemar p |", "|---|---|---|---|---|---|"]
-    for split, row in compare(before[1], after[1]).items():
-        score = row["scores"]["accuracy"]
-        difference = with_interval(score["difference"], score["interval"])
-        lines.append(
-            f"| {split} | {row['n']} | {score['a']:.3f} | {score['b']:.3f} | {difference} | {row['mcnemar']['p']:.2g} |"
-        )
-    return lines
-
-
-def _interventions_table(folders: dict[str, Path]) -> list[str]:
-    lines = [
-        "| latents replaced | split | n | intact | replaced | difference (95 %) | answers changed |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for kind, folder in folders.items():
-        for split, row in json.loads((folder / COMPARISON).read_text()).items():
-            score = row["scores"]["accuracy"]
-            difference = with_interval(score["difference"], score["interval"])
-            lines.append(
-                f"| {kind} | {split} | {row['n']} | {score['a']:.3f} | {score['b']:.3f} | {difference} | {row['changed']:.3f} |"
-            )
-    return lines
+def _difference(row: dict[str, Any]) -> tuple[int | str, ...]:
+    """Returns the cells of a comparison of accuracies."""
+    score = row["scores"]["accuracy"]
+    return row["n"], f"{score['a']:.3f}", f"{score['b']:.3f}", with_interval(score["difference"], score["interval"])
 
 
 def _plot_accuracy(summaries: dict[str, dict[str, Any]], path: Path) -> None:
