@@ -145,7 +145,10 @@ if [ "$build" = cuda ]; then
         echo "environment: flash-attn was not installed, for the reason above; attention by sdpa (rm $venv/.lock tries again)" >&2
     fi
 else
-    $venv/bin/uv pip sync --python $venv/bin/python --no-config --compile-bytecode "recipes/locks/$build.txt"
+    # Compiled ahead for the many processes of a training; an engine compiles what it loads.
+    compiled=(--compile-bytecode)
+    [ "$build" != serve ] || compiled=()
+    $venv/bin/uv pip sync --python $venv/bin/python --no-config "${compiled[@]}" "recipes/locks/$build.txt"
     name_cpu_build
 fi
 $venv/bin/uv pip install --python $venv/bin/python --quiet --no-deps --editable .
