@@ -158,7 +158,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "chat template": (lambda checkpoint: (checkpoint / "chat_template.jinja").unlink(), r"chat_template\.jinja"),
     "weights": (lambda checkpoint: (checkpoint / SINGLE).unlink(), r"neither model\.safetensors nor"),
     "shard": (lose_a_shard, r"lacks model-00002-of-00003\.safetensors"),
-    "bytes": (cut_off, r"model\.safetensors has \d+ bytes"),
+    "bytes": (cut_off, r"model\.safetensors is not a whole safetensors file"),
     "tensor": (drop_tensor, r"missing: model\.language_model\.norm\.weight"),
     "budget": (lambda checkpoint: change_config(checkpoint, without="max_latents"), r"config\.json lacks max_latents"),
     "token": (lambda checkpoint: change_config(checkpoint, latent_token_id=3), r"config\.json has .*the tokenizer"),
