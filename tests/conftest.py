@@ -58,7 +58,7 @@ def nothing_is_left_for_the_next_file() -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now is not gone through again, whenever an engine or a trainer collects garbage."""
+    """Leaves the libraries imported so far out of later collections of garbage, which engines and trainers ask for."""
     gc.freeze()
 
 

@@ -1,4 +1,4 @@
-"""What all our vLLM engines have in common: their arguments on a machine without an accelerator, and how they refuse."""
+"""Arguments of all our vLLM engines on a machine without an accelerator, and the errors by which they refuse a prompt."""
 
 from typing import Any
 
