@@ -11,6 +11,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 
@@ -74,9 +75,12 @@ _TURNS = {
 }
 
 
-def _turned(frame: av.VideoFrame) -> Image.Image:
-    """Returns the RGB image of a frame, turned for display: cameras held upright record sideways, with a rotation."""
-    image = frame.to_image()
+def _turned(frame: av.VideoFrame, converter: VideoReformatter) -> Image.Image:
+    """Returns the RGB image of a frame, turned for display: cameras held upright record sideways, with a rotation.
+
+    ``frame.to_image()`` alone sets up a converter for each frame, which takes longer than a small frame itself.
+    """
+    image = converter.reformat(frame, format="rgb24").to_image()
     return image.transpose(_TURNS[frame.rotation]) if frame.rotation in _TURNS else image
 
 
@@ -104,12 +108,12 @@ def read_timed_frames(path: str | Path, numbers: Sequence[int]) -> list[tuple[Im
     if min(wanted) < 0:
         raise ValueError(f"frame numbers start at 0, not {min(wanted)}")
     frames: dict[int, tuple[Image.Image, float]] = {}
-    count, start = 0, math.nan
+    count, start, converter = 0, math.nan, VideoReformatter()
     for number, frame in enumerate(_decode(path)):
         time = math.nan if frame.time is None else frame.time
         count, start = count + 1, time if number == 0 else start
         if number in wanted:
-            frames[number] = _turned(frame), time - start
+            frames[number] = _turned(frame, converter), time - start
             if len(frames) == len(wanted):
                 return [frames[n] for n in numbers]
     raise VideoError(f"{path}: has {count} frames, frame number {max(wanted)} was asked for")

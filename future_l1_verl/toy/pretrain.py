@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from future_l1_verl.data.twiff import POOL, frame_pool
-from future_l1_verl.data.video import count_frames, read_frames
+from future_l1_verl.data.video import probe, read_frames
 from future_l1_verl.progress import Progress
 
 CAPTIONS = "captions_train.parquet"
@@ -98,7 +98,7 @@ def _load(data: Path) -> list[_Example]:
     examples = []
     rows = pd.read_parquet(path)
     for video, group in Progress(rows.groupby("video", sort=False), desc="reading clips"):
-        pool = read_frames(data / video, frame_pool(count_frames(data / video)))
+        pool = read_frames(data / video, frame_pool(probe(data / video).frames))
         for image, request, caption in zip(group["image"], group["request"], group["caption"], strict=True):
             if not all(1 <= entry <= POOL for entry in image):
                 raise ValueError(f"{path}: image of {video} must lie in 1..{POOL}, not {list(image)}")

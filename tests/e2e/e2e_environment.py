@@ -1,7 +1,10 @@
 """What the libraries underneath are told by the environment, as in recipes/quickstart.sh; and the recipes as processes."""
 
+import os
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SEED = "3"
@@ -21,5 +24,18 @@ ENVIRONMENT = {
 
 
 def recipe(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["bash", str(ROOT / "recipes" / name), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
+    return finished(["bash", str(ROOT / "recipes" / name), *arguments], seconds=2 * PATIENCE)
+
+
+def finished(command: list[str], seconds: float = PATIENCE, **how: Any) -> subprocess.CompletedProcess[str]:
+    """Returns a process that has ended, by itself or, with all that it started, by the time it had."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **how
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            err += f"\nended after {seconds} s"
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -44,8 +45,17 @@ class Run:
         while not condition():
             self.descendants()
             assert self.process.poll() is None, f"ended before {name}:\n{self.log.read_text()[-4000:]}"
-            assert time.monotonic() < deadline, f"no {name} in {seconds} s:\n{self.log.read_text()[-4000:]}"
+            if time.monotonic() > deadline:
+                os.killpg(self.process.pid, signal.SIGKILL)
             time.sleep(0.5)
+
+    def ends(self) -> int:
+        """Waits for the end of the process, and returns what it exits with."""
+        try:
+            return self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
 
     def descendants(self) -> list[psutil.Process]:
         found = psutil.Process(self.process.pid).children(recursive=True)

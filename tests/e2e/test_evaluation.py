@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from e2e_environment import ENVIRONMENT, PATIENCE
+from e2e_environment import ENVIRONMENT, finished
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from vllm_server import SMALL, serving
 
@@ -44,9 +44,7 @@ def command(model: Path, run: Path, out: Path, *arguments: str) -> list[str]:
 
 
 def ask(*words: str) -> str:
-    result = subprocess.run(
-        words, capture_output=True, text=True, check=False, timeout=PATIENCE, env=os.environ | ENVIRONMENT | {"COLUMNS": "150"}
-    )
+    result = finished(list(words), env=os.environ | ENVIRONMENT | {"COLUMNS": "150"})
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
 

@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from e2e_environment import ENVIRONMENT, PATIENCE, SEED, recipe
+from e2e_environment import ENVIRONMENT, SEED, finished, recipe
 
 from future_l1_verl.evaluation.curves import read_curves
 from future_l1_verl.modeling.trained_as import TrainedAs
@@ -91,7 +90,8 @@ def test_validation_in_training_says_what_an_evaluation_says(run: Path, tmp_path
     files = ["--model", str(sft), "--data", str(run / "data/val.parquet"), "--out", str(tmp_path / "sft")]
     how = ["--max-model-len", "1024", "--dtype", "float32", "--system-prompt", ""]
     command = [sys.executable, "-m", "future_l1_verl.evaluation", "run", "--task", "synthetic", *files, *how]
-    subprocess.run(command, check=True, timeout=PATIENCE, env=os.environ | ENVIRONMENT)
+    result = finished(command, env=os.environ | ENVIRONMENT)
+    assert result.returncode == 0, result.stderr[-4000:]
     curves = read_curves(run / "tensorboard/rl")
     validated = {tag: curve[0][1] for tag, curve in curves.items() if curve[0][0] == 0}
     for split, row in json.loads((tmp_path / "sft/summary.json").read_text())["splits"].items():

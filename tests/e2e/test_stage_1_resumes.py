@@ -4,12 +4,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from e2e_environment import ENVIRONMENT, PATIENCE
+from e2e_environment import ENVIRONMENT, finished
 from safetensors.torch import load_file
 
 from data_prep.toy.synthetic.writing import Settings, write_set
@@ -26,9 +25,7 @@ def train(folder: Path, run: Path) -> str:
         *["optim.lr=1e-3", "trainer.logger=[console]", "trainer.total_epochs=100", "trainer.total_training_steps=6"],
         *["trainer.save_freq=3", "trainer.test_freq=3", f"trainer.default_local_dir={run}", "data.max_length=1024"],
     ]
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=os.environ | ENVIRONMENT, cwd=folder
-    )
+    result = finished(command, env=os.environ | ENVIRONMENT, cwd=folder)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
 

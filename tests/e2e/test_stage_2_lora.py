@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from e2e_environment import PATIENCE
 from safetensors.torch import load_file
 from stage_2_run import LEARNS, Run
 
@@ -25,7 +24,7 @@ def test_adapters_are_trained_and_reach_the_rollout(tmp_path: Path) -> None:
         *[*LEARNS, "actor_rollout_ref.rollout.n=4"],
         "trainer.total_training_steps=3",
     )
-    assert run.process.wait(timeout=PATIENCE) == 0, run.log.read_text()[-4000:]
+    assert run.ends() == 0, run.log.read_text()[-4000:]
     steps = run.metrics()
     assert sorted(steps) == [1, 2, 3]
     assert all(metrics["actor/grad_norm"] > 0 for metrics in steps.values())

@@ -1,14 +1,13 @@
 """The README's stock verl job: verl's own trainer and agent loop, a text model, our rewards, a judge on a local server."""
 
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from e2e_environment import PATIENCE
+from e2e_environment import finished
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +42,7 @@ def judge() -> Iterator[tuple[str, list[str]]]:
 def test_a_stock_job_learns_from_our_rewards_part_by_part(judge: tuple[str, list[str]], tmp_path: Path) -> None:
     url, asked = judge
     command = ["bash", str(ROOT / "recipes/stock_verl_rewards.sh"), "--run", str(tmp_path), "--steps", "10"]
-    result = subprocess.run([*command, "--judge", url, "even"], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    result = finished([*command, "--judge", url, "even"])
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     scores = [float(score) for score in result.stdout.splitlines()[-1].removeprefix("score by step: ").split()]
     # Whatever is asked, an answer of two digits is right by this judge.
