@@ -94,3 +94,14 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def assert_parity(metrics: dict[str, float]) -> None:
+    """The weights that wrote a token say of it what the rollout said."""
+    assert metrics["parity/entries"] > 0
+    assert metrics["parity/text_gap_max"] < 1e-5 and metrics["parity/decision_gap_max"] < 1e-5
+
+
+def assert_other_weights_say_otherwise(steps: dict[int, dict[str, float]]) -> None:
+    """The control: without regard to who wrote a token, the same comparison is far off."""
+    assert max(metrics["off_policy/text_gap_mean"] for metrics in steps.values()) > 1e-2

@@ -1,4 +1,4 @@
-"""Evaluation of the quickstart's model: by the oracle, over HTTP, killed on the way, and the commands on what it leaves."""
+"""Evaluation of the quickstart's model: by the oracle, over HTTP, killed on the way, in training, and the commands on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from future_l1_verl.data.prompts import processor_inputs
 from future_l1_verl.data.rows import Row
 from future_l1_verl.decoding import hf
 from future_l1_verl.evaluation import runs, tasks
+from future_l1_verl.evaluation.curves import read_curves
 from future_l1_verl.evaluation.prompting import Style, prompt
 from future_l1_verl.evaluation.runs import Record
 from future_l1_verl.latents.tokens import LatentSettings
@@ -36,11 +38,17 @@ def model(run: Path) -> Path:
     return next((run / "sft").glob("global_step_*/huggingface"))
 
 
-def command(model: Path, run: Path, out: Path, *arguments: str) -> list[str]:
-    """As recipes/quickstart.sh calls it."""
-    files = ["--model", str(model), "--data", str(run / "data/test.parquet"), "--out", str(out)]
-    how = ["--max-model-len", "1024", "--dtype", "float32", "--system-prompt", ""]
-    return [sys.executable, "-m", "future_l1_verl.evaluation", "run", "--task", "synthetic", *files, *how, *arguments]
+@pytest.fixture(scope="module")
+def served(run: Path, model: Path) -> Iterator[Callable[..., list[str]]]:
+    """The command that asks a server of ``model`` the questions of a part of the set, with answers in ``out``."""
+    with serving(str(model), *SMALL, "--max-num-seqs", "64") as url:
+
+        def command(part: str, out: Path, *arguments: str) -> list[str]:
+            files = ["--model", str(model), "--data", str(run / f"data/{part}.parquet"), "--out", str(out), "--url", url]
+            evaluation = [sys.executable, "-m", "future_l1_verl.evaluation", "run", "--task", "synthetic"]
+            return [*evaluation, *files, "--system-prompt", "", *arguments]
+
+        yield command
 
 
 def ask(*words: str) -> str:
@@ -74,18 +82,11 @@ def test_the_oracle_gives_the_same_200_answers(run: Path, model: Path) -> None:
     assert answers(run / "evaluation/sft") == expected
 
 
-def test_a_server_gives_the_same_200_answers_and_latents(run: Path, model: Path, tmp_path: Path) -> None:
-    with serving(str(model), *SMALL) as url:
-        ask(*command(model, run, tmp_path / "served", "--url", url, "--limit", str(QUESTIONS), "--save-latents"))
-    assert answers(tmp_path / "served") == answers(run / "evaluation/sft")
-    for row in range(QUESTIONS):
-        served, local = (runs.latents(folder, row) for folder in (tmp_path / "served", run / "evaluation/sft"))
-        assert served.shape == local.shape and (not len(local) or (served - local).abs().max() <= PARITY)
-
-
-def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(run: Path, model: Path, tmp_path: Path) -> None:
+def test_a_server_gives_the_same_answers_and_latents_though_its_client_was_killed(
+    run: Path, served: Callable[..., list[str]], tmp_path: Path
+) -> None:
     total = 2 * QUESTIONS
-    words = command(model, run, tmp_path / "killed", "--save-latents", "--concurrency", "8", "--limit", str(total))
+    words = served("test", tmp_path / "killed", "--save-latents", "--concurrency", "8", "--limit", str(total))
     file = tmp_path / "killed" / runs.ANSWERS
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | ENVIRONMENT, start_new_session=True)
@@ -102,6 +103,23 @@ def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(run: Path, mod
     assert [(each.row, each.token_ids, each.scores) for each in killed] == [
         (each.row, each.token_ids, each.scores) for each in undisturbed
     ]
+    for row in range(total):
+        served_latents, local = (runs.latents(folder, row) for folder in (tmp_path / "killed", run / "evaluation/sft"))
+        assert served_latents.shape == local.shape
+        assert not len(local) or (served_latents - local).abs().max() <= PARITY
+
+
+def test_validation_in_training_says_what_an_evaluation_says(
+    run: Path, served: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Both answer greedily; rounding in batches of other sizes may tip an answer or two."""
+    ask(*served("val", tmp_path / "sft"))
+    curves = read_curves(run / "tensorboard/rl")
+    validated = {tag: curve[0][1] for tag, curve in curves.items() if curve[0][0] == 0}
+    for split, row in json.loads((tmp_path / "sft/summary.json").read_text())["splits"].items():
+        assert (validated[f"val/{split}/n"], validated[f"val/{split}/missing"]) == (row["n"], row["missing"])
+        assert validated[f"val/{split}/accuracy"] == pytest.approx(row["scores"]["accuracy"]["mean"], abs=2.5 / row["n"])
+        assert validated[f"val/{split}/parsed"] == pytest.approx(row["parsed"], abs=2.5 / row["n"])
 
 
 def test_swapped_latents_cost_the_trained_model_its_answers(run: Path) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from stage_2_run import LEARNS, Run
+from stage_2_run import Run, assert_other_weights_say_otherwise, assert_parity
 
 from data_prep.toy.synthetic.writing import Settings, write_set
 from future_l1_verl.toy import tiny
@@ -16,21 +15,18 @@ pytestmark = pytest.mark.e2e
 
 QUESTIONS, BATCH, STEPS = 20, 4, 6
 VALIDATED = 4 * 2  # two questions of each split
-# Large steps, so that log-probs of other weights than those that wrote a token are far from the rollout's.
-FAST = "actor_rollout_ref.actor.optim.lr=1e-3"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    out = tmp_path_factory.mktemp("pools")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     settings = Settings(train_questions=QUESTIONS // 4, val_questions=2, test_questions=2)  # of each of four splits
-    write_set(out / "data", settings, lambda items, label: items)
-    rows = pd.read_parquet(out / "data/train.parquet")
+    write_set(tmp_path / "data", settings, lambda items, label: items)
+    rows = pd.read_parquet(tmp_path / "data/train.parquet")
     for number, (human, _) in enumerate(rows["conversations"]):
         human["value"] = f"{number}. {human['value']}"
-    rows.to_parquet(out / "data/train.parquet")
-    tiny.build(out / "model")
-    yield out
+    rows.to_parquet(tmp_path / "data/train.parquet")
+    tiny.build(tmp_path / "model")
+    return tmp_path
 
 
 def questions(folder: Path, step: int) -> set[int]:
@@ -39,24 +35,15 @@ def questions(folder: Path, step: int) -> set[int]:
     return {int(re.search(r"(\d+)\. ", json.loads(line)["input"]).group(1)) for line in lines}
 
 
-def assert_parity(metrics: dict[str, float]) -> None:
-    """The weights that wrote a token say of it what the rollout said."""
-    assert metrics["parity/entries"] > 0
-    assert metrics["parity/text_gap_max"] < 1e-5 and metrics["parity/decision_gap_max"] < 1e-5
-
-
-def assert_other_weights_say_otherwise(steps: dict[int, dict[str, float]]) -> None:
-    """The control: without regard to who wrote a token, the same comparison is far off."""
-    assert max(metrics["off_policy/text_gap_mean"] for metrics in steps.values()) > 1e-2
-
-
 def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path) -> None:
     """Two actors, a rollout and a reference on devices of their own."""
     separate = [
         *["pools=separate", "trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.n_gpus_per_node=1"],
         *["reference_pool.nnodes=1", "reference_pool.n_gpus_per_node=1"],
         *["ray_kwargs.ray_init.num_gpus=4", "ray_kwargs.ray_init.num_cpus=16"],
-        *[FAST, f"trainer.total_training_steps={STEPS}", "trainer.test_freq=3"],
+        *[f"trainer.total_training_steps={STEPS}", "trainer.test_freq=3"],
+        # Large steps, so that log-probs of other weights than those that wrote a token are far from the rollout's.
+        "actor_rollout_ref.actor.optim.lr=1e-3",
         # Four updates of the actor to one of the rollout, each of one question, whose two answers are divided between two
         # ranks.
         *["trainer.v1.separate_async.parameter_sync_step=4", "actor_rollout_ref.actor.ppo_mini_batch_size=1"],
@@ -87,26 +74,3 @@ def test_on_pools_of_their_own_killed_and_resumed_with_nothing_lost(folder: Path
 
     # At most a batch is asked ahead: five steps' worth of questions are trained on within six.
     assert set.union(*(questions(folder, step) for step in range(1, STEPS + 1))) == set(range(QUESTIONS))
-
-
-def test_answers_that_an_update_cuts_are_continued(folder: Path) -> None:
-    run = Run(
-        folder,
-        folder / "cut.log",
-        *["pools=colocated_async", "ablation=depo", FAST, *LEARNS],
-        *["trainer.total_training_steps=5", "data.max_response_length=320", "trainer.test_freq=3"],
-        # Half of the answers that are asked for begin when others end, so that an update finds some on their way.
-        "actor_rollout_ref.rollout.max_num_seqs=8",
-        f"trainer.default_local_dir={folder}/cut",
-    )
-    assert run.ends() == 0, run.log.read_text()[-4000:]
-    steps = run.metrics()
-    for metrics in steps.values():
-        assert_parity(metrics)
-    assert_other_weights_say_otherwise(steps)
-    assert [step for step, metrics in steps.items() if metrics.get("val/all/n") == VALIDATED] == [3, 5]
-    assert any(metrics["off_policy/mixed_answers"] > 0 for metrics in steps.values())
-    # DePO's terms of latents, and of both kinds of entries to the reference, which the actor leaves.
-    assert all(metrics["actor/latent/entries"] > 0 for metrics in steps.values())
-    for kind in ("text", "latent"):
-        assert steps[1][f"actor/{kind}/ref_kl"] == 0 < steps[5][f"actor/{kind}/ref_kl"]

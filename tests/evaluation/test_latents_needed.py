@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from colours import write_model, write_questions
+from vllm_server import SMALL, serving
 
 from future_l1_verl.cli import main
 from future_l1_verl.evaluation import runs
@@ -19,18 +22,16 @@ COUNT = 32
 
 
 class Asked:
-    """A model, its intact run, and what interventions make of it."""
+    """A model that is served at ``url``, its intact run, and what interventions make of it."""
 
-    def __init__(self, folder: Path, questions: Path, needs_latents: bool) -> None:
-        self.folder, self.questions = folder, questions
-        write_model(folder / "model", needs_latents)
+    def __init__(self, folder: Path, questions: Path, url: str) -> None:
+        self.folder, self.questions, self.url = folder, questions, url
         self.intact = self.run("intact", "--save-latents")
 
     def run(self, name: str, *arguments: str) -> Run:
         files = ["--model", str(self.folder / "model"), "--data", str(self.questions), "--out", str(self.folder / name)]
-        how = ["--max-tokens", "16", "--min-latents", "2", "--system-prompt", ""]
-        engine = ["--dtype", "float32", "--max-model-len", "256"]
-        assert main(["eval", "run", "--task", "rl", *files, *how, *engine, *arguments]) == 0
+        how = ["--max-tokens", "16", "--min-latents", "2", "--system-prompt", "", "--url", self.url]
+        assert main(["eval", "run", "--task", "rl", *files, *how, *arguments]) == 0
         return runs.read_finished(self.folder / name)
 
     def after(self, kind: str, *arguments: str) -> tuple[Run, dict[str, Any]]:
@@ -44,20 +45,29 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_questions(tmp_path_factory.mktemp("questions"), COUNT)
 
 
-@pytest.fixture(scope="module")
-def dependent(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    return Asked(tmp_path_factory.mktemp("dependent"), questions, needs_latents=True)
+@contextmanager
+def asked(folder: Path, questions: Path, needs_latents: bool) -> Iterator[Asked]:
+    write_model(folder / "model", needs_latents)
+    with serving(str(folder / "model"), *SMALL) as url:
+        yield Asked(folder, questions, url)
 
 
 @pytest.fixture(scope="module")
-def independent(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    return Asked(tmp_path_factory.mktemp("independent"), questions, needs_latents=False)
+def dependent(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with asked(tmp_path_factory.mktemp("dependent"), questions, needs_latents=True) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def independent(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with asked(tmp_path_factory.mktemp("independent"), questions, needs_latents=False) as found:
+        yield found
 
 
 def test_both_are_right_when_left_alone(dependent: Asked, independent: Asked) -> None:
-    for asked in (dependent, independent):
-        assert [record.answer for record in asked.intact.records] == [record.truth for record in asked.intact.records]
-        assert all(record.spans == [2] for record in asked.intact.records)
+    for each in (dependent, independent):
+        assert [record.answer for record in each.intact.records] == [record.truth for record in each.intact.records]
+        assert all(record.spans == [2] for record in each.intact.records)
 
 
 def test_latents_that_are_needed_are_missed(dependent: Asked) -> None:

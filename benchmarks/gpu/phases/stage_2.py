@@ -35,7 +35,7 @@ def _steps(form: Form) -> dict[str, Any]:
         shutil.rmtree(earlier, ignore_errors=True)
     clips = ["--out", str(data), "--train-questions", "32", "--val-questions", "2", "--test-questions", "2", "--seed", "0"]
     subprocess.run([sys.executable, "-m", "data_prep.toy.synthetic", *clips], check=True)
-    command = [sys.executable, "-m", "future_l1_verl.rl", *_settings(path, data, out, form.cpu)]
+    command = [sys.executable, "-m", "future_l1_verl.rl", *settings(path, data, out, form.cpu)]
     # verl's tracker takes its folder from here alone.
     subprocess.run(command, check=True, env=os.environ | {"TENSORBOARD_DIR": str(out / "tensorboard")})
     curves = {name: dict(points) for name, points in read_curves(out / "tensorboard").items()}
@@ -43,7 +43,7 @@ def _steps(form: Form) -> dict[str, Any]:
     return {"phases": phases(out / "tensorboard"), "parity": parity}
 
 
-def _settings(path: Path, data: Path, out: Path, cpu: bool) -> list[str]:
+def settings(path: Path, data: Path, out: Path, cpu: bool) -> list[str]:
     batch, n, response, at_once = (4, 2, 24, 8) if cpu else (16, 8, 256, 128)
     tokens = PROMPT + response
     model, actor, rollout = (f"actor_rollout_ref.{part}" for part in ("model", "actor", "rollout"))

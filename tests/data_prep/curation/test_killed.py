@@ -17,8 +17,8 @@ from data_prep.curation import candidates, scores
 from data_prep.curation.questions import seeds
 from data_prep.toy.synthetic.writing import Settings, write_set
 
-KILLS = 12
-CLIPS = 40
+KILLS = 6
+CLIPS = 24
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +73,7 @@ def test_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
         while not (found := workers(driver)):
             assert driver.poll() is None, f"ended after {kill} kills: {(tmp_path / 'disturbed.log').read_text()[-3000:]}"
             time.sleep(0.1)
-        if kill % 5 == 2:
+        if kill % 3 == 2:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
             driver = start(tmp_path, "disturbed", seconds=0.15)
