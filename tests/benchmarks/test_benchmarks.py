@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from gpu import run
-from gpu.run import PHASES, environment
 
 pytestmark = pytest.mark.engine
 
@@ -19,43 +18,48 @@ SMALL = {
     "transport": "--answers 4 --latents 2 --rounds 1",
     "actor_step": "--rows 2 --length 64 --rounds 1",
 }
+# Those with verl's engine come last: it changes classes of transformers.
+ORDER = (
+    *("decode_vs_hf", "transport", "shared_question", "attention_kernels", "engine_speed"),
+    *("actor_step", "density_rounding", "engine_parity", "packed_rows", "update_memory", "reference_offload"),
+)
 # One after the other in one process, whose imports take longest.
 IN_ONE_PROCESS = """
-import importlib, json, runpy, sys
+import json, runpy, sys
 if __name__ == "__main__":
-    phases, small = (json.loads(given) for given in sys.argv[1:])
-    for script, out in phases.items():
-        sys.argv = [script, "--cpu", "--out", out]
+    for script, arguments in json.loads(sys.argv[1]):
+        sys.argv = [script, *arguments]
+        print(f"benchmark {script}")
         runpy.run_path(script, run_name="__main__")
-    for name, arguments in small.items():
-        sys.argv = [name, *arguments]
-        print(f"benchmark {name}")
-        importlib.import_module(name).main()
 """
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the phases for a GPU measure in their form for a CPU, but for the one that trains, and what the benchmarks of a CPU
-    measure in their smallest form."""
+    """What the benchmarks of a CPU measure in their smallest form, and the phases for a GPU in their form for a CPU, but for
+    the one that trains."""
     from future_l1_verl.toy import tiny
 
-    out = tmp_path_factory.mktemp("benchmarks")
+    out, phases, given = tmp_path_factory.mktemp("benchmarks"), Path(run.__file__).parent / "phases", []
     tiny.build(out / "model")
-    phases = {phase.folder / f"{phase.name}.py": out / f"{phase.name}.json" for phase in PHASES if phase.name != "stage_2"}
-    small = {name: arguments.split() for name, arguments in SMALL.items()}
-    for name in ("decode_vs_hf", "actor_step"):
-        small[name] += ["--model", str(out / "model")]
+    for name in ORDER:
+        if small := SMALL.get(name):
+            model = [] if name == "transport" else ["--model", str(out / "model")]
+            given.append((str(phases.parents[1] / f"{name}.py"), [*small.split(), *model]))
+        else:
+            given.append((str(phases / f"{name}.py"), ["--cpu", "--out", str(out / f"{name}.json")]))
     (out / "all.py").write_text(IN_ONE_PROCESS)
-    given = [{str(script): str(result) for script, result in phases.items()}, small]
-    command = [sys.executable, str(out / "all.py"), *map(json.dumps, given)]
     printed = subprocess.run(
-        command, check=True, timeout=1600, stdout=subprocess.PIPE, text=True, env=environment(cpu=True, out=out)
+        [sys.executable, str(out / "all.py"), json.dumps(given)],
+        check=True,
+        timeout=1600,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=run.environment(cpu=True, out=out),
     ).stdout
     parts = printed.split("benchmark ")[1:]
-    lines = {part.split()[0]: [line for line in part.splitlines() if line.startswith("{")][-1] for part in parts}
-    results = {result.stem: json.loads(result.read_text()) for result in phases.values()}
-    return results | {name: json.loads(line) for name, line in lines.items()}
+    lines = {Path(part.split()[0]).stem: [line for line in part.splitlines() if line.startswith("{")] for part in parts}
+    return {name: json.loads(lines[name][-1] if name in SMALL else (out / f"{name}.json").read_text()) for name in ORDER}
 
 
 def test_packed_and_padded_rows_agree(measured: dict[str, Any]) -> None:
