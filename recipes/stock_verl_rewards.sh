@@ -23,6 +23,7 @@ bash recipes/env.sh cpu
 python=.venv/bin/python run=$(realpath -m -- "$run")
 mkdir -p "$run"
 
+source recipes/large_pages.sh
 # settings of the libraries underneath
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_LOGGING_LEVEL=ERROR RAY_USAGE_STATS_ENABLED=0 TORCHDYNAMO_DISABLE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0

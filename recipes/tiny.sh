@@ -4,6 +4,7 @@
 # and, unless `sizes` does it, pretrain_steps, sft_steps, rl_steps, sft_batch and rl_batch.
 
 python=.venv/bin/python
+source recipes/large_pages.sh
 
 # settings of the libraries underneath; one thread a process, for most stages have several
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1

@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 light=''
 if [ "${1:-}" = --light ]; then light=yes && shift; fi
 bash recipes/env.sh serve
+source recipes/large_pages.sh
 run() { .venv-serve/bin/python -m pytest --numprocesses 1 "$@"; }
 if [ -n "$light" ]; then
     run --model-runner v2 tests/decoding/test_vllm.py -k "preempted_requests or control_without_injection" "$@"

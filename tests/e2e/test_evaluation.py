@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def model(run: Path) -> Path:
 @pytest.fixture(scope="module")
 def served(run: Path, model: Path) -> Iterator[Callable[..., list[str]]]:
     """The command that asks a server of ``model`` the questions of a part of the set, with answers in ``out``."""
-    with serving(str(model), *SMALL, "--max-num-seqs", "64") as url:
+    with patch.dict(os.environ, ENVIRONMENT), serving(str(model), *SMALL, "--max-num-seqs", "64") as url:
 
         def command(part: str, out: Path, *arguments: str) -> list[str]:
             files = ["--model", str(model), "--data", str(run / f"data/{part}.parquet"), "--out", str(out), "--url", url]
