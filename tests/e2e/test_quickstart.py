@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from e2e_environment import SEED, recipe
+from rl_step import phases
 
 from future_l1_verl.evaluation.curves import read_curves
 from future_l1_verl.modeling.trained_as import TrainedAs
@@ -41,6 +42,14 @@ def test_rollout_and_actor_agree_at_every_step(run: Path) -> None:
     assert [step for step, _ in worst] == list(range(1, len(worst) + 1))
     assert max(value for _, value in worst) <= 1e-4
     assert max(value for _, value in mean) <= 1e-5
+
+
+def test_its_steps_are_timed_by_phase(run: Path) -> None:
+    """As the benchmark of stage 2 on a GPU takes them (benchmarks/gpu/phases/stage_2.py)."""
+    found = phases(run / "tensorboard/rl")
+    assert found["steps"] == len(read_curves(run / "tensorboard/rl")["timing_s/step"]) - 1  # the first waits for compilers
+    assert all(found[phase] > 0 for phase in ("rollout", "reference", "update of the actor"))
+    assert found["other"] >= 0
 
 
 def test_checkpoints_say_how_they_were_trained(run: Path) -> None:
