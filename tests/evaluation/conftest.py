@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_worker_process() -> Iterator[None]:
     with patch.dict(os.environ, VLLM_ENABLE_V1_MULTIPROCESSING="0"):
         yield
