@@ -36,8 +36,8 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the benchmarks of a CPU measure in their smallest form, and the phases for a GPU in their form for a CPU, but for
-    the one that trains."""
+    """Returns, by name, the results of a CPU's benchmarks in their smallest form, and of the phases for a GPU in their form
+    for a CPU. The phase that trains is left out."""
     from future_l1_verl.toy import tiny
 
     out, phases, given = tmp_path_factory.mktemp("benchmarks"), Path(run.__file__).parent / "phases", []

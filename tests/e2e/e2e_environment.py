@@ -34,8 +34,10 @@ def finished(command: list[str], seconds: float = PATIENCE, **how: Any) -> subpr
     ) as process:
         try:
             out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             out, err = process.communicate()
             err += f"\nended after {seconds} s"
     return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -47,6 +47,7 @@ class Run:
             assert self.process.poll() is None, f"ended before {name}:\n{self.log.read_text()[-4000:]}"
             if time.monotonic() > deadline:
                 os.killpg(self.process.pid, signal.SIGKILL)
+                raise AssertionError(f"no {name} in {seconds} s:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.5)
 
     def ends(self) -> int:

@@ -41,7 +41,7 @@ def model(run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def served(run: Path, model: Path) -> Iterator[Callable[..., list[str]]]:
-    """The command that asks a server of ``model`` the questions of a part of the set, with answers in ``out``."""
+    """Returns a function that makes the command that asks a server of ``model`` the questions of a part of the set."""
     with patch.dict(os.environ, ENVIRONMENT), serving(str(model), *SMALL, "--max-num-seqs", "64") as url:
 
         def command(part: str, out: Path, *arguments: str) -> list[str]:
