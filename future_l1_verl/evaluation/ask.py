@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from future_l1_verl import chat
 from future_l1_verl.data.rows import FORMS
 from future_l1_verl.decoding.vllm.settings import SpanOptions
 from future_l1_verl.evaluation import runs, tasks
@@ -84,7 +85,7 @@ def ask(args: argparse.Namespace) -> int:
                 raise ValueError(
                     "--url cannot show a video with the times of its frames; leave it out, or use --observed frames"
                 )
-            key = args.api_key_file.read_text(encoding="utf-8").strip() if args.api_key_file else "none"
+            key = chat.read_key(args.api_key_file)
             return await ServedEngine.connect(args.url, args.served_name, args.model, latent, decoding, key)
         local = LocalSettings(
             checkpoint=args.model,

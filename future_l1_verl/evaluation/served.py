@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from openai import APIStatusError, BadRequestError
+
+from future_l1_verl import chat
 from future_l1_verl.data.prompts import Message, as_sent, vision_inputs
 from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM, chat_options, choice_latents
 from future_l1_verl.evaluation.engines import Decoding, Reply, Unanswerable
@@ -23,39 +26,28 @@ class ServedEngine:
     def __init__(
         self, url: str, model: str, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str
     ) -> None:
-        from openai import AsyncOpenAI
         from transformers import AutoProcessor
 
-        self.client = AsyncOpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
+        self.client = chat.connect(url, key, TIMEOUT, RETRIES)
         self.model, self.decoding = model, decoding
         self.patch_size = AutoProcessor.from_pretrained(checkpoint).image_processor.patch_size
         self.start = latent.tokens.start if latent else None
 
     @classmethod
     async def connect(
-        cls, url: str, model: str | None, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str = "none"
+        cls, url: str, model: str | None, checkpoint: Path, latent: LatentSettings | None, decoding: Decoding, key: str
     ) -> ServedEngine:
         """Connects to a server; ``model`` is by default the only one that it serves. Raises ValueError if there are several, or
         if the server does not support latents; openai's errors if it does not answer."""
-        from openai import NotFoundError
-
         engine = cls(url, model or "", checkpoint, latent, decoding, key)
-        try:
-            served = [model.id async for model in engine.client.models.list()]
-        except NotFoundError as error:
-            raise ValueError(f"{url}: has no chat API ({error.message}); the URL of `vllm serve` ends with /v1") from error
-        if model is None:
-            if len(served) != 1:
-                raise ValueError(f"{url} serves {len(served)} models; name one with --served-name: {', '.join(served)}")
-            engine.model = served[0]
+        listed = await chat.models(engine.client)
+        engine.model = model or chat.only(listed, engine.client, "--served-name")
         if decoding.spans:
             await engine.require_latents()
         return engine
 
     async def require_latents(self) -> None:
         """Raises ValueError unless the server refuses a request for spans of no latents, as only engines with latents do."""
-        from openai import BadRequestError
-
         hello = [{"role": "user", "content": "Hello"}]
         impossible = chat_options(max_latents=0)
         try:
@@ -74,8 +66,6 @@ class ServedEngine:
     async def ask(self, chat: Sequence[Message], row: int, intervention: Intervention | None) -> Reply:
         """Returns the reply to a chat. Raises Unanswerable if the server refuses the question or its reply is incomplete,
         openai's errors after some attempts, and RuntimeError for a server of another kind."""
-        from openai import APIStatusError
-
         extra: dict[str, Any] = NEUTRAL_VLLM | {"skip_special_tokens": False, "return_token_ids": True}
         if self.decoding.spans:
             extra |= chat_options(**self.decoding.options(intervention))

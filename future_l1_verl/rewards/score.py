@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Fail at import: trainers import this module before they train, and score the first reply much later.
-for _package in ("math_verify", "aiohttp"):
-    if find_spec(_package) is None:
-        raise ImportError(f"rewards need {_package}: pip install {_package.replace('_', '-')}")
+# Fails at import: trainers import this module before they train, and score the first reply much later.
+if find_spec("math_verify") is None:
+    raise ImportError("rewards need math_verify: pip install math-verify")
 
 
 class NoVerdict(RuntimeError):

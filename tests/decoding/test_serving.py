@@ -202,7 +202,7 @@ def evaluated(address: str, checkpoint: Path, oracle: Oracle, decoding: Decoding
     """The chats as an evaluation by URL asks them."""
 
     async def ask_through() -> list[Reply]:
-        engine = await ServedEngine.connect(address, None, checkpoint, oracle.settings, decoding)
+        engine = await ServedEngine.connect(address, None, checkpoint, oracle.settings, decoding, "none")
         try:
             return [await engine.ask(chat, 0, None) for chat in CHATS]
         finally:

@@ -196,7 +196,7 @@ def test_verifiers(version: str, code: str, error: str, outage: dict[str, Any], 
     """Its requirements do not go with verl's; and rewards need no torch."""
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "env"], check=True)
     python = tmp_path / "env/bin/python"
-    needed = [f"verifiers=={version}", "aiohttp", "math-verify"]
+    needed = [f"verifiers=={version}", "math-verify"]
     subprocess.run([UV, "pip", "install", "--quiet", "--python", python, *needed], check=True, timeout=900)
     found, errors = run(python, code, outage, tmp_path)
     assert found == pytest.approx(expected()) and errors == [error]

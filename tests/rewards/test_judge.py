@@ -389,7 +389,7 @@ def test_the_api_key_comes_from_its_file(server: Server, tmp_path: Path) -> None
     (tmp_path / "key").write_text("s3cret\n")
     ask(Judge(settings_of(server, api_key_file=str(tmp_path / "key"))))
     ask(Judge(settings_of(server)))
-    assert server.keys == ["Bearer s3cret", None]
+    assert server.keys == ["Bearer s3cret", "Bearer none"]
     (tmp_path / "key").write_text("\n")
     with pytest.raises(ValueError, match="api_key_file"):
         Judge(settings_of(server, api_key_file=str(tmp_path / "key")))

@@ -211,14 +211,18 @@ def test_waiting_for_a_score_in_a_fork_or_within_a_loop() -> None:
 
 
 def test_what_is_missing_is_told_at_import() -> None:
-    """Training imports it at its start, and scores its first reply long after. Neither torch nor a judge's client is loaded."""
+    """Training imports it at its start, and scores its first reply long after. Neither torch nor a judge's client is loaded.
+
+    What asks a judge is missed when the judge's settings are read.
+    """
     code = """
 import sys, importlib.util
 if sys.argv[1:]:
     found = importlib.util.find_spec
     importlib.util.find_spec = lambda name, *rest: None if name == sys.argv[1] else found(name, *rest)
 import future_l1_verl.rewards.score
-print({"torch", "aiohttp", "numpy", "sympy", "math_verify"} & set(sys.modules))
+future_l1_verl.rewards.score.Scoring(judge={"url": "http://localhost/v1", "model": "judge"})
+print({"torch", "openai", "numpy", "sympy", "math_verify"} & set(sys.modules))
 """
 
     def told(*without: str) -> str:
@@ -227,7 +231,7 @@ print({"torch", "aiohttp", "numpy", "sympy", "math_verify"} & set(sys.modules))
 
     assert told() == "set()"
     assert told("math_verify") == "ImportError: rewards need math_verify: pip install math-verify"
-    assert told("aiohttp") == "ImportError: rewards need aiohttp: pip install aiohttp"
+    assert told("openai") == "ImportError: a judge is asked by openai: pip install openai"
 
 
 def test_verl_finds_it_by_its_path() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
+from openai.types.chat import ChatCompletion
 
 from data_prep.curation.backends import Question, Sampling, Text, Tokens
 from data_prep.curation.patience import Patience, ask_all, waited
+from future_l1_verl import chat
 from future_l1_verl.data.prompts import as_sent
 
 
@@ -35,13 +38,10 @@ class OpenAIBackend:
     can never succeed (an unknown model, a wrong key)."""
 
     def __init__(self, settings: OpenAISettings) -> None:
-        from openai import AsyncOpenAI
-
-        key = Path(settings.api_key_file).read_text(encoding="utf-8").strip() if settings.api_key_file else "none"
         self.settings = settings
         self.tokens = Tokens()
         self.runner = asyncio.Runner()
-        self.client = AsyncOpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=0)
+        self.client = chat.connect(settings.url, chat.read_key(settings.api_key_file), settings.timeout)
         self.runner.run(waited(self._wrong, settings.patience))
         self.request = self.runner.run(self._request())
 
@@ -67,9 +67,6 @@ class OpenAIBackend:
         return [[next(texts) for _ in question.seeds] for question in questions]
 
     async def _text(self, chat: list[dict[str, Any]], seed: int) -> Text:
-        from openai import OpenAIError
-        from openai.types.chat import ChatCompletion
-
         try:
             reply = await self.client.chat.completions.create(
                 model=self.settings.model, messages=chat, seed=seed, **self.request
@@ -86,8 +83,6 @@ class OpenAIBackend:
 
     async def _wrong(self) -> str | None:
         """Returns what keeps the server from answering at all, or None."""
-        from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
-
         hello = [{"role": "user", "content": "Hello"}]
         try:
             await self.client.chat.completions.create(model=self.settings.model, messages=hello, max_tokens=1, timeout=60)
@@ -100,12 +95,10 @@ class OpenAIBackend:
     async def _request(self) -> dict[str, Any]:
         """Returns the sampling parameters of each request: all that vLLM would otherwise take from the model's files; for
         other servers only those that all servers accept."""
-        from openai import APIStatusError
-
         from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM
 
         try:
-            models = [model.to_dict() async for model in self.client.with_options(max_retries=5).models.list()]
+            models = await chat.models(self.client.with_options(max_retries=5))
         except (APIStatusError, ValueError):  # a server need not list its models; vLLM does
             models = []
         vllm = any(model.get("owned_by") == "vllm" for model in models)

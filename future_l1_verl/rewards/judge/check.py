@@ -1,13 +1,13 @@
 """Checks that a server is fit to judge: it answers, in the right form, and mostly correctly."""
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass, replace
 
-import aiohttp
+from openai import OpenAIError
 
-from future_l1_verl.rewards.judge.client import Judge, headers
+from future_l1_verl import chat
+from future_l1_verl.rewards.judge.client import Judge
 from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable
 
 
@@ -33,31 +33,24 @@ EXAMPLES = (
 )
 
 
-async def _served_models(url: str, api_key_file: str | None, timeout: float) -> list[str]:
-    session = aiohttp.ClientSession(headers=headers(api_key_file), timeout=aiohttp.ClientTimeout(total=timeout))
+async def _only_model(settings: JudgeSettings) -> str:
     try:
-        async with session, session.get(f"{url.rstrip('/')}/models") as response:
-            status, body = response.status, await response.read()
-        return [model["id"] for model in json.loads(body)["data"]]
-    except (TimeoutError, aiohttp.ClientError) as error:
-        raise JudgeUnavailable(f"{url}/models is unreachable: {type(error).__name__}: {error}") from error
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        said = body.decode(errors="replace")[:500]
-        raise JudgeUnavailable(f"{url}/models gives no list of models; name one with --model. HTTP {status}: {said}") from error
+        async with chat.connect(settings.url, chat.read_key(settings.api_key_file), settings.timeout) as client:
+            return chat.only(await chat.models(client), client, "--model")
+    except OpenAIError as error:
+        raise JudgeUnavailable(f"{settings.url} is unreachable: {error} {error.__cause__ or ''}") from error
+    except ValueError as error:
+        raise JudgeUnavailable(str(error)) from error
 
 
 async def check(settings: JudgeSettings, model: str | None) -> str | None:
     """Prints a table of verdicts on `EXAMPLES`, and returns what is wrong with the judge, or None.
 
     It is fit if every reply has the right form and at most one of six verdicts is wrong. ``model`` None means the only model
-    that the server lists. Raises JudgeUnavailable if the server gives no list.
+    that the server lists. Raises JudgeUnavailable if it lists none or several.
     """
     url = settings.url
-    if model is None:
-        models = await _served_models(url, settings.api_key_file, settings.timeout)
-        if len(models) != 1:
-            return f"{url} serves {len(models)} models; name one with --model: {', '.join(models)}"
-        model = models[0]
+    model = model or await _only_model(settings)
     judge = Judge(replace(settings, model=model))
 
     async def timed(example: Example) -> tuple[bool | None, float]:

@@ -7,11 +7,11 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
+from future_l1_verl import chat
 from future_l1_verl.rewards.judge import cache as verdict_cache
 from future_l1_verl.rewards.judge.settings import JudgeSettings, JudgeUnavailable, read_prompt
 from future_l1_verl.rewards.judge.verdict import parse_verdict
@@ -59,7 +59,7 @@ class Counts:
 @dataclass
 class _Connection:
     loop: asyncio.AbstractEventLoop
-    session: aiohttp.ClientSession
+    client: AsyncOpenAI
     slots: asyncio.Semaphore
     in_flight: dict[bytes, asyncio.Task[Any]]
 
@@ -75,7 +75,7 @@ class Judge:
         self.settings = settings
         self.counts = Counts()
         self._template = read_prompt(settings.prompt)
-        self._headers = headers(settings.api_key_file)
+        self._key = chat.read_key(settings.api_key_file)
         self._cache = verdict_cache.VerdictCache(settings.cache)
         self._recent: deque[bool] = deque(maxlen=RATE_WINDOW)  # whether each verdict failed
         self._random = random.Random()  # not the global one, which the training seeds
@@ -131,17 +131,13 @@ class Judge:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await connection.session.close()
+            await connection.client.close()
 
     def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
         if self._connection is None or self._connection.loop is not loop:
-            session = aiohttp.ClientSession(
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
-                connector=aiohttp.TCPConnector(limit=0),  # the slots are the limit; waiting for one is not in the timeout
-            )
-            self._connection = _Connection(loop, session, asyncio.Semaphore(self.settings.concurrency), {})
+            client = chat.connect(self.settings.url, self._key, self.settings.timeout)
+            self._connection = _Connection(loop, client, asyncio.Semaphore(self.settings.concurrency), {})
         return self._connection
 
     async def _ask(self, connection: _Connection, key: bytes, content: Content, read: Callable[[str], T | None]) -> T | None:
@@ -170,48 +166,49 @@ class Judge:
     ) -> tuple[T | None, bool]:
         """Returns what ``read`` finds in the reply, and whether the server refused the request."""
         try:
-            status, body = await self._post(connection, content)
-        except TimeoutError:
+            body = await self._post(connection, content)
+        except (TimeoutError, APITimeoutError):
             return self._miss("timeout", f"no reply within {self.settings.timeout:g} s")
-        except aiohttp.ClientError as error:
-            return self._miss("connection", f"{type(error).__name__}: {error}")
-        if status != 200:
-            self._miss(f"http {status}", _said(status, body))
+        except APIConnectionError as error:
+            return self._miss("connection", f"{error} {error.__cause__ or ''}")
+        except APIStatusError as error:
+            status = error.status_code
+            self._miss(f"http {status}", _said(error))
             if status == 401:  # the key is wrong, whatever the question
-                raise self._unavailable(_REFUSED[status])
+                raise self._unavailable(_REFUSED[status]) from error
             return None, _refuses(status)
         text, finish = _reply(body)
         verdict = None if text is None else read(_without_thoughts(text))
         if verdict is None:
             cut = ", cut since max_tokens was reached" if finish == "length" else ""
-            self._miss("unusable reply", f"unusable reply{cut}: {_said(status, body)}")
+            self._miss("unusable reply", f"unusable reply{cut}: {body[:500]}")
         return verdict, False
 
     async def _require_fit(self, connection: _Connection) -> None:
         """Raises JudgeUnavailable if the server also refuses a harmless question: then the question was not the reason."""
         self.require_available()
         try:
-            status, body = await self._post(connection, _filled(self._template, _PROBE))
-        except (TimeoutError, aiohttp.ClientError):
+            await self._post(connection, _filled(self._template, _PROBE))
+        except (TimeoutError, APIConnectionError):
             return  # an outage is not a refusal
-        if _refuses(status):
-            self.counts.last_error = _said(status, body)
-            raise self._unavailable(_REFUSED.get(status, "it refuses every request"))
+        except APIStatusError as error:
+            if _refuses(error.status_code):
+                self.counts.last_error = _said(error)
+                raise self._unavailable(_REFUSED.get(error.status_code, "it refuses every request")) from error
 
-    async def _post(self, connection: _Connection, content: Content) -> tuple[int, bytes]:
-        """Returns status and body of the reply. Raises TimeoutError and aiohttp.ClientError."""
-        request = {
-            "model": self.settings.model,
-            "messages": [{"role": "user", "content": content}],
-            "temperature": 0,
-            "max_tokens": self.settings.max_tokens,
-        } | dict(self.settings.request)
-        url = f"{self.settings.url.rstrip('/')}/chat/completions"
-        sent = {name: value for name, value in request.items() if value is not None}
-        async with connection.slots:
+    async def _post(self, connection: _Connection, content: Content) -> str:
+        """Returns the body of the reply. Raises TimeoutError and openai's errors."""
+        fields = {"temperature": 0, "max_tokens": self.settings.max_tokens} | dict(self.settings.request)
+        messages: Any = [{"role": "user", "content": content}]
+        # httpx counts its timeout anew for every part of a reply.
+        async with connection.slots, asyncio.timeout(self.settings.timeout):
             self.counts.attempts += 1
-            async with connection.session.post(url, json=sent) as response:
-                return response.status, await response.read()
+            reply = await connection.client.chat.completions.with_raw_response.create(
+                model=self.settings.model,
+                messages=messages,
+                extra_body={name: value for name, value in fields.items() if value is not None},
+            )
+        return reply.text
 
     def _miss(self, reason: str, error: str) -> tuple[None, bool]:
         self.counts.reasons[reason] += 1
@@ -227,15 +224,6 @@ class Judge:
             f"requests without a verdict: {reasons}; the last error: {self.counts.last_error}"
         )
         return self._broken
-
-
-def headers(api_key_file: str | None) -> dict[str, str]:
-    if api_key_file is None:
-        return {}
-    api_key = Path(api_key_file).read_text(encoding="utf-8").strip()
-    if not api_key:
-        raise ValueError(f"api_key_file: {api_key_file} is empty")
-    return {"Authorization": f"Bearer {api_key}"}
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
@@ -254,15 +242,15 @@ def _without_thoughts(text: str) -> str:
     return text[thoughts.end() :] if (thoughts := _THOUGHTS.match(text)) else text
 
 
-def _said(status: int, body: bytes) -> str:
-    return f"HTTP {status}: {body.decode(errors='replace')[:500]}"
+def _said(error: APIStatusError) -> str:
+    return f"HTTP {error.status_code}: {error.response.text[:500]}"
 
 
 def _refuses(status: int) -> bool:
     return 400 <= status < 500 and status not in _LATER
 
 
-def _reply(body: bytes) -> tuple[str | None, str | None]:
+def _reply(body: str) -> tuple[str | None, str | None]:
     """Returns text and finish reason of a chat completion; None for what is missing."""
     try:
         choice = json.loads(body)["choices"][0]

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ _OURS = ("model", "messages", "stream")
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """The settings of the judge. Raises ValueError naming a field that is not valid.
+    """The settings of the judge. Raises ValueError naming a field that is not valid, ImportError without openai.
 
     ``url`` is the part before ``/chat/completions``; ``mode`` says whether a rule decides first (``rule_first``) or only the
     judge (``judge_only``); ``prompt`` is a file with ``{question}``, ``{truth}`` and ``{answer}``, None for ours;
@@ -38,6 +39,8 @@ class JudgeSettings:
     request: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if find_spec("openai") is None:
+            raise ImportError("a judge is asked by openai: pip install openai")
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url must start with http:// or https://, not {self.url!r}")
         if not self.model:
