@@ -6,11 +6,12 @@ host for vLLM's own bookkeeping.
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from vllm.sampling_params import SamplingParams
 from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
@@ -50,8 +51,9 @@ class SpanDecoder:
         self.store = LatentStore()
         self.reinjected = 0  # latents injected from the store rather than carried over from the step before
         self.rows: SpanRows | None = None  # the sampler's input for this step; None if no row is in a span
-        self._step: Step | None = None
-        self._plan: Plan | None = None
+        self._before: Step | None = None  # the step before, until the rows of this one are planned
+        self._plan: Plan
+        self._step: Step
         self._options: _RowOptions | None = None
         self._unabsorbed: deque[LatentAsyncOutput | None] = deque()  # of steps, None for one without spans
 
@@ -63,23 +65,22 @@ class SpanDecoder:
         while len(self._unabsorbed) > in_flight:
             if (ended := self._unabsorbed.popleft()) is not None:
                 self._absorb(ended)
-        for request in scheduler_output.finished_req_ids:
-            self.store.requests.pop(request, None)
+        for finished in scheduler_output.finished_req_ids:
+            self.store.requests.pop(finished, None)
         for request in scheduler_output.scheduled_new_reqs:
-            options = self.settings.of_request(request.sampling_params)
-            self.store.requests[request.req_id] = RequestLatents.from_options(
-                options, request.prompt_token_ids, self.tokens.latent
-            )
+            options = self.settings.of_request(cast(SamplingParams, request.sampling_params))
+            prompt = cast(list[int], request.prompt_token_ids)
+            self.store.requests[request.req_id] = RequestLatents.from_options(options, prompt, self.tokens.latent)
             self._options = None
-            if self._step is not None and request.req_id in self._step.row:
-                self._step = None  # the id of a request that has just finished
+            if self._before is not None and request.req_id in self._before.row:
+                self._before = None  # the id of a request that has just finished
 
     def inject(self, batch: Batch, inputs_embeds: Tensor) -> None:
         """Overwrites in place the rows of ``inputs_embeds`` ``[tokens, H]`` that are slots.
 
         Raises RuntimeError if the latent of a slot is missing.
         """
-        before, self._step = self._step, None
+        before, self._before = self._before, None
         plan = self._plan = make_plan(batch, before, self.store, self.tokens)
         if before is not None and not before.any_span:
             before = None
@@ -88,9 +89,10 @@ class SpanDecoder:
         elif before is None:
             self.rows = None
         else:
+            state, slot = _in_spans(before)
             if before.any_slot:
-                self._inject_carried(before.slot, before.latents, inputs_embeds.narrow(0, 0, len(plan.positions)))
-            self.rows = self._span_rows(plan, before.state, before.any_slot)
+                self._inject_carried(slot, before.latents, inputs_embeds.narrow(0, 0, len(plan.positions)))
+            self.rows = self._span_rows(plan, state, before.any_slot)
 
     def _inject_moved(
         self, plan: Plan, moved: Moved, before: Step | None, offsets: np.ndarray, inputs_embeds: Tensor
@@ -101,13 +103,14 @@ class SpanDecoder:
                 return None
             return self._span_rows(plan, self._to_device(moved.state, torch.int64), max(moved.state) > 0)
         source = self._to_device(moved.carried_from, torch.int64)
+        state_before, slot = _in_spans(before)
         if before.any_slot:
             flat = self._to_device(offsets[moved.carried], torch.int64)
             rows = inputs_embeds.index_select(0, flat)
-            self._inject_carried(before.slot.index_select(0, source), before.latents.index_select(0, source), rows)
+            self._inject_carried(slot.index_select(0, source), before.latents.index_select(0, source), rows)
             inputs_embeds.index_copy_(0, flat, rows)
         state, target = self._to_device(moved.state, torch.int64), self._to_device(moved.carried, torch.int64)
-        state = state.index_copy(0, target, before.state.index_select(0, source))
+        state = state.index_copy(0, target, state_before.index_select(0, source))
         return self._span_rows(plan, state, before.any_slot or max(moved.state) > 0)
 
     def _inject_kept(self, kept: list[tuple[int, Tensor]], inputs_embeds: Tensor) -> None:
@@ -131,7 +134,8 @@ class SpanDecoder:
         ``[n, H]`` are the hidden states that they were sampled from."""
         plan = self._plan
         if decided is None:
-            step = self._step = Step(*plan[:3], None, None, hidden, any_slot=False, any_span=False, entered=False)
+            step = Step(*_rows(plan), None, None, hidden, any_slot=False, any_span=False, entered=False)
+            self._before = self._step = step
             if self.settings.asynchronous and self.settings.defaults.spans:
                 step.state, step.any_span = opened(token_ids.select(1, 0), self.tokens), True
             return
@@ -142,7 +146,7 @@ class SpanDecoder:
         if options.intervened:
             latents = self.store.replaced(latents, options.intervened, plan.request_ids, plan.positions)
         entered = plan.moved is not None and max(plan.moved.state) != OUTSIDE
-        self._step = Step(*plan[:3], decided.state, decided.slot, latents, entered=entered)
+        self._before = self._step = Step(*_rows(plan), decided.state, decided.slot, latents, entered=entered)
 
     def finish(self, output: ModelRunnerOutput) -> ModelRunnerOutput:
         """Keeps the latents of the step and adds them to its output, whose token ids are on the host."""
@@ -172,7 +176,7 @@ class SpanDecoder:
 
     def _absorb(self, output: LatentAsyncOutput) -> None:
         slots, latents, any_span = output.on_host()
-        if slots:
+        if latents is not None:
             self.store.put(slots, latents)
         output.step.any_slot, output.step.any_span = bool(slots), any_span
         if self._unabsorbed and self._unabsorbed[0] is not None and (following := self._unabsorbed[0].step).slot is not None:
@@ -197,3 +201,12 @@ class SpanDecoder:
 
     def _to_device(self, values: list | np.ndarray, dtype: torch.dtype) -> Tensor:
         return async_tensor_h2d(values, self.device, dtype)
+
+
+def _rows(plan: Plan) -> tuple[list[str], np.ndarray, list[bool]]:
+    return plan.request_ids, plan.positions, plan.discarded
+
+
+def _in_spans(step: Step) -> tuple[Tensor, Tensor]:
+    """Returns state and slot of a step that may have rows in spans, where both are known."""
+    return cast(Tensor, step.state), cast(Tensor, step.slot)

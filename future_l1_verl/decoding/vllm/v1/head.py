@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from vllm.lora.layers import BaseLayerWithLoRA
 
 
 class OutsideMask:
     """Gives the tokens ``banned`` logits of -inf in all rows while ``active``."""
 
-    def __init__(self, language_model: nn.Module, banned: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(self, language_model: Any, banned: Sequence[int], dtype: torch.dtype) -> None:
         """Makes the logits processor of ``language_model`` use the mask.
 
         Upstream (vllm/model_executor/layers/logits_processor.py) accepts a bias of the head, which no Qwen model uses. Raises
@@ -43,7 +43,7 @@ class OutsideMask:
         stock = processor.forward
 
         def forward(
-            lm_head: nn.Module, hidden_states: Tensor, embedding_bias: Tensor | None = None, *args: Any, **kwargs: Any
+            lm_head: Any, hidden_states: Tensor, embedding_bias: Tensor | None = None, *args: Any, **kwargs: Any
         ) -> Tensor | None:
             return stock(lm_head, hidden_states, processor.outside if self.active else embedding_bias, *args, **kwargs)
 

@@ -7,7 +7,6 @@ from vllm.sequence import IntermediateTensors
 from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput, SamplerOutput
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 from future_l1_verl.decoding.vllm.v1.decoder import SpanDecoder
@@ -15,13 +14,16 @@ from future_l1_verl.decoding.vllm.v1.head import OutsideMask
 from future_l1_verl.decoding.vllm.v1.plan import Batch
 from future_l1_verl.decoding.vllm.v1.sampler import LatentSampler
 
+_Runner: Any = object  # `install` puts the mixin in front of the runner of the device
 
-class LatentRunnerMixin:
+
+class LatentRunnerMixin(_Runner):
     """Overrides of vllm/v1/worker/gpu_model_runner.py, from which the runners of other devices inherit."""
 
     spans: SpanDecoder
     outside: OutsideMask
-    _hidden: Tensor | None = None
+    sampler: LatentSampler
+    _hidden: Tensor
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Upstream loads the weights; here the output head also gets the mask of tokens not allowed outside spans."""
@@ -76,14 +78,14 @@ class LatentRunnerMixin:
             raise RuntimeError("structured output got past the scheduler's check; latent spans do not work with it")
         self._hidden = self.execute_model_state.sample_hidden_states
         output = super().sample_tokens(grammar_output)
-        self._hidden = None
+        del self._hidden
         if isinstance(output, AsyncModelRunnerOutput):
             stream = self._get_or_create_async_output_copy_stream() if self.device.type == "cuda" else None
             return self.spans.finish_async(output, stream)
         return self.spans.finish(output)
 
 
-def install(runner: GPUModelRunner, settings: EngineSettings) -> None:
+def install(runner: Any, settings: EngineSettings) -> None:
     """Gives a constructed runner the overrides above and a sampler that knows spans.
 
     Its class is replaced on the instance: workers construct the runner of their device by name, deep inside
