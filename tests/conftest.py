@@ -17,7 +17,6 @@ from future_l1_verl.platform.launch import take_platform
 spare_libraries()
 # Read when torch is loaded, and by vLLM in this process and in those it starts.
 os.environ.update(
-    VLLM_CPU_KVCACHE_SPACE="1",
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
     VLLM_LOGGING_LEVEL="WARNING",

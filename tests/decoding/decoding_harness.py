@@ -199,6 +199,7 @@ def engine(checkpoint: str, latent: dict[str, Any] | None = None, **arguments: A
         max_model_len=512,
         max_num_seqs=16,
         block_size=BLOCK,
+        kv_cache_memory_bytes=2**26,
         enforce_eager=True,
         disable_log_stats=False,
         limit_mm_per_prompt={"image": 1, "video": 1},

@@ -36,9 +36,11 @@ def test_a_checkpoint_with_latent_tokens_needs_no_flag(tiny_checkpoint: str) -> 
 
 
 def test_a_cpu_is_not_asked_for_all_of_its_memory(tiny_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")
     cache = created(tiny_checkpoint).cache_config.kv_cache_memory_bytes
     assert 0 < cache <= min(psutil.virtual_memory().total / 4, 4 * 2**30)
+    # A tiny model is given what its answers need: keys and values of 4 layers with 2 heads of 32 floats.
+    few = created(tiny_checkpoint, max_num_seqs=3, max_model_len=1000).cache_config.kv_cache_memory_bytes
+    assert few == 3 * (1000 + 2 * 128) * 2 * 4 * 2 * 32 * 4
     # What was said about it stays.
     assert created(tiny_checkpoint, kv_cache_memory_bytes=2**28).cache_config.kv_cache_memory_bytes == 2**28
     assert created(tiny_checkpoint, gpu_memory_utilization=0.3).cache_config.kv_cache_memory_bytes is None

@@ -5,10 +5,11 @@ in another process, where the reason is hard to find in the logs. `decoding.plug
 """
 
 from functools import cache, partial, wraps
-from typing import Any
+from typing import Any, cast
 
 import psutil
-from vllm.config import CacheConfig, ModelConfig, VllmConfig
+import torch
+from vllm.config import CacheConfig, ModelConfig, SchedulerConfig, VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 
 from future_l1_verl import versions
@@ -16,6 +17,8 @@ from future_l1_verl.decoding.plugin import decodes_latents
 from future_l1_verl.decoding.vllm import SCHEDULERS, WORKER
 from future_l1_verl.decoding.vllm.settings import EngineSettings
 from future_l1_verl.latents.tokens import LatentSettings
+
+BLOCK = 128  # tokens of a block of the key-value cache on a CPU (vllm/platforms/cpu.py)
 
 
 def choose(arguments: EngineArgs, model_config: ModelConfig) -> None:
@@ -33,19 +36,26 @@ def choose(arguments: EngineArgs, model_config: ModelConfig) -> None:
         if (given := getattr(arguments, name)) not in ours:
             raise ValueError(f"{arguments.model} decodes latents, which {name}={given} does not; leave {name} out")
     arguments.worker_cls, arguments.scheduler_cls = WORKER, arguments.scheduler_cls or SCHEDULERS[0]
-    _choose_memory(arguments)
+    _choose_memory(arguments, model_config)
 
 
-def _choose_memory(arguments: EngineArgs) -> None:
-    """Gives the key-value cache a quarter of the free memory of a CPU, at most 4 GiB, unless its size was set.
+def _choose_memory(arguments: EngineArgs, model_config: ModelConfig) -> None:
+    """Gives the key-value cache on a CPU, unless its size was set, what ``max_num_seqs`` answers of full length need; at most a
+    quarter of the free memory, and 4 GiB.
 
     Upstream (vllm/config/cache.py) wants 92 % of all memory, as on a GPU that nothing else uses, and fails on most machines.
     """
     from vllm.platforms import current_platform
 
     unsaid = arguments.gpu_memory_utilization == CacheConfig.gpu_memory_utilization and arguments.kv_cache_memory_bytes is None
-    if current_platform.is_cpu() and unsaid:  # VLLM_CPU_KVCACHE_SPACE comes after it and wins (vllm/platforms/cpu.py)
-        arguments.kv_cache_memory_bytes = min(psutil.virtual_memory().available // 4, 4 * 2**30)
+    if not current_platform.is_cpu() or not unsaid:
+        return
+    # VLLM_CPU_KVCACHE_SPACE comes after it and wins (vllm/platforms/cpu.py).
+    heads = model_config.get_total_num_hidden_layers() * model_config.get_total_num_kv_heads()
+    token = 2 * heads * model_config.get_head_size() * cast(torch.dtype, model_config.dtype).itemsize  # keys and values
+    answer = token * (model_config.max_model_len + 2 * BLOCK)  # one that is not full, and vLLM's own
+    most = (arguments.max_num_seqs or SchedulerConfig.DEFAULT_MAX_NUM_SEQS) * answer
+    arguments.kv_cache_memory_bytes = min(psutil.virtual_memory().available // 4, 4 * 2**30, most)
 
 
 def check(config: VllmConfig) -> None:
