@@ -168,7 +168,7 @@ from future_l1_verl.platform.vllm_engine import engine_defaults
 if __name__ == "__main__":
     # vLLM 0.32 computes in bfloat16 with instructions that not every CPU has.
     dtype = "float32" if current_platform.is_cpu() else "auto"
-    small = dict(dtype=dtype, max_model_len=512, gpu_memory_utilization=0.3)
+    small = dict(dtype=dtype, max_model_len=512, gpu_memory_utilization=0.3, kv_cache_memory_bytes=2**28)
     llm = LLM(sys.argv[1], **small, **engine_arguments(sys.argv[1]), **engine_defaults())
     require_live(llm)
     (output,) = llm.generate([{"prompt_token_ids": [5, 6, 7]}], SamplingParams(max_tokens=1), use_tqdm=False)

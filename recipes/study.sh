@@ -77,7 +77,7 @@ curate() {
     local set=$run/curation/candidates out=$run/curation/curated sft_steps=300
     [ -f "$run/logs/candidates.done" ] || rm -rf "$set"
     stage candidates everything "$python" -m data_prep.toy.synthetic --out "$set" --seed $((1000 + seed)) --train-questions 600 --val-questions 1 --test-questions 1
-    teach_hints
+    teach_hints "$run/tiny"
     stage curated results bash recipes/curate_future_l1_50k.sh --input "$set/sft_train.parquet" --videos "$set" \
         --model "$(sft_checkpoint hints)" --out "$out" --gpus 0 --replicas 1 --top 500 -- "${by_hints[@]}"
     stage random results "$python" -m data_prep.curation build --selected "$out/selected/control.parquet" --videos "$set" --out "$run/curation/random"

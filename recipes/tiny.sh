@@ -101,11 +101,11 @@ intervene() {
 sft_checkpoint() { echo "$run/$1/global_step_$sft_steps/huggingface"; }
 rl_checkpoint() { echo "$run/$1/global_step_$rl_steps/actor/huggingface"; }
 
-# teach_hints: stage 1 on hints, which curation needs of its model, into $run/hints: it then answers from text that tells the future.
+# teach_hints MODEL: stage 1 on hints, which curation needs of its model, into $run/hints: it then also answers where it is shown the future.
 teach_hints() {
     local hints=$run/data/sft_hints.parquet
     [ -f "$hints" ] || "$python" -m data_prep.toy.synthetic.hints --data "$run/data" --out "$hints"
-    train_sft hints "$run/tiny" data.text_only=true data.train_files="$(quoted "$hints")" data.cache_dir="$(quoted "$run/hints/frames")" trainer.test_freq=-1
+    train_sft hints "$1" data.text_only=true data.train_files="$(quoted "$hints")" data.cache_dir="$(quoted "$run/hints/frames")" trainer.test_freq=-1
 }
 by_hints=(--base-prompt "$PWD/data_prep/toy/synthetic/prompts/base.txt" --hint-prompt "$PWD/data_prep/toy/synthetic/prompts/hint.txt"
     --max-tokens 64 --temperature 1 --top-p 1 --engine '{"dtype": "float32", "max_model_len": 1024}')

@@ -26,9 +26,9 @@ def run(run_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pretrained(run_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """The run as soon as it has its tiny model, from which curation starts."""
-    while not (run_folder / "logs/tiny.done").exists():
+def stage_1(run_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """The run as soon as it is through stage 1, from which curation starts."""
+    while not (run_folder / "logs/sft.done").exists():
         try:
             with FileLock(run_folder.with_suffix(".lock"), timeout=1):
                 pass

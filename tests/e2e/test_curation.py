@@ -14,10 +14,10 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def curated(pretrained: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    result = recipe("curate_synthetic.sh", "--run", str(pretrained), "--sft-steps", "200")
+def curated(stage_1: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    result = recipe("curate_synthetic.sh", "--run", str(stage_1))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return pretrained / "curated", result
+    return stage_1 / "curated", result
 
 
 def test_selected_candidates_gain_more_than_random_ones_on_fresh_rollouts(curated: tuple[Path, object]) -> None:
@@ -38,10 +38,10 @@ def test_the_two_scorings_have_no_text_in_common_by_seed(curated: tuple[Path, ob
     assert len(seeds[0] & seeds[1]) < 100
 
 
-def test_stage_1_takes_what_was_built(curated: tuple[Path, object], pretrained: Path, tmp_path: Path) -> None:
+def test_stage_1_takes_what_was_built(curated: tuple[Path, object], stage_1: Path, tmp_path: Path) -> None:
     folder, _ = curated
     data, out = folder / "data/sft_train.parquet", tmp_path / "sft"
-    files = ["--model", str(pretrained / "tiny"), "--data", str(data), "--out", str(out)]
+    files = ["--model", str(stage_1 / "tiny"), "--data", str(data), "--out", str(out)]
     small = ["data.train_batch_size=8", "data.max_length=1024", "data.max_token_len_per_gpu=4096", "data.system_prompt=null"]
     result = recipe(
         "sft_qwen3vl8b.sh", *files, "platform=cpu", "trainer.n_gpus_per_node=1", "trainer.total_training_steps=2", *small

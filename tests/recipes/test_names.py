@@ -122,11 +122,15 @@ def test_the_quickstart_and_what_goes_on_from_it(root: Path) -> None:
     # Started again it has nothing to do; its folder is that of a quickstart, which curation goes on from.
     assert run("quickstart.sh", root=root).returncode == 0 and not calls(root)
 
+    (Path(folder) / "sft/global_step_220/huggingface").mkdir(parents=True)
     done = run("curate_synthetic.sh", root=root)
     assert done.returncode == 0, done.stderr
     found = dict(calls(root))
     sft = values(found["future_l1_verl.sft"])
-    assert (sft["model.path"], sft["data.train_files"]) == (f"{folder}/tiny", f"{folder}/data/sft_hints.parquet")
+    assert (sft["model.path"], sft["data.train_files"]) == (
+        f"{folder}/sft/global_step_220/huggingface",
+        f"{folder}/data/sft_hints.parquet",
+    )
     assert (sft["data.cache_dir"], sft["trainer.default_local_dir"]) == (f"{folder}/hints/frames", f"{folder}/hints")
     assert found["data_prep.curation"][:3] == ["recheck", "--selected", f"{folder}/curated/selected"]
 
