@@ -2,14 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from future_l1_verl.data.rows import BadRow, Row, RowError
 from future_l1_verl.progress import Progress
-
-T = TypeVar("T")
 
 RATE_FROM = 100  # in training the rate is defined from this many rows on
 SHOWN = 20  # rows that an error names
@@ -60,23 +58,6 @@ class Skipped:
                 self.add(*row)
         return found
 
-    def item(self, rows: Sequence[Row], index: int, make: Callable[[Row], T]) -> T:
-        """Returns the result of ``make`` for a row, or for the next one that can be used; rows in between are listed with
-        their errors, of any kind: a single row must not end the training.
-
-        Raises RowError once too many of the rows seen here cannot be used.
-        """
-        for offset in range(len(rows)):
-            row = rows[(index + offset) % len(rows)]
-            try:
-                made = make(row)
-            except Exception as error:
-                self.skip(row.source, reason(error))
-            else:
-                self.seen += 1
-                return made
-        raise RowError(f"none of {len(rows)} rows can be used; they are listed in {self.manifest}")
-
     def skip(self, source: str, reason: str) -> None:
         """Lists a row that was seen and cannot be used. Raises RowError once too many of the rows seen here cannot."""
         self.seen, self.skipped = self.seen + 1, self.skipped + 1
@@ -86,6 +67,36 @@ class Skipped:
                 f"{self.skipped} of {self.seen} rows cannot be used, more than {self.setting}={self.max_rate}; they are "
                 f"listed in {self.manifest}; the last: {source}: {reason}"
             )
+
+
+class Usable:
+    """A dataset of rows that `item` turns into something, for training."""
+
+    rows: Sequence[Row]
+    skipped: Skipped
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns the item of a row, or of the next one that can be used; rows in between are listed with their errors, of any
+        kind: a single row must not end the training.
+
+        Raises RowError once too many of the rows seen here cannot be used.
+        """
+        for offset in range(len(self.rows)):
+            row = self.rows[(index + offset) % len(self.rows)]
+            try:
+                made = self.item(row)
+            except Exception as error:
+                self.skipped.skip(row.source, reason(error))
+            else:
+                self.skipped.seen += 1
+                return made
+        raise RowError(f"none of {len(self.rows)} rows can be used; they are listed in {self.skipped.manifest}")
+
+    def item(self, row: Row) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 def reason(error: Exception) -> str:

@@ -22,15 +22,7 @@ from future_l1_verl.rl.settings import (
     RewardSettings,
     judge_settings,
 )
-from future_l1_verl.training.checks import (
-    DataSettings,
-    files,
-    limit,
-    require_a_batch,
-    require_effective,
-    require_given,
-    skipping,
-)
+from future_l1_verl.training.checks import DataSettings, files, limit, require_batch, require_effective, require_given, skipping
 
 # Settings of verl that would break the likelihood of latents: their required values, and the reasons.
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -221,7 +213,7 @@ def _check_rows(config: DictConfig) -> None:
         most = limit(config.data[f"{name}_max_samples"])
         try:
             rows = askable(files(config.data[f"{name}_files"]), config.data, processor, skipping(config), most)
-            require_a_batch(f"data.{name}_files", len(rows), batch)
+            require_batch(f"data.{name}_files", len(rows), batch)
         except RowError as error:
             problems.append(str(error))
     refuse(problems)

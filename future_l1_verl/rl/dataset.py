@@ -11,12 +11,12 @@ from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import vision_inputs
 from future_l1_verl.data.rows import Row
 from future_l1_verl.data.seeing import see
-from future_l1_verl.data.skipped import Skipped
+from future_l1_verl.data.skipped import Skipped, Usable
 from future_l1_verl.rl.askable import askable, prompt
 from future_l1_verl.training.checks import files, limit
 
 
-class LatentRLDataset(RLHFDataset):
+class LatentRLDataset(Usable, RLHFDataset):
     """verl's dataset interface (``data.custom_cls``), for rows of any format (future_l1_verl/data/formats).
 
     Upstream (verl/utils/dataset/rl_dataset.py) reads chat-form rows through `datasets` and leaves frames to the agent loop;
@@ -31,13 +31,7 @@ class LatentRLDataset(RLHFDataset):
         self.skipped = Skipped(config.manifest, config.max_bad_rate)
         self.rows = askable(files(data_files), config, processor, self.skipped, limit(max_samples))
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.skipped.item(self.rows, index, self._item)
-
-    def _item(self, row: Row) -> dict[str, Any]:
+    def item(self, row: Row) -> dict[str, Any]:
         config = self.config
         seen = see(row, self.clips, config.video_frames)
         return {

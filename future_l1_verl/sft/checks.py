@@ -10,15 +10,7 @@ from future_l1_verl.data.reader import read, total
 from future_l1_verl.data.rows import Clip, Row
 from future_l1_verl.latents.errors import ERRORS
 from future_l1_verl.modeling.checkpoint import check_checkpoint, require_videos
-from future_l1_verl.training.checks import (
-    DataSettings,
-    files,
-    limit,
-    require_a_batch,
-    require_effective,
-    require_given,
-    skipping,
-)
+from future_l1_verl.training.checks import DataSettings, files, limit, require_batch, require_effective, require_given, skipping
 
 
 class TaughtLatents(Section):
@@ -45,7 +37,7 @@ def check(config: DictConfig) -> None:
         if given := files(config.data[f"{name}_files"]):
             most, skipped = limit(config.data[f"{name}_max_samples"]), skipping(config)
             rows = skipped.usable(read(given, config.data.videos, most, require=Row.require_response), total(given, most))
-            require_a_batch(f"data.{name}_files", len(rows), batch)
+            require_batch(f"data.{name}_files", len(rows), batch)
             clips = clips or any(isinstance(item, Clip) for row in rows for item in row.observed)
     if config.data.observed == "video" or clips:
         require_videos(config.model.path)

@@ -12,7 +12,7 @@ from future_l1_verl.data.clips import Clips
 from future_l1_verl.data.prompts import processor_inputs
 from future_l1_verl.data.reader import read
 from future_l1_verl.data.rows import Row, RowError
-from future_l1_verl.data.skipped import Skipped
+from future_l1_verl.data.skipped import Skipped, Usable
 from future_l1_verl.latents.spans import Role, response_layout
 from future_l1_verl.latents.tokens import LATENT, LATENT_END, LATENT_START, LatentTokens
 from future_l1_verl.modeling.targets import target_pixels
@@ -22,7 +22,7 @@ from future_l1_verl.training.checks import files, limit
 END_OF_TURN = "<|im_end|>"
 
 
-class LatentSFTDataset(Dataset):
+class LatentSFTDataset(Usable, Dataset):
     """verl's dataset interface (``data.custom_cls``). An item is one sequence, unpadded:
 
     ``input_ids``, ``loss_mask``: int64 ``[T]``; the mask is 1 on the answer without its latents, and on the decisions to
@@ -52,13 +52,7 @@ class LatentSFTDataset(Dataset):
         self.tokens = LatentTokens.from_tokenizer(tokenizer)
         self.clips = Clips(config.cache_dir)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.skipped.item(self.rows, index, self._item)
-
-    def _item(self, row: Row) -> dict[str, Any]:
+    def item(self, row: Row) -> dict[str, Any]:
         config = self.config
         talk = conversation(row, config.system_prompt, config.observed, config.video_frames, self.clips, config.text_only)
         seen = processor_inputs(self.processor, talk.prompt)

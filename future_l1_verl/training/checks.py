@@ -27,7 +27,7 @@ def skipping(config: DictConfig) -> Skipped:
     return Skipped(config.data.manifest, config.data.max_bad_rate)
 
 
-def require_a_batch(name: str, rows: int, batch: int) -> None:
+def require_batch(name: str, rows: int, batch: int) -> None:
     """Raises ValueError if there are fewer rows than a batch needs, since verl would then make no step."""
     if rows < batch:
         raise ValueError(f"{name}: {rows} usable rows, fewer than a batch: data.train_batch_size={batch}")

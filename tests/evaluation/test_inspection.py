@@ -139,26 +139,6 @@ def test_a_map_keeps_apart_what_points_elsewhere_and_ignores_lengths(method: str
     assert np.linalg.norm(one.mean(0) - other.mean(0)) > 2 * max(one.std(0).max(), other.std(0).max())
 
 
-def test_there_is_no_map_of_few_latents_or_without_umap(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert maps.unavailable("pca", 5) is None
-    assert maps.unavailable("tsne", 4) == "4 latents are too few, 5 are needed"
-    monkeypatch.setattr(maps, "find_spec", lambda name: None)
-    assert maps.unavailable("umap", 100) == "the package umap-learn is not installed"
-
-
-def test_umap_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A stand-in that returns the first two columns of what it is given, the principal directions."""
-    (tmp_path / "umap.py").write_text(
-        "class UMAP:\n"
-        "    def __init__(self, **settings): self.settings = settings\n"
-        "    def fit_transform(self, points): return points[:, :2] * self.settings['n_neighbors']\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    latents = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
-    assert maps.unavailable("umap", 10) is None
-    np.testing.assert_allclose(maps.project("umap", latents), 9 * maps.project("pca", latents), atol=1e-5)
-
-
 def test_a_map_of_many_latents_shows_some() -> None:
     assert maps.sample(10).tolist() == list(range(10))
     some = maps.sample(10 * maps.POINTS)
@@ -210,6 +190,14 @@ def test_the_page_has_every_answer_and_refers_to_files_that_are_there(run: MadeR
 
 def test_no_more_answers_than_asked_for(run: MadeRun) -> None:
     assert Links(inspect(run.folder, answers=3, methods=[])).elements.count("article") == 3
+
+
+def test_there_is_no_map_of_few_latents(run: MadeRun, tmp_path: Path) -> None:
+    folder = copy(
+        run, tmp_path / "run", [replace(run.records[0], roles="tffffs", spans=[4], text=f"{START}{LATENT * 4}<|latent_end|>")]
+    )
+    runs.save_latents(folder, 0, torch.eye(4, 128))
+    assert "Map of latents by t-SNE: 4 latents are too few, 5 are needed" in inspect(folder, methods=["tsne"]).read_text()
 
 
 def test_without_latents_the_page_says_so(run: MadeRun, tmp_path: Path) -> None:

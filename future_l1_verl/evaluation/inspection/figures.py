@@ -20,7 +20,7 @@ COLOURS = ("#bbbbbb", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
 ON_COLOURS = ("black", "white", "black", "white", "black", "white")
 MARKERS = "osD^v"
 HIGHEST_MARK = 5
-METHOD_NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+METHOD_NAMES = {"pca": "PCA", "tsne": "t-SNE"}
 
 
 def spans_per_split(records: Sequence[Record]) -> Figure:

@@ -99,8 +99,8 @@ def _of_latents(kept: Mapping[int, list[Tensor]], methods: Sequence[str]) -> Ite
     some = maps.sample(len(latents))
     for method in methods:
         name = figures.METHOD_NAMES[method]
-        if reason := maps.unavailable(method, len(some)):
-            yield f"Map of latents by {name}: {reason}"
+        if len(some) < maps.LEAST:
+            yield f"Map of latents by {name}: {len(some)} latents are too few, {maps.LEAST} are needed"
             continue
         figure = figures.latent_map(method, maps.project(method, latents[some]), order[some].numpy())
         share = f"{len(some)} of {len(latents)} latents" if len(some) < len(latents) else f"all {len(latents)} latents"

@@ -1,7 +1,6 @@
-"""Projects latents to a plane: PCA, t-SNE, and UMAP if it is installed."""
+"""Projects latents to a plane: PCA and t-SNE."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -11,18 +10,9 @@ from torch.nn.functional import normalize
 
 POINTS = 2000  # the time of t-SNE is quadratic
 LEAST = 5  # no map for fewer
-DIRECTIONS = 50  # principal components, whose distances t-SNE and UMAP use
+DIRECTIONS = 50  # principal components, whose distances t-SNE uses
 
 Map = Callable[[np.ndarray], np.ndarray]
-
-
-def unavailable(method: str, points: int) -> str | None:
-    """Returns why there is no map of this number of ``points`` by a ``method``; None if there is one."""
-    if points < LEAST:
-        return f"{points} latents are too few, {LEAST} are needed"
-    if method == "umap" and find_spec("umap") is None:
-        return "the package umap-learn is not installed"
-    return None
 
 
 def sample(points: int) -> np.ndarray:
@@ -42,17 +32,8 @@ def _pca(points: np.ndarray) -> np.ndarray:
 
 
 def _tsne(points: np.ndarray) -> np.ndarray:
-    return TSNE(2, perplexity=min(30, (len(points) - 1) / 3), random_state=0).fit_transform(_reduced(points))
+    reduced = PCA(min(DIRECTIONS, *points.shape), random_state=0).fit_transform(points)
+    return TSNE(2, perplexity=min(30, (len(points) - 1) / 3), random_state=0).fit_transform(reduced)
 
 
-def _umap(points: np.ndarray) -> np.ndarray:
-    from umap import UMAP
-
-    return UMAP(n_neighbors=min(15, len(points) - 1), random_state=0).fit_transform(_reduced(points))
-
-
-def _reduced(points: np.ndarray) -> np.ndarray:
-    return PCA(min(DIRECTIONS, *points.shape), random_state=0).fit_transform(points)
-
-
-METHODS: dict[str, Map] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
+METHODS: dict[str, Map] = {"pca": _pca, "tsne": _tsne}
