@@ -186,7 +186,7 @@ def examine(asked: Asked) -> int:
         name = check.__name__.replace("_", " ")
         try:
             print(f"ok   {name:12} {check(asked)}", flush=True)
-        except (Unfit, PackageNotFoundError) as error:
+        except (Unfit, PackageNotFoundError, ModuleNotFoundError) as error:
             unfit += 1
             print(f"FIX  {name:12} {error}", flush=True)
     return 1 if unfit else 0

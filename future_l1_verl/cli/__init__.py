@@ -68,12 +68,10 @@ def parser(name: str) -> Parser:
 
 def _run(name: str, argv: Sequence[str]) -> int:
     try:
-        args = parser(name).parse_args(argv)
+        done = _module(name).run(parser(name).parse_args(argv))
     except ModuleNotFoundError as error:
         print(f"future-l1 {name}: needs {error.name}, which this environment lacks (docs/install.md)", file=sys.stderr)
         return 2
-    try:
-        done = _module(name).run(args)
     except (ValueError, OSError, JudgeUnavailable, UnsupportedVersion) as error:
         print(f"future-l1 {name}: {error}", file=sys.stderr)
         return 2

@@ -97,3 +97,49 @@ def test_an_error_of_the_work_itself_keeps_its_traceback(
     monkeypatch.setattr("future_l1_verl.rl.start.prepare", fail)
     assert cli.main(["rl", "platform=cpu"]) == 2
     assert capsys.readouterr().err == "future-l1 rl: something inside\n"
+
+
+WITH_REWARDS_ALONE = """
+import sys
+
+from future_l1_verl import cli
+
+
+class Lacking:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {libraries}:
+            raise ModuleNotFoundError(name=name)
+
+
+sys.meta_path.insert(0, Lacking())
+for arguments in sys.argv[1:]:
+    print(cli.main(arguments.split()))
+"""
+
+
+def test_in_an_environment_of_the_rewards_alone_a_command_says_what_it_needs() -> None:
+    needed = {
+        "judge --check http://localhost:1/v1": "openai",
+        "prepare --model a --out b --max-latents 4": "safetensors",
+        "sft model.path=a": "omegaconf",
+        "rl platform=cpu": "omegaconf",
+        "export --run a --out b": "safetensors",
+        "eval run --task rl --model a --data b --out c": "ijson",
+        "eval compare a b": "safetensors",
+        "report --run a --stage x=y": "matplotlib",
+        "curate read --input a --videos b --out c": "av",
+        "curate score --candidates a --videos b --out c --model m": "PIL",
+    }
+    libraries = {*HEAVY, "av", "ijson", "numpy", "omegaconf", "PIL", "pydantic", "rich", "safetensors", "tqdm"} - {"torch"}
+    code = WITH_REWARDS_ALONE.replace("{libraries}", repr(libraries))
+    done = subprocess.run([sys.executable, "-c", code, *needed, "doctor"], capture_output=True, text=True, timeout=300)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("future-l1")]
+    assert "Traceback" not in done.stderr
+    names = (next(name for name in cli.COMMANDS if arguments.startswith(f"{name} ")) for arguments in needed)
+    assert lines == [
+        f"future-l1 {name}: needs {library}, which this environment lacks (docs/install.md)"
+        for name, library in zip(names, needed.values(), strict=True)
+    ]
+    # The doctor goes on to its last check.
+    assert done.stdout.split()[: len(needed)] == ["2"] * len(needed)
+    assert done.stdout.splitlines()[-2].startswith("FIX  engine") and done.stdout.splitlines()[-1] == "1"

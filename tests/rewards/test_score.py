@@ -231,7 +231,7 @@ print({"torch", "openai", "numpy", "sympy", "math_verify"} & set(sys.modules))
 
     assert told() == "set()"
     assert told("math_verify") == "ImportError: rewards need math_verify: pip install math-verify"
-    assert told("openai") == "ImportError: a judge is asked by openai: pip install openai"
+    assert told("openai") == "ModuleNotFoundError: a judge is asked by openai: pip install openai"
 
 
 def test_verl_finds_it_by_its_path() -> None:

@@ -13,7 +13,7 @@ _OURS = ("model", "messages", "stream")
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """The settings of the judge. Raises ValueError naming a field that is not valid, ImportError without openai.
+    """The settings of the judge. Raises ValueError naming a field that is not valid, ModuleNotFoundError without openai.
 
     ``url`` is the part before ``/chat/completions``; ``mode`` says whether a rule decides first (``rule_first``) or only the
     judge (``judge_only``); ``prompt`` is a file with ``{question}``, ``{truth}`` and ``{answer}``, None for ours;
@@ -40,7 +40,7 @@ class JudgeSettings:
 
     def __post_init__(self) -> None:
         if find_spec("openai") is None:
-            raise ImportError("a judge is asked by openai: pip install openai")
+            raise ModuleNotFoundError("a judge is asked by openai: pip install openai", name="openai")
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url must start with http:// or https://, not {self.url!r}")
         if not self.model:
