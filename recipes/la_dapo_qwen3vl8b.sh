@@ -82,7 +82,7 @@ if [ ${#dry_run[@]} -eq 0 ]; then
     done
     [ -z "$judged" ] || { [ "$judge_url" != null ] && [ "$judge_model" != null ]; } ||
         fail "the answers are open: --judge-url and --judge-model are needed"
-    bash recipes/env.sh "$build"
+    environment "$build" "${overrides[@]}"
     # Ray's workers have working directories of their own.
     for name in model data val out; do printf -v "$name" %s "$(realpath -m -- "${!name}")"; done
     # a setting of verl's

@@ -39,7 +39,7 @@ done
 
 if [ ${#dry_run[@]} -eq 0 ]; then
     [ "$model" != MODEL ] && [ "$data" != DATA ] && [ "$out" != OUT ] || fail "--model, --data and --out are needed"
-    bash recipes/env.sh "$build"
+    environment "$build"
 fi
 
 exec .venv/bin/python -m future_l1_verl.sft "${dry_run[@]}" \

@@ -116,7 +116,7 @@ def test_a_wrong_call_ends_before_anything_is_installed(recipe: str, arguments: 
 
 def test_a_sweep_goes_on_with_the_values_that_are_not_done(tmp_path: Path) -> None:
     root = copy_of_recipes()
-    arguments = ("lambda", "--model", "M", "--data", "D", "--out", str(tmp_path))
+    arguments = ("lambda", "--model", "M", "--data", "D", "--out", str(tmp_path), "platform=cpu")
     for value in SWEEPS["lambda"]:
         (tmp_path / f"lambda_{value}").mkdir()  # as a run does; the stand-in for Python makes nothing
     for value in ("0.01", "0.2"):

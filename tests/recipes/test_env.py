@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from shutil import which
 
 import pytest
-from dry_run import ROOT
+from dry_run import ROOT, copy_of_recipes
 
 GOOD = {
     "getconf": "echo glibc 2.35",
@@ -53,3 +54,17 @@ def test_a_wheel_needs_no_compiler(tmp_path: Path) -> None:
     done = look(tmp_path, "--flash-attn", str(tmp_path / "flash_attn.whl"), nvcc="exit 1")
     assert done.returncode == 0 and "attention can be by flash_attention_2 here (from" in done.stdout
     assert look(tmp_path, "--flash-attn", "nowhere.whl").returncode == 1
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists() or which("nvidia-smi") is not None, reason="this machine has a GPU")
+@pytest.mark.parametrize("recipe", ["sft_qwen3vl8b.sh", "la_dapo_futurebench.sh"])
+@pytest.mark.parametrize(("address", "begins"), [(None, False), ("head:6379", True)])
+def test_no_packages_for_gpus_are_installed_where_there_is_none(recipe: str, address: str | None, begins: bool) -> None:
+    root = copy_of_recipes(f"{recipe} at {address}")
+    (root / "recipes/env.sh").write_text("echo installing && exit 1\n")
+    files = ["--model", "m", "--data", "d", "--out", "o", *(["--val", "v"] if recipe.startswith("la_dapo") else [])]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"RAY_ADDRESS": address} if address else {}
+    done = subprocess.run(["bash", root / "recipes" / recipe, *files], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ("installing\n" if begins else "")
+    assert ("no GPU found: add platform=cpu" in done.stderr) == (not begins)
