@@ -30,8 +30,10 @@ def connect(url: str, key: str, timeout: float, retries: int = 0) -> AsyncOpenAI
 
 
 async def models(client: AsyncOpenAI) -> list[dict[str, Any]]:
-    """Returns what a server says of each of its models, at least ``id``. Raises ValueError if it lists none, openai's errors if
-    it does not answer."""
+    """Returns what a server says of each of its models, at least ``id``.
+
+    Raises ValueError if it gives no list, openai's errors if it does not answer.
+    """
     try:
         said = (await client.models.with_raw_response.list()).text
     except NotFoundError as error:

@@ -66,10 +66,10 @@ class OpenAIBackend:
         texts = iter(found)
         return [[next(texts) for _ in question.seeds] for question in questions]
 
-    async def _text(self, chat: list[dict[str, Any]], seed: int) -> Text:
+    async def _text(self, messages: list[dict[str, Any]], seed: int) -> Text:
         try:
             reply = await self.client.chat.completions.create(
-                model=self.settings.model, messages=chat, seed=seed, **self.request
+                model=self.settings.model, messages=messages, seed=seed, **self.request
             )
         except (OpenAIError, ValueError) as error:  # a ValueError means that the reply is not JSON
             return Text(None, f"{type(error).__name__}: {error}"[:500])
