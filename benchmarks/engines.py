@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from future_l1_verl.decoding.vllm import engine_arguments, require_live
 from future_l1_verl.latents.tokens import CONFIG_KEYS, LatentTokens
 from future_l1_verl.platform.vllm_engine import engine_defaults
@@ -59,6 +61,8 @@ class Engine:
 def engine(checkpoint: Path, *, latents: bool, async_scheduling: bool | None = None, **arguments: Any) -> Iterator[Engine]:
     usual = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "max_model_len": 1024, "max_num_seqs": 256}
     usual |= {"disable_log_stats": True, "async_scheduling": async_scheduling, **engine_defaults()}
+    if not torch.cuda.is_available():
+        usual["kv_cache_memory_bytes"] = 2**30
     chosen = engine_arguments(str(checkpoint), async_scheduling=async_scheduling) if latents else {}
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()

@@ -140,7 +140,7 @@ def test_a_reply_without_one_answer_has_no_marks_and_nobody_is_asked(server: Ser
         (Reply("<html>"), "unusable reply"),
         (says('{"reasoning": 3, "answer": 9}'), "unusable reply"),
         (says("yes"), "unusable reply"),
-        (DROPPED, "ServerDisconnectedError"),
+        (DROPPED, "Server disconnected"),
         (Reply(after=60.0), "no reply within 0.2 s"),
     ],
 )

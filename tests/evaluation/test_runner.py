@@ -395,7 +395,9 @@ def test_texts_outlive_a_judge_that_is_away_and_only_the_judge_is_asked_again(
     found = ask(tmp_path, questions, Scripted(), judge_at(server))
     summary = summarise(found)
     assert [record.row for record in found if record.scores is None] == PARSED
-    assert all("no verdict; the judge's last error: ServerDisconnectedError" in found[row].error for row in PARSED)
+    assert all(
+        "no verdict; the judge's last error: Connection error. Server disconnected" in found[row].error for row in PARSED
+    )
     # What needs no judge has its verdict, and makes no score of one answer in seven.
     assert (summary["all"]["n"], summary["all"]["missing"]) == (7, len(PARSED)) and not is_result(summary)
 

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
-from openai.types.chat import ChatCompletion
-
 from data_prep.curation.backends import Question, Sampling, Text, Tokens
 from data_prep.curation.patience import Patience, ask_all, waited
-from future_l1_verl import chat
 from future_l1_verl.data.prompts import as_sent
 
 
@@ -38,6 +34,8 @@ class OpenAIBackend:
     can never succeed (an unknown model, a wrong key)."""
 
     def __init__(self, settings: OpenAISettings) -> None:
+        from future_l1_verl import chat
+
         self.settings = settings
         self.tokens = Tokens()
         self.runner = asyncio.Runner()
@@ -67,6 +65,9 @@ class OpenAIBackend:
         return [[next(texts) for _ in question.seeds] for question in questions]
 
     async def _text(self, messages: list[dict[str, Any]], seed: int) -> Text:
+        from openai import OpenAIError
+        from openai.types.chat import ChatCompletion
+
         try:
             reply = await self.client.chat.completions.create(
                 model=self.settings.model, messages=messages, seed=seed, **self.request
@@ -83,6 +84,8 @@ class OpenAIBackend:
 
     async def _wrong(self) -> str | None:
         """Returns what keeps the server from answering at all, or None."""
+        from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAIError, PermissionDeniedError
+
         hello = [{"role": "user", "content": "Hello"}]
         try:
             await self.client.chat.completions.create(model=self.settings.model, messages=hello, max_tokens=1, timeout=60)
@@ -95,6 +98,9 @@ class OpenAIBackend:
     async def _request(self) -> dict[str, Any]:
         """Returns the sampling parameters of each request: all that vLLM would otherwise take from the model's files; for
         other servers only those that all servers accept."""
+        from openai import APIStatusError
+
+        from future_l1_verl import chat
         from future_l1_verl.decoding.client import NEUTRAL, NEUTRAL_VLLM
 
         try:
