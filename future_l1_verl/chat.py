@@ -37,8 +37,8 @@ async def models(client: AsyncOpenAI) -> list[dict[str, Any]]:
     try:
         said = (await client.models.with_raw_response.list()).text
     except NotFoundError as error:
-        url = str(client.base_url)
-        raise ValueError(f"{url}: has no chat API ({error.message}); the URL of `vllm serve` ends with /v1") from error
+        url = client.base_url
+        raise ValueError(f"{url} has no list of models ({error.message}); the URL of `vllm serve` ends with /v1") from error
     try:
         return [dict(model, id=str(model["id"])) for model in json.loads(said)["data"]]
     except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Lists rows that cannot be used in a manifest, counts them, and ends the run if there are too many."""
 
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ class Skipped:
             )
 
 
-class Usable:
+class Usable(ABC):
     """A dataset of rows that `item` turns into something, for training."""
 
     rows: Sequence[Row]
@@ -95,8 +96,9 @@ class Usable:
                 return made
         raise RowError(f"none of {len(self.rows)} rows can be used; they are listed in {self.skipped.manifest}")
 
+    @abstractmethod
     def item(self, row: Row) -> dict[str, Any]:
-        raise NotImplementedError
+        """Returns what a training takes of a row. Raises RowError, or another error, if that cannot be made."""
 
 
 def reason(error: Exception) -> str:

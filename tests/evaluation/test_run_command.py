@@ -196,7 +196,7 @@ def test_data_of_which_nothing_can_be_asked_are_refused(setting: Setting, capsys
 def test_a_server_without_the_api_is_said_in_a_line(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
     assert setting.run("futurebench", "--url", setting.model.url.removesuffix("/v1") + "/elsewhere") == 2
     captured = capsys.readouterr()
-    assert "has no chat API" in captured.err and "ends with /v1" in captured.err and "Traceback" not in captured.err
+    assert "has no list of models" in captured.err and "ends with /v1" in captured.err and "Traceback" not in captured.err
 
 
 @pytest.mark.parametrize("flag", ["--limit", "--max-frames", "--concurrency", "--max-tokens"])

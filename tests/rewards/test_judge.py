@@ -655,6 +655,13 @@ def test_check_takes_the_only_model_and_lists_several(server: Server, capsys: py
     assert "serves 2 models; name one with --model: large, small" in capsys.readouterr().out
 
 
+def test_check_tells_a_refused_list_from_a_server_that_is_away(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.listing = Reply("no such key", 401)
+    assert main(["judge", "--check", server.url]) == 1
+    said = capsys.readouterr().out
+    assert "gives no list of models; name one with --model" in said and "401" in said and "unreachable" not in said
+
+
 def test_check_sends_what_it_is_told_to(server: Server) -> None:
     server.script = knowing("<think>so</think>yes", "<think>so</think>no")
     fields = '{"max_tokens": null, "max_completion_tokens": 512}'

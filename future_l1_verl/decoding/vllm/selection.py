@@ -53,7 +53,7 @@ def _choose_memory(arguments: EngineArgs, model_config: ModelConfig) -> None:
     # VLLM_CPU_KVCACHE_SPACE comes after it and wins (vllm/platforms/cpu.py).
     heads = model_config.get_total_num_hidden_layers() * model_config.get_total_num_kv_heads()
     token = 2 * heads * model_config.get_head_size() * cast(torch.dtype, model_config.dtype).itemsize  # keys and values
-    answer = token * (model_config.max_model_len + 2 * BLOCK)  # one that is not full, and vLLM's own
+    answer = token * (model_config.max_model_len + 2 * (arguments.block_size or BLOCK))  # one is not full, one is vLLM's own
     most = (arguments.max_num_seqs or SchedulerConfig.DEFAULT_MAX_NUM_SEQS) * answer
     arguments.kv_cache_memory_bytes = min(psutil.virtual_memory().available // 4, 4 * 2**30, most)
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 
-from openai import OpenAIError
+from openai import APIConnectionError, APIStatusError
 
 from future_l1_verl import chat
 from future_l1_verl.rewards.judge.client import Judge
@@ -37,8 +37,10 @@ async def _only_model(settings: JudgeSettings) -> str:
     try:
         async with chat.connect(settings.url, chat.read_key(settings.api_key_file), settings.timeout) as client:
             return chat.only(await chat.models(client), client, "--model")
-    except OpenAIError as error:
+    except APIConnectionError as error:
         raise JudgeUnavailable(f"{settings.url} is unreachable: {error} {error.__cause__ or ''}") from error
+    except APIStatusError as error:
+        raise JudgeUnavailable(f"{settings.url} gives no list of models; name one with --model. {error}") from error
     except ValueError as error:
         raise JudgeUnavailable(str(error)) from error
 

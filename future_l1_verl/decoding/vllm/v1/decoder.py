@@ -208,5 +208,5 @@ def _rows(plan: Plan) -> tuple[list[str], np.ndarray, list[bool]]:
 
 
 def _in_spans(step: Step) -> tuple[Tensor, Tensor]:
-    """Returns state and slot of a step that may have rows in spans, where both are known."""
+    """Returns state and slot of a step that may have rows in spans; the latter only if one of them may be a slot."""
     return cast(Tensor, step.state), cast(Tensor, step.slot)
