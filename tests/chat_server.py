@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,6 +51,11 @@ class Server(ThreadingHTTPServer):
         self.seen: Counter[str] = Counter()
         self.in_flight = self.peak = 0
         self.away = False  # every connection ends without a reply
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Upstream prints a traceback; a client that has ended, and so reset its connection, is no fault of the server."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def prompts(self) -> list[str]:
         return [request["messages"][0]["content"] for request in self.requests]
